@@ -1,0 +1,267 @@
+"""Typed errors that own their status and travel between services whole.
+
+On the wire an error is a `google.rpc.Status` with an `ErrorInfo` (its `code` as the reason) and, where fields are to
+blame, a `BadRequest`; `from_rpc_error` makes the same class of it again on the other side. Over HTTP it is RFC 9457
+problem details. Formats: https://google.aip.dev/193, https://www.rfc-editor.org/rfc/rfc9457.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import grpc
+import grpc.aio
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+DOMAIN = "hearth"
+DETAILS_KEY = "grpc-status-details-bin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldViolation:
+    """One field that is wrong: its path in the request ("config.top_p") and what to do about it."""
+
+    field: str
+    message: str
+
+
+class HearthError(Exception):
+    """What went wrong, in words for whoever asked: `detail` says what it is and what to do.
+
+    A subclass is a kind of failure that a caller can tell from others by its `code`, which never changes.
+    """
+
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Something went wrong inside Hearth"
+    status: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+    http_status: ClassVar[int] = 500
+    # Whether the same call may succeed later, nothing else being changed.
+    retryable: ClassVar[bool] = False
+
+    _by_code: ClassVar[dict[str, type["HearthError"]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        HearthError._by_code.setdefault(cls.code, cls)
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        fields: Sequence[FieldViolation] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.fields = tuple(fields)
+        self.metadata = dict(metadata or {})
+
+    def to_status(self) -> status_pb2.Status:
+        """The error as `google.rpc.Status`."""
+        details = [any_pb2.Any()]
+        details[0].Pack(error_details_pb2.ErrorInfo(reason=self.code, domain=DOMAIN, metadata=self.metadata))
+        if self.fields:
+            details.append(any_pb2.Any())
+            details[1].Pack(
+                error_details_pb2.BadRequest(
+                    field_violations=[
+                        error_details_pb2.BadRequest.FieldViolation(field=f.field, description=f.message)
+                        for f in self.fields
+                    ]
+                )
+            )
+        return status_pb2.Status(code=self.status.value[0], message=self.detail, details=details)
+
+    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
+        """The trailing metadata that carries `to_status()`."""
+        return ((DETAILS_KEY, self.to_status().SerializeToString()),)
+
+
+class InvalidArgument(HearthError):
+    code = "invalid_argument"
+    title = "The request is not valid"
+    status = grpc.StatusCode.INVALID_ARGUMENT
+    http_status = 422
+
+
+class NotFound(HearthError):
+    code = "not_found"
+    title = "There is no such thing"
+    status = grpc.StatusCode.NOT_FOUND
+    http_status = 404
+
+
+class Conflict(HearthError):
+    code = "conflict"
+    title = "The present state does not allow this"
+    status = grpc.StatusCode.FAILED_PRECONDITION
+    http_status = 409
+
+
+class Unimplemented(HearthError):
+    code = "unimplemented"
+    title = "This cannot be done"
+    status = grpc.StatusCode.UNIMPLEMENTED
+    http_status = 501
+
+
+class ResourceExhausted(HearthError):
+    code = "resource_exhausted"
+    title = "A limit is reached"
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+    http_status = 429
+    retryable = True
+
+
+class Unavailable(HearthError):
+    code = "unavailable"
+    title = "A part of Hearth is not available"
+    status = grpc.StatusCode.UNAVAILABLE
+    http_status = 503
+    retryable = True
+
+
+class DeadlineExceeded(HearthError):
+    code = "deadline_exceeded"
+    title = "The time for this call ran out"
+    status = grpc.StatusCode.DEADLINE_EXCEEDED
+    http_status = 504
+    retryable = True
+
+
+class Cancelled(HearthError):
+    code = "call_cancelled"
+    title = "The call was cancelled"
+    status = grpc.StatusCode.CANCELLED
+    http_status = 499
+
+
+# The kinds of failure that more than one service knows.
+
+
+class AgentNotFound(NotFound):
+    code = "agent_not_found"
+    title = "There is no such agent"
+
+
+class AgentInactive(Conflict):
+    code = "agent_inactive"
+    title = "The agent was deleted"
+
+
+class TaskNotFound(NotFound):
+    code = "task_not_found"
+    title = "There is no such task"
+
+
+class TaskFinished(Conflict):
+    code = "task_finished"
+    title = "The task has ended"
+
+
+class TaskNotClaimable(Conflict):
+    code = "task_not_claimable"
+    title = "The task does not wait for a worker"
+
+
+class AttemptOutdated(Conflict):
+    code = "attempt_outdated"
+    title = "Another attempt of the task has taken over"
+    status = grpc.StatusCode.ABORTED
+
+
+class IdempotencyConflict(HearthError):
+    code = "idempotency_conflict"
+    title = "The idempotency key was used for another request"
+    status = grpc.StatusCode.ALREADY_EXISTS
+    http_status = 422
+
+
+class SubscriptionNotFound(NotFound):
+    code = "subscription_not_found"
+    title = "There is no such subscription"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+    title = "No model host has this model"
+
+
+class ModelLacksCapability(Unimplemented):
+    code = "model_lacks_capability"
+    title = "The model cannot do this"
+
+
+class ModelRefused(InvalidArgument):
+    code = "model_refused"
+    title = "The model host refused the request"
+
+
+class ModelHostUnavailable(Unavailable):
+    code = "model_host_unavailable"
+    title = "No model host answers"
+
+
+class ModelTimeout(DeadlineExceeded):
+    code = "model_timeout"
+    title = "The model did not answer in time"
+
+
+class ModelOverloaded(ResourceExhausted):
+    code = "model_overloaded"
+    title = "Too many requests wait for the model host"
+
+
+class ModelOutputInvalid(HearthError):
+    code = "model_output_invalid"
+    title = "The model's answer does not fit what was asked for"
+    status = grpc.StatusCode.DATA_LOSS
+    http_status = 502
+    # Sampling may well give a valid answer the next time.
+    retryable = True
+
+
+class RunTimeout(DeadlineExceeded):
+    code = "run_timeout"
+    title = "The run took longer than it may"
+
+
+_BY_STATUS: dict[grpc.StatusCode, type[HearthError]] = {
+    cls.status: cls
+    for cls in (
+        InvalidArgument,
+        NotFound,
+        Conflict,
+        Unimplemented,
+        ResourceExhausted,
+        Unavailable,
+        DeadlineExceeded,
+        Cancelled,
+    )
+}
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError, *, service: str) -> HearthError:
+    """The typed error that a call to `service` ("storage") ended with, or the nearest general one."""
+    code, fields, metadata = "", [], {}
+    for key, value in error.trailing_metadata() or ():
+        if key != DETAILS_KEY or not isinstance(value, bytes):
+            continue
+        for detail in status_pb2.Status.FromString(value).details:
+            info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+            if detail.Unpack(info):
+                code, metadata = info.reason, dict(info.metadata)
+            elif detail.Unpack(bad):
+                fields = [FieldViolation(field=v.field, message=v.description) for v in bad.field_violations]
+    if code:
+        cls = HearthError._by_code.get(code) or _BY_STATUS.get(error.code(), HearthError)
+        return cls(error.details() or "", fields=fields, metadata=metadata)
+    # No detail of ours: gRPC itself speaks, and its words (addresses, errno) are for the log, not for a client.
+    match error.code():
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Unavailable(f"The {service} service does not answer. Try again; GET /health shows what is down.")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return ResourceExhausted(f"A message is too large for the {service} service.")
+        case status:
+            return _BY_STATUS.get(status, HearthError)()

@@ -1,0 +1,55 @@
+"""How a process begins and ends."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+import uvloop
+from loguru import logger
+
+from hearth_runtime.logs import configure_logging
+from hearth_runtime.settings import RuntimeSettings
+from hearth_runtime.telemetry import configure_tracing
+
+
+def run(service: str, settings: RuntimeSettings, main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Runs `main(stopping)` to its end. SIGTERM and SIGINT set `stopping`; `main` then hands over and returns."""
+    configure_logging(service, settings)
+    shutdown_tracing = configure_tracing(service, settings)
+
+    async def body() -> None:
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        await main(stopping)
+
+    try:
+        uvloop.run(body())
+        logger.info("stopped")
+    finally:
+        shutdown_tracing()
+        logger.complete()
+
+
+async def first_of(*awaitables: Awaitable[object]) -> None:
+    """Returns when one of them has ended, the others being cancelled; raises what it raised."""
+    tasks = [asyncio.ensure_future(a) for a in awaitables]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def pause(stopping: asyncio.Event, seconds: float) -> bool:
+    """Waits that long, or until `stopping` is set; tells whether it is."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,150 @@
+"""A gRPC server with what every service has: typed errors, health, reflection, metrics, a graceful end."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from types import ModuleType
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+from hearth.runtime.v1 import runtime_service_pb2, runtime_service_pb2_grpc
+from loguru import logger
+from opentelemetry.instrumentation.grpc import aio_server_interceptor
+from prometheus_client import Counter, Histogram
+
+from hearth_runtime.channels import MAX_MESSAGE_BYTES
+from hearth_runtime.dependencies import Dependency, RuntimeRpc
+from hearth_runtime.errors import Cancelled, HearthError
+from hearth_runtime.settings import RuntimeSettings
+
+SERVER_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.so_reuseport", 0),
+]
+
+RPC_SECONDS = Histogram("hearth_rpc_seconds", "Time of an RPC, by method", ["method"])
+RPCS = Counter("hearth_rpcs_total", "RPCs that ended, by method and gRPC status", ["method", "code"])
+
+
+class Server:
+    """Register servicers, then `run` until told to stop."""
+
+    def __init__(self, settings: RuntimeSettings, *, dependencies: Sequence[Dependency] = ()) -> None:
+        self._settings = settings
+        interceptors: list[grpc.aio.ServerInterceptor] = [_TypedErrors()]
+        if settings.otlp_endpoint is not None:
+            interceptors.insert(0, aio_server_interceptor())  # type: ignore[no-untyped-call]
+        self._server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
+        self._health = HealthServicer()
+        self._names: list[str] = []
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)  # type: ignore[no-untyped-call]
+        self._names.append(health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+        self.register(
+            runtime_service_pb2_grpc.add_RuntimeServiceServicer_to_server, RuntimeRpc(dependencies), runtime_service_pb2
+        )
+
+    def register(self, add_to_server: Callable[[Any, Any], None], servicer: object, module: ModuleType) -> None:
+        """Serves `servicer`, whose service the generated `module` (…_pb2) describes."""
+        add_to_server(servicer, self._server)
+        self._names.extend(s.full_name for s in module.DESCRIPTOR.services_by_name.values())
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Serves until `stopping` is set; then calls under way may end within `grace_seconds`."""
+        reflection.enable_server_reflection([*self._names, reflection.SERVICE_NAME], self._server)
+        self._server.add_insecure_port(self._settings.listen_address)
+        await self._server.start()
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        logger.info("serving", address=self._settings.listen_address)
+        try:
+            await stopping.wait()
+        finally:
+            await self._health.enter_graceful_shutdown()
+            await self._server.stop(self._settings.grace_seconds * 0.8)
+
+
+class _TypedErrors(grpc.aio.ServerInterceptor):
+    """Answers with the status that an error owns, and hides all that is not ours to show."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = str(handler_call_details.method)
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(
+                _unary(method, handler.unary_unary), handler.request_deserializer, handler.response_serializer
+            )
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(
+                _stream(method, handler.unary_stream), handler.request_deserializer, handler.response_serializer
+            )
+        return handler
+
+
+def _unary(method: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    async def call(request: Any, context: Any) -> Any:
+        started = time.perf_counter()
+        code = grpc.StatusCode.OK
+        try:
+            return await inner(request, context)
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except Exception as error:  # noqa: BLE001 - the border: nothing untyped may pass it
+            known = _known(error, method)
+            code = known.status
+            await context.abort(known.status, known.detail, known.trailing_metadata())
+        finally:
+            _record(method, code, started)
+
+    return call
+
+
+def _stream(method: str, inner: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+        started = time.perf_counter()
+        code = grpc.StatusCode.OK
+        try:
+            async for message in inner(request, context):
+                yield message
+        except (asyncio.CancelledError, GeneratorExit):
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except Exception as error:  # noqa: BLE001 - the border: nothing untyped may pass it
+            known = _known(error, method)
+            code = known.status
+            await context.abort(known.status, known.detail, known.trailing_metadata())
+        finally:
+            _record(method, code, started)
+
+    return call
+
+
+def _known(error: Exception, method: str) -> HearthError:
+    if isinstance(error, HearthError):
+        return error
+    if isinstance(error, grpc.aio.AbortError):
+        return Cancelled()
+    reference = uuid4().hex[:8]
+    logger.opt(exception=error).error("an RPC failed unexpectedly", method=method, reference=reference)
+    return HearthError(f"An unexpected error. The service's log has it under reference {reference}.")
+
+
+def _record(method: str, code: grpc.StatusCode, started: float) -> None:
+    name = method.removeprefix("/hearth.")
+    RPCS.labels(name, code.name).inc()
+    RPC_SECONDS.labels(name).observe(time.perf_counter() - started)

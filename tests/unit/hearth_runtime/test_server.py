@@ -1,0 +1,107 @@
+"""Server and channel together: errors arrive typed, waits are bounded, nothing internal leaks."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from hearth.agent.v1 import agent_service_pb2, agent_service_pb2_grpc
+from hearth.log.v1 import log_service_pb2, log_service_pb2_grpc
+from hearth.runtime.v1 import runtime_service_pb2, runtime_service_pb2_grpc
+from hearth_runtime.channels import open_channel
+from hearth_runtime.dependencies import Dependency
+from hearth_runtime.errors import AgentNotFound, FieldViolation, HearthError, InvalidArgument, Unavailable
+from hearth_runtime.server import Server
+from hearth_runtime.settings import RuntimeSettings
+
+
+class Agents(agent_service_pb2_grpc.AgentServiceServicer):
+    async def GetAgent(self, request: Any, context: Any) -> agent_service_pb2.GetAgentResponse:  # noqa: N802
+        if request.id == "unknown":
+            raise AgentNotFound("No agent unknown.", metadata={"agent_id": "unknown"})
+        if request.id == "bad":
+            raise InvalidArgument("Mend the id.", fields=[FieldViolation(field="id", message="not a UUID")])
+        raise RuntimeError("password=secret")
+
+
+class Logs(log_service_pb2_grpc.LogServiceServicer):
+    async def StreamEvents(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        yield log_service_pb2.StreamEventsResponse()
+        raise AgentNotFound("gone")
+
+
+async def works() -> str:
+    return "fine"
+
+
+async def fails() -> str:
+    raise OSError("secret")
+
+
+@pytest.fixture(scope="module")
+async def channel(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[grpc.aio.Channel]:
+    folder: Path = tmp_path_factory.mktemp("rpc")
+    settings = RuntimeSettings(listen_address=f"unix:{folder}/s", grace_seconds=1, rpc_timeout_seconds=5)
+    server = Server(
+        settings,
+        dependencies=[
+            Dependency(name="good", probe=works, advice=""),
+            Dependency(name="bad", probe=fails, advice="Start it."),
+        ],
+    )
+    server.register(agent_service_pb2_grpc.add_AgentServiceServicer_to_server, Agents(), agent_service_pb2)
+    server.register(log_service_pb2_grpc.add_LogServiceServicer_to_server, Logs(), log_service_pb2)
+    stopping = asyncio.Event()
+    running = asyncio.create_task(server.run(stopping))
+    async with open_channel("agent", settings.listen_address, settings) as opened:
+        yield opened
+    stopping.set()
+    await running
+
+
+async def test_an_error_keeps_its_type_detail_and_metadata(channel: grpc.aio.Channel) -> None:
+    stub = agent_service_pb2_grpc.AgentServiceStub(channel)
+    with pytest.raises(AgentNotFound, match="No agent unknown") as caught:
+        await stub.GetAgent(agent_service_pb2.GetAgentRequest(id="unknown"))
+    assert caught.value.metadata == {"agent_id": "unknown"}
+    with pytest.raises(InvalidArgument) as invalid:
+        await stub.GetAgent(agent_service_pb2.GetAgentRequest(id="bad"))
+    assert invalid.value.fields == (FieldViolation(field="id", message="not a UUID"),)
+
+
+async def test_an_unexpected_error_shows_nothing_of_itself(channel: grpc.aio.Channel) -> None:
+    stub = agent_service_pb2_grpc.AgentServiceStub(channel)
+    with pytest.raises(HearthError, match="reference") as caught:
+        await stub.GetAgent(agent_service_pb2.GetAgentRequest(id="x"))
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_stream_ends_with_a_typed_error(channel: grpc.aio.Channel) -> None:
+    stub = log_service_pb2_grpc.LogServiceStub(channel)
+    received = 0
+    with pytest.raises(AgentNotFound, match="gone"):
+        async for _ in stub.StreamEvents(log_service_pb2.StreamEventsRequest()):
+            received += 1
+    assert received == 1
+
+
+async def test_health_and_dependencies(channel: grpc.aio.Channel) -> None:
+    health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+    assert health.status == health_pb2.HealthCheckResponse.SERVING
+    answer = await runtime_service_pb2_grpc.RuntimeServiceStub(channel).CheckDependencies(
+        runtime_service_pb2.CheckDependenciesRequest()
+    )
+    assert [(d.name, d.healthy, d.detail) for d in answer.dependencies] == [
+        ("good", True, "fine"),
+        ("bad", False, "Start it."),
+    ]
+
+
+async def test_a_service_that_is_away_is_waited_for_and_then_named(tmp_path: Path) -> None:
+    settings = RuntimeSettings(rpc_timeout_seconds=0.3)
+    async with open_channel("storage", f"unix:{tmp_path}/nobody", settings) as channel:
+        with pytest.raises(Unavailable, match="The storage service does not answer"):
+            await agent_service_pb2_grpc.AgentServiceStub(channel).GetAgent(agent_service_pb2.GetAgentRequest(id="x"))
