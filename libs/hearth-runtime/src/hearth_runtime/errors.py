@@ -225,6 +225,8 @@ class ModelOutputInvalid(HearthError):
 class RunTimeout(DeadlineExceeded):
     code = "run_timeout"
     title = "The run took longer than it may"
+    # The bound is the client's own; a repetition would only multiply it.
+    retryable = False
 
 
 _BY_STATUS: dict[grpc.StatusCode, type[HearthError]] = {

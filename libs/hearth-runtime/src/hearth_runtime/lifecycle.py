@@ -32,13 +32,18 @@ def run(service: str, settings: RuntimeSettings, main: Callable[[asyncio.Event],
         logger.complete()
 
 
-async def first_of(*awaitables: Awaitable[object]) -> None:
-    """Returns when one of them has ended, the others being cancelled; raises what it raised."""
-    tasks = [asyncio.ensure_future(a) for a in awaitables]
+async def run_with(main: Awaitable[object], *background: Awaitable[object]) -> None:
+    """Awaits `main` with `background` beside it, which is cancelled when `main` has ended.
+
+    What ends early in the background is no matter; what raises there ends `main` and is raised here.
+    """
+    tasks = [asyncio.ensure_future(a) for a in (main, *background)]
+    pending = set(tasks)
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        while not tasks[0].done():
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
     finally:
         for task in tasks:
             task.cancel()

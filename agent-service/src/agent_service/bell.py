@@ -1,0 +1,81 @@
+"""The doorbell: news over Redis that a task waits, or that one is to be cancelled.
+
+It may ring twice, and it may not be heard: the row is the truth, and the dispatcher rings again.
+See docs/adr/0002-doorbells-are-not-acknowledged.md.
+"""
+
+import asyncio
+from datetime import UTC, datetime
+
+from faststream.redis import RedisBroker
+from hearth_runtime.events import StreamId
+from hearth_runtime.redis_streams import CONTROL_CHANNEL, TASKS_STREAM
+from loguru import logger
+from pydantic import BaseModel
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+WORKERS_GROUP = "agent-workers"
+# A client waits for its 202 meanwhile, so an absent Redis must not cost it more than this.
+TIMEOUT_SECONDS = 1.0
+
+
+class Doorbell(BaseModel):
+    """The message on `hearth.tasks`, and on `hearth.control` for a task to be cancelled."""
+
+    task_id: str
+
+
+class Bell:
+    """Rings on `hearth.tasks`; tells every worker on `hearth.control`. Neither raises where Redis is away."""
+
+    def __init__(self, broker: RedisBroker, redis: Redis) -> None:
+        self._broker = broker
+        self._redis = redis
+
+    async def ring(self, task_id: str) -> bool:
+        """Wakes one worker for the task; tells whether Redis took it."""
+        return await self._send(task_id, stream=TASKS_STREAM)
+
+    async def tell_cancel(self, task_id: str) -> bool:
+        """Tells all workers; whoever runs the task stops it."""
+        return await self._send(task_id, channel=CONTROL_CHANNEL)
+
+    async def _send(self, task_id: str, *, stream: str | None = None, channel: str | None = None) -> bool:
+        message = Doorbell(task_id=task_id)
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                if stream is not None:
+                    await self._broker.publish(message, stream=stream)
+                else:
+                    await self._broker.publish(message, channel=channel)
+        except (RedisError, OSError, TimeoutError) as error:
+            logger.warning("Redis took no message; the row will bring it", task_id=task_id, error=repr(error))
+            return False
+        return True
+
+    async def delivered_before(self) -> datetime | None:
+        """The time up to which doorbells have reached a worker; None where none is left to deliver.
+
+        Trims what was delivered. Raises RedisError or OSError where Redis is away.
+        """
+        try:
+            stream = await self._redis.xinfo_stream(TASKS_STREAM)
+            groups = await self._redis.xinfo_groups(TASKS_STREAM)
+        except ResponseError:  # no such stream: nothing was rung, or Redis was flushed
+            return None
+        delivered = next((g["last-delivered-id"] for g in groups if g["name"] == WORKERS_GROUP.encode()), None)
+        if delivered is None or stream["length"] == 0:
+            return None
+        await self._redis.xtrim(TASKS_STREAM, minid=delivered, approximate=True)
+        if delivered == stream["last-generated-id"]:
+            return None
+        return datetime.fromtimestamp(StreamId.parse(delivered.decode()).milliseconds / 1000, UTC)
+
+    async def count_workers(self, *, heard_within_seconds: float) -> int:
+        """How many workers have asked for doorbells lately."""
+        try:
+            consumers = await self._redis.xinfo_consumers(TASKS_STREAM, WORKERS_GROUP)
+        except ResponseError:
+            return 0
+        return sum(1 for c in consumers if c["idle"] < heard_within_seconds * 1000)

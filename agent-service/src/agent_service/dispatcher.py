@@ -1,0 +1,64 @@
+"""The dispatcher: rings for tasks whose doorbell was never rung, was not heard, or is due again."""
+
+import asyncio
+from datetime import timedelta
+
+from hearth_runtime.errors import HearthError
+from hearth_runtime.lifecycle import pause
+from hearth_runtime.telemetry import context_of
+from loguru import logger
+from opentelemetry import context
+from prometheus_client import Counter
+from redis.exceptions import RedisError
+
+from agent_service.bell import Bell
+from agent_service.publisher import EventPublisher
+from agent_service.settings import ApiSettings
+from agent_service.storage import StoredTasks
+from agent_service.tasks import TaskStatus, publish_end
+
+SWEPT = Counter("hearth_dispatcher_tasks_total", "Tasks that a sweep found due, by what it did", ["action"])
+
+
+class Dispatcher:
+    """Sweeps until stopped. Any number may run: storage gives each due task to one of them."""
+
+    def __init__(self, store: StoredTasks, bell: Bell, publisher: EventPublisher, settings: ApiSettings) -> None:
+        self._store = store
+        self._bell = bell
+        self._publisher = publisher
+        self._settings = settings
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Looks every `sweep_seconds`; at once again while there is more than one look takes."""
+        more = False
+        while more or not await pause(stopping, self._settings.sweep_seconds):
+            more = False
+            try:
+                more = await self.sweep() and not stopping.is_set()
+            except (RedisError, OSError) as error:
+                logger.warning("no doorbell rings while Redis is away", error=repr(error))
+            except HearthError as error:
+                logger.warning("the dispatcher could not look for due tasks", error=error.detail)
+
+    async def sweep(self) -> bool:
+        """One look; tells whether there may be more."""
+        due = await self._store.take_due(
+            limit=self._settings.sweep_limit,
+            ring_again_after=timedelta(seconds=self._settings.ring_again_seconds),
+            delivered_before=await self._bell.delivered_before(),
+        )
+        for found in due:
+            task = found.task
+            token = context.attach(context_of(found.traceparent))
+            try:
+                if task.status is TaskStatus.PENDING:
+                    await self._bell.ring(task.id)
+                    SWEPT.labels("rung").inc()
+                else:
+                    await publish_end(self._publisher, task, found.traceparent)
+                    SWEPT.labels(task.status.value).inc()
+            finally:
+                context.detach(token)
+            logger.info("found a task due", task_id=task.id, agent_id=task.agent_id, status=task.status.value)
+        return len(due) == self._settings.sweep_limit

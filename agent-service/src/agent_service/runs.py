@@ -1,0 +1,238 @@
+"""One attempt of a task: its lease, its work, and how it ends."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from enum import Enum
+from typing import Any
+
+from hearth_runtime.errors import (
+    AttemptOutdated,
+    DeadlineExceeded,
+    HearthError,
+    RunTimeout,
+    TaskNotFound,
+    Unavailable,
+)
+from hearth_runtime.events import EventLevel
+from loguru import logger
+from opentelemetry import trace
+from prometheus_client import Counter, Histogram
+
+from agent_service.agents import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_SECONDS
+from agent_service.bell import Bell
+from agent_service.inference import Models
+from agent_service.publisher import EventPublisher, RunEvents
+from agent_service.retries import RetryPolicy
+from agent_service.settings import WorkerSettings
+from agent_service.storage import StoredTasks
+from agent_service.tasks import Claim, TaskStatus, Turn, turns_of
+from agent_service.workflow import RunContext, Workflow
+
+STORE_RETRY_SECONDS = 0.5
+
+ATTEMPTS = Counter("hearth_attempts_total", "Attempts that ended, by outcome", ["outcome"])
+ATTEMPT_SECONDS = Histogram(
+    "hearth_attempt_seconds", "Time of an attempt", buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+)
+QUEUED_SECONDS = Histogram(
+    "hearth_task_queued_seconds",
+    "Time from when a task could run to when it did",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+)
+
+
+class Interruption(Enum):
+    """Why an attempt ends before its work does."""
+
+    CANCEL = "cancel"
+    OUTDATED = "outdated"
+    HAND_OVER = "hand_over"
+
+
+class Run:
+    """Runs a claimed task to its end, or to where somebody else takes over."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        *,
+        store: StoredTasks,
+        models: Models,
+        workflow: Workflow,
+        publisher: EventPublisher,
+        bell: Bell,
+        settings: WorkerSettings,
+    ) -> None:
+        self._claim = claim
+        self._task = claim.task
+        self._store = store
+        self._models = models
+        self._workflow = workflow
+        self._bell = bell
+        self._settings = settings
+        self._retries = RetryPolicy(
+            base=timedelta(seconds=settings.retry_base_seconds), cap=timedelta(seconds=settings.retry_cap_seconds)
+        )
+        self._events = RunEvents(
+            publisher,
+            task_id=self._task.id,
+            agent_id=self._task.agent_id,
+            attempt=self._task.attempt,
+            traceparent=claim.traceparent,
+        )
+        self._work: asyncio.Task[dict[str, Any]] | None = None
+        self._interruption: Interruption | None = None
+
+    def interrupt(self, reason: Interruption) -> None:
+        """Ends the work now; the first reason counts."""
+        if self._interruption is None:
+            self._interruption = reason
+        if self._work is not None:
+            self._work.cancel()
+
+    async def execute(self) -> None:
+        """Runs the attempt. Raises nothing but what is a mistake of ours."""
+        QUEUED_SECONDS.observe(self._claim.queued.total_seconds())
+        self._work = asyncio.create_task(self._attempt())
+        if self._interruption is not None:
+            self._work.cancel()
+        lease = asyncio.create_task(self._keep_lease())
+        try:
+            with ATTEMPT_SECONDS.time():
+                outcome = await self._outcome()
+            ATTEMPTS.labels(outcome).inc()
+            logger.info("attempt ended", attempt=self._task.attempt, outcome=outcome)
+        except AttemptOutdated:
+            ATTEMPTS.labels("outdated").inc()
+            logger.warning("another attempt has taken over", attempt=self._task.attempt)
+        finally:
+            lease.cancel()
+            self._work.cancel()
+            await asyncio.gather(lease, self._work, return_exceptions=True)
+
+    async def _outcome(self) -> str:
+        assert self._work is not None
+        try:
+            output = await self._work
+        except asyncio.CancelledError:
+            if self._interruption is None:
+                raise
+            return await self._end_interrupted(self._interruption)
+        except AttemptOutdated:
+            raise
+        except HearthError as error:
+            return await self._end_failed(error)
+        except Exception as error:  # noqa: BLE001 - the border of a run: a mistake in a workflow fails its task alone
+            logger.opt(exception=error).error("a workflow failed unexpectedly")
+            return await self._end_failed(HearthError("The run failed unexpectedly; the worker's log says why."))
+        return await self._end_completed(output)
+
+    async def _attempt(self) -> dict[str, Any]:
+        agent = self._claim.agent
+        timeout_seconds = agent.config.timeout_seconds or DEFAULT_TIMEOUT_SECONDS
+        conversation = (*self._claim.session_turns, *turns_of(self._task.input))
+        await self._events.status("running", "running", attempt=self._task.attempt)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await self._workflow.run(
+                    RunContext(
+                        agent=agent,
+                        conversation=conversation,
+                        models=self._models,
+                        events=self._events,
+                        timeout_seconds=timeout_seconds,
+                    )
+                )
+        except TimeoutError as error:
+            advice = "Raise config.timeout_seconds, or ask for less."
+            raise RunTimeout(f"The run took longer than its {timeout_seconds:g} seconds. {advice}") from error
+
+    async def _keep_lease(self) -> None:
+        """Extends the lease until cancelled, and brings what the row says to the run."""
+        lease = timedelta(seconds=self._settings.lease_seconds)
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_seconds)
+            try:
+                if await self._store.extend(self._task, lease=lease):
+                    self.interrupt(Interruption.CANCEL)
+            except (AttemptOutdated, TaskNotFound):
+                self.interrupt(Interruption.OUTDATED)
+            except HearthError as error:
+                logger.warning("the lease could not be extended", error=error.detail)
+
+    async def _end_completed(self, output: dict[str, Any]) -> str:
+        # Redis has all that the run said before the row says that it ended: streams end by the row.
+        await self._events.flush()
+        new_turns = (*turns_of(self._task.input), Turn(role="assistant", content=output["text"]))
+        await self._store_reliably(
+            lambda: self._store.finish(
+                self._task,
+                status=TaskStatus.COMPLETED,
+                output=output,
+                new_turns=new_turns if self._task.session_id else (),
+            )
+        )
+        await self._events.status("completed", "completed")
+        return "completed"
+
+    async def _end_interrupted(self, reason: Interruption) -> str:
+        match reason:
+            case Interruption.CANCEL:
+                return await self._end_cancelled()
+            case Interruption.HAND_OVER:
+                await self._events.log(EventLevel.INFO, "The worker is stopping; another takes over.")
+                await self._events.flush()
+                await self._store_reliably(lambda: self._store.release(self._task, is_retry=False))
+                await self._bell.ring(self._task.id)
+                return "handed_over"
+            case Interruption.OUTDATED:
+                raise AttemptOutdated
+
+    async def _end_cancelled(self) -> str:
+        await self._events.flush()
+        await self._store_reliably(lambda: self._store.finish(self._task, status=TaskStatus.CANCELLED))
+        await self._events.status("cancelled", "cancelled")
+        return "cancelled"
+
+    async def _end_failed(self, error: HearthError) -> str:
+        config = self._claim.agent.config
+        max_retries = DEFAULT_MAX_RETRIES if config.max_retries is None else config.max_retries
+        delay = self._retries.delay(error, retries_done=self._task.retry_count, max_retries=max_retries)
+        trace.get_current_span().record_exception(error)
+        trace.get_current_span().set_status(trace.StatusCode.ERROR, error.code)
+        if delay is None:
+            await self._events.flush()
+            await self._store_reliably(
+                lambda: self._store.finish(
+                    self._task, status=TaskStatus.FAILED, error_code=error.code, error_message=error.detail
+                )
+            )
+            await self._events.status("failed", error.detail, level=EventLevel.ERROR, code=error.code)
+            return "failed"
+        await self._events.log(
+            EventLevel.WARNING,
+            f"Attempt {self._task.attempt} failed: {error.detail} The next begins in {delay.total_seconds():.1f} s.",
+            code=error.code,
+            delay_seconds=round(delay.total_seconds(), 3),
+        )
+        await self._events.status("pending", "waiting for the next attempt", retry=self._task.retry_count + 1)
+        await self._events.flush()
+        released = await self._store_reliably(
+            lambda: self._store.release(
+                self._task, is_retry=True, delay=delay, error_code=error.code, error_message=error.detail
+            )
+        )
+        if released.status is TaskStatus.CANCELLED:
+            await self._events.status("cancelled", "cancelled")
+            return "cancelled"
+        return "retried"
+
+    async def _store_reliably[T](self, write: Callable[[], Awaitable[T]]) -> T:
+        """Repeats a write while storage is away: the lease holds meanwhile, or its loss is told as AttemptOutdated."""
+        while True:
+            try:
+                return await write()
+            except (Unavailable, DeadlineExceeded) as error:
+                logger.warning("the run's end waits for storage", error=error.detail)
+                await asyncio.sleep(STORE_RETRY_SECONDS)

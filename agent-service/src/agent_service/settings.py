@@ -1,0 +1,31 @@
+"""Settings of the two processes of agent-service."""
+
+from hearth_runtime.settings import RuntimeSettings
+from pydantic import Field
+
+
+class QueueSettings(RuntimeSettings):
+    """What both processes need: the store and the wire."""
+
+    storage_address: str = Field("dns:///127.0.0.1:50055", description="Where storage-service serves gRPC")
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis: redis://host:port/db or unix://PATH")
+    event_buffer: int = Field(10_000, ge=100, description="Events kept in memory while Redis is away")
+
+
+class ApiSettings(QueueSettings):
+    """The process `api`: rules, acceptance, dispatching."""
+
+    sweep_seconds: float = Field(1.0, gt=0, le=60, description="How often the dispatcher looks for tasks that are due")
+    sweep_limit: int = Field(200, ge=1, le=5000, description="How many due tasks one look takes")
+    ring_again_seconds: float = Field(5.0, gt=0, description="When a doorbell that no worker answered is rung again")
+
+
+class WorkerSettings(QueueSettings):
+    """The process `worker`."""
+
+    inference_address: str = Field("dns:///127.0.0.1:50053", description="Where inference-service serves gRPC")
+    worker_concurrency: int = Field(4, ge=1, le=1024, description="How many runs a worker has going at once")
+    lease_seconds: float = Field(12.0, ge=1, description="How long a task stays with a worker that is not heard of")
+    heartbeat_seconds: float = Field(3.0, gt=0, description="How often a worker extends its leases")
+    retry_base_seconds: float = Field(1.0, gt=0, description="The bound of the first retry's delay; it doubles")
+    retry_cap_seconds: float = Field(60.0, gt=0, description="The bound that no retry's delay exceeds")

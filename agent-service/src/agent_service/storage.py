@@ -1,0 +1,167 @@
+"""storage-service as agent-service sees it: its RPCs in this service's own values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import grpc.aio
+from hearth.agent.v1 import agent_pb2, task_pb2
+from hearth.storage.v1 import agent_store_pb2, agent_store_pb2_grpc, task_store_pb2, task_store_pb2_grpc
+from hearth_runtime.codec import duration, from_message, timestamp, to_message
+
+from agent_service.agents import Agent
+from agent_service.tasks import Claim, DueTask, NewTask, Task, TaskStatus, Turn
+
+
+class StoredAgents:
+    """The table `agents`."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = agent_store_pb2_grpc.AgentStoreServiceStub(channel)
+
+    async def insert(self, agent: Agent) -> Agent:
+        message = to_message(agent, agent_pb2.Agent)
+        answer = await self._stub.InsertAgent(agent_store_pb2.InsertAgentRequest(agent=message))
+        return from_message(answer.agent, Agent)
+
+    async def get(self, agent_id: str) -> Agent:
+        answer = await self._stub.GetAgent(agent_store_pb2.GetAgentRequest(id=agent_id))
+        return from_message(answer.agent, Agent)
+
+    async def page(
+        self, *, size: int, token: str, is_active: bool | None, name: str | None
+    ) -> tuple[tuple[Agent, ...], str]:
+        answer = await self._stub.ListAgents(
+            agent_store_pb2.ListAgentsRequest(page_size=size, page_token=token, is_active=is_active, name=name)
+        )
+        return tuple(from_message(a, Agent) for a in answer.agents), answer.next_page_token
+
+    async def update(self, agent: Agent) -> Agent:
+        message = to_message(agent, agent_pb2.Agent)
+        answer = await self._stub.UpdateAgent(agent_store_pb2.UpdateAgentRequest(agent=message))
+        return from_message(answer.agent, Agent)
+
+    async def deactivate(self, agent_id: str) -> None:
+        await self._stub.DeactivateAgent(agent_store_pb2.DeactivateAgentRequest(id=agent_id))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Finish:
+    """FinishTaskRequest."""
+
+    id: str
+    attempt: int
+    status: TaskStatus
+    output: dict[str, Any] | None
+    error_code: str | None
+    error_message: str | None
+    new_turns: tuple[Turn, ...]
+
+
+class StoredTasks:
+    """The tables `tasks`, `task_attempts` and `sessions`."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = task_store_pb2_grpc.TaskStoreServiceStub(channel)
+
+    async def create(self, new: NewTask) -> tuple[Task, bool]:
+        answer = await self._stub.CreateTask(to_message(new, task_store_pb2.CreateTaskRequest))
+        return from_message(answer.task, Task), answer.created
+
+    async def get(self, task_id: str) -> Task:
+        answer = await self._stub.GetTask(task_store_pb2.GetTaskRequest(id=task_id))
+        return from_message(answer.task, Task)
+
+    async def page(
+        self,
+        *,
+        size: int,
+        token: str,
+        agent_id: str | None,
+        statuses: Sequence[TaskStatus],
+        created_after: datetime | None,
+        created_before: datetime | None,
+    ) -> tuple[tuple[Task, ...], str]:
+        request = task_store_pb2.ListTasksRequest(
+            page_size=size,
+            page_token=token,
+            agent_id=agent_id,
+            statuses=[task_pb2.Task.Status.Value(f"STATUS_{s.name}") for s in statuses],
+            created_after=timestamp(created_after) if created_after else None,
+            created_before=timestamp(created_before) if created_before else None,
+        )
+        answer = await self._stub.ListTasks(request)
+        return tuple(from_message(t, Task) for t in answer.tasks), answer.next_page_token
+
+    async def cancel(self, task_id: str) -> Task:
+        answer = await self._stub.CancelTask(task_store_pb2.CancelTaskRequest(id=task_id))
+        return from_message(answer.task, Task)
+
+    async def claim(self, task_id: str, *, worker_id: str, lease: timedelta) -> Claim:
+        """Raises TaskNotClaimable where somebody else runs it, or nobody may."""
+        request = task_store_pb2.ClaimTaskRequest(id=task_id, worker_id=worker_id, lease=duration(lease))
+        return from_message(await self._stub.ClaimTask(request), Claim)
+
+    async def extend(self, task: Task, *, lease: timedelta) -> bool:
+        """Keeps the lease; tells whether a cancel was asked for. Raises AttemptOutdated."""
+        request = task_store_pb2.ExtendLeaseRequest(id=task.id, attempt=task.attempt, lease=duration(lease))
+        return (await self._stub.ExtendLease(request)).cancel_requested
+
+    async def finish(
+        self,
+        task: Task,
+        *,
+        status: TaskStatus,
+        output: dict[str, Any] | None = None,
+        error_code: str | None = None,
+        error_message: str | None = None,
+        new_turns: tuple[Turn, ...] = (),
+    ) -> Task:
+        """Ends the task. Raises AttemptOutdated."""
+        ended = _Finish(
+            id=task.id,
+            attempt=task.attempt,
+            status=status,
+            output=output,
+            error_code=error_code,
+            error_message=error_message,
+            new_turns=new_turns,
+        )
+        answer = await self._stub.FinishTask(to_message(ended, task_store_pb2.FinishTaskRequest))
+        return from_message(answer.task, Task)
+
+    async def release(
+        self,
+        task: Task,
+        *,
+        is_retry: bool,
+        delay: timedelta = timedelta(),
+        error_code: str | None = None,
+        error_message: str | None = None,
+    ) -> Task:
+        """Puts the task back. Raises AttemptOutdated."""
+        answer = await self._stub.ReleaseTask(
+            task_store_pb2.ReleaseTaskRequest(
+                id=task.id,
+                attempt=task.attempt,
+                is_retry=is_retry,
+                delay=duration(delay),
+                error_code=error_code,
+                error_message=error_message,
+            )
+        )
+        return from_message(answer.task, Task)
+
+    async def take_due(
+        self, *, limit: int, ring_again_after: timedelta, delivered_before: datetime | None
+    ) -> tuple[DueTask, ...]:
+        """Tasks whose doorbell must ring; each is given to one caller only."""
+        answer = await self._stub.TakeDueTasks(
+            task_store_pb2.TakeDueTasksRequest(
+                limit=limit,
+                ring_again_after=duration(ring_again_after),
+                delivered_before=timestamp(delivered_before) if delivered_before else None,
+            )
+        )
+        return tuple(from_message(d, DueTask) for d in answer.due_tasks)

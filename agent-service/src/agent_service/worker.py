@@ -1,0 +1,198 @@
+"""The process `worker`: takes tasks as doorbells ring and runs them."""
+
+import asyncio
+import os
+import socket
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from faststream.redis import RedisBroker, StreamSub
+from faststream.redis.opentelemetry import RedisTelemetryMiddleware
+from hearth_runtime.channels import open_channel
+from hearth_runtime.errors import HearthError, TaskNotClaimable, TaskNotFound
+from hearth_runtime.identifiers import new_id
+from hearth_runtime.lifecycle import pause, run, run_with
+from hearth_runtime.redis_streams import (
+    CONTROL_CHANNEL,
+    TASKS_STREAM,
+    connect,
+    ensure_group,
+    redis_dependency,
+    wait_for_redis,
+)
+from hearth_runtime.server import Server
+from hearth_runtime.settings import load_settings
+from hearth_runtime.telemetry import tracer
+from loguru import logger
+from prometheus_client import Gauge
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from agent_service.bell import WORKERS_GROUP, Bell, Doorbell
+from agent_service.inference import Models
+from agent_service.publisher import EventPublisher
+from agent_service.runs import Interruption, Run
+from agent_service.settings import WorkerSettings
+from agent_service.storage import StoredTasks
+from agent_service.tasks import Claim
+from agent_service.workflow import ChatWorkflow
+
+POLL_MILLISECONDS = 1000
+WATCH_SECONDS = 1.0
+
+ACTIVE_RUNS = Gauge("hearth_worker_runs", "Runs that a worker has going")
+
+
+class Worker:
+    """Claims and runs tasks, at most `worker_concurrency` at a time."""
+
+    def __init__(
+        self, store: StoredTasks, models: Models, publisher: EventPublisher, bell: Bell, settings: WorkerSettings
+    ) -> None:
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
+        self._store = store
+        self._models = models
+        self._publisher = publisher
+        self._bell = bell
+        self._settings = settings
+        self._workflow = ChatWorkflow()
+        self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
+        self._changed = asyncio.Event()
+        self._stopping = False
+
+    async def on_doorbell(self, doorbell: Doorbell) -> None:
+        """Claims the task and starts its run. Returns when there is room for another one.
+
+        While it has not returned no further doorbell is read, so that one is heard by a worker with room.
+        """
+        if not self._stopping:
+            await self._claim(doorbell.task_id)
+        while len(self._runs) >= self._settings.worker_concurrency and not self._stopping:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def on_control(self, cancelled: Doorbell) -> None:
+        """Cancels the task's run, if it is here."""
+        if cancelled.task_id in self._runs:
+            self._runs[cancelled.task_id][0].interrupt(Interruption.CANCEL)
+
+    async def stop(self) -> None:
+        """Takes no more tasks and hands over those that run, as far as `grace_seconds` lets it."""
+        self._stopping = True
+        self._changed.set()
+        for running, _ in self._runs.values():
+            running.interrupt(Interruption.HAND_OVER)
+        tasks = [task for _, task in self._runs.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._settings.grace_seconds * 0.8)
+
+    async def _claim(self, task_id: str) -> None:
+        lease = timedelta(seconds=self._settings.lease_seconds)
+        try:
+            claim = await self._store.claim(task_id, worker_id=self.id, lease=lease)
+        except (TaskNotClaimable, TaskNotFound) as error:
+            logger.debug("nothing to do for a doorbell", task_id=task_id, reason=error.code)
+            return
+        except HearthError as error:
+            logger.warning("a task could not be claimed; its doorbell rings again", task_id=task_id, error=error.detail)
+            return
+        running = Run(
+            claim,
+            store=self._store,
+            models=self._models,
+            workflow=self._workflow,
+            publisher=self._publisher,
+            bell=self._bell,
+            settings=self._settings,
+        )
+        self._runs[task_id] = (running, asyncio.create_task(self._execute(claim, running)))
+        ACTIVE_RUNS.set(len(self._runs))
+
+    async def _execute(self, claim: Claim, running: Run) -> None:
+        task = claim.task
+        attributes: dict[str, str | int | float] = {
+            "hearth.task_id": task.id,
+            "hearth.agent_id": task.agent_id,
+            "hearth.attempt": task.attempt,
+            "hearth.queued_seconds": claim.queued.total_seconds(),
+        }
+        try:
+            with (
+                tracer.start_as_current_span("run attempt", attributes=attributes),
+                logger.contextualize(task_id=task.id, agent_id=task.agent_id),
+            ):
+                await running.execute()
+        finally:
+            del self._runs[task.id]
+            ACTIVE_RUNS.set(len(self._runs))
+            self._changed.set()
+
+
+async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
+    """Runs the process until `stopping` is set."""
+    async with AsyncExitStack() as stack:
+        storage = await stack.enter_async_context(open_channel("storage", settings.storage_address, settings))
+        inference = await stack.enter_async_context(open_channel("inference", settings.inference_address, settings))
+        redis = await stack.enter_async_context(connect(settings.redis_url))
+        middlewares = [RedisTelemetryMiddleware()] if settings.otlp_endpoint else []
+        broker = RedisBroker(settings.redis_url, middlewares=middlewares)
+        publisher = EventPublisher(redis, limit=settings.event_buffer)
+        worker = Worker(StoredTasks(storage), Models(inference), publisher, Bell(broker, redis), settings)
+        server = Server(settings, dependencies=[redis_dependency(redis, required=True)])
+
+        async def work() -> None:
+            await _listen(broker, redis, worker, stopping)
+            await worker.stop()
+            await broker.stop()
+
+        async def both() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(server.run(stopping))
+                group.create_task(work())
+
+        await run_with(publisher.drained_after(both()), publisher.run())
+
+
+async def _listen(broker: RedisBroker, redis: Redis, worker: Worker, stopping: asyncio.Event) -> None:
+    """Subscribes to doorbells and control messages until `stopping` is set; again where Redis lost the group."""
+    # Doorbells are not acknowledged: docs/adr/0002-doorbells-are-not-acknowledged.md.
+    doorbells = broker.subscriber(
+        stream=StreamSub(
+            TASKS_STREAM,
+            group=WORKERS_GROUP,
+            consumer=worker.id,
+            no_ack=True,
+            max_records=1,
+            polling_interval=POLL_MILLISECONDS,
+        )
+    )
+    doorbells(worker.on_doorbell)
+    control = broker.subscriber(CONTROL_CHANNEL)
+    control(worker.on_control)
+
+    if not await wait_for_redis(redis, stopping):
+        return
+    await ensure_group(redis, TASKS_STREAM, WORKERS_GROUP)
+    await broker.start()
+    logger.info("waiting for tasks", worker_id=worker.id)
+    while not await pause(stopping, WATCH_SECONDS):
+        try:
+            # FastStream stops a subscriber whose group is gone, as after a FLUSHALL.
+            if not doorbells.running:
+                await ensure_group(redis, TASKS_STREAM, WORKERS_GROUP)
+                await doorbells.start()
+                logger.warning("the consumer group was lost and is there again", group=WORKERS_GROUP)
+        except (RedisError, OSError) as error:
+            logger.warning("waiting for Redis", error=repr(error))
+    await doorbells.stop()
+    await redis.xgroup_delconsumer(TASKS_STREAM, WORKERS_GROUP, worker.id)
+
+
+def main() -> None:
+    """Runs the process."""
+    settings = load_settings(WorkerSettings)
+    run("worker", settings, lambda stopping: serve(settings, stopping))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m hearth_local`."""
+
+from hearth_local.main import main
+
+main()
