@@ -15,9 +15,13 @@ def generate(destination: Path) -> None:
     """Replaces `destination/hearth` by what the .proto files say."""
     shutil.rmtree(destination / "hearth", ignore_errors=True)
     destination.mkdir(parents=True, exist_ok=True)
-    outputs = [f"--{kind}_out={destination}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
+    scripts = Path(sys.executable).parent
+    plugins = [f"--plugin={name}={scripts / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
+    outputs = [f"--{kind}_out={destination}" for kind in ("python", "grpc_python")]
+    outputs += [f"--{kind}_out=quiet:{destination}" for kind in ("mypy", "mypy_grpc")]
     sources = [str(path.relative_to(PROTO)) for path in sorted(PROTO.glob("hearth/**/*.proto"))]
-    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", *outputs, *sources], check=True, cwd=PROTO)
+    protoc = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}"]
+    subprocess.run([*protoc, *plugins, *outputs, *sources], check=True, cwd=PROTO)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,9 @@ def test_stream_ids_sort_as_numbers() -> None:
     assert str(StreamId.parse("1764000000000-3")) == "1764000000000-3"
 
 
-@pytest.mark.parametrize("text", ["", "5", "5-", "-1", "a-1", "1-1-1", "01-1", "1 -1", "99999999999999999-0", "$", "１-1"])
+@pytest.mark.parametrize(
+    "text", ["", "5", "5-", "-1", "a-1", "1-1-1", "01-1", "1 -1", "99999999999999999-0", "$", "１-1"]
+)
 def test_what_is_no_stream_id_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no event id"):
         StreamId.parse(text)

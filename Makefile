@@ -1,0 +1,59 @@
+# Hearth's commands. `make` alone lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format proto docs uv sync sync-dev clean
+
+# Your own uv where there is one that runs, else one in .uv/, installed by its hash.
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
+PYTHON := $(shell command -v python3.12 || command -v python3)
+RUN := .venv/bin/python
+
+help: ## What there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+run: sync ## Start Hearth on embedded parts, until Ctrl-C
+	@exec $(RUN) -m hearth_local
+
+test: sync-dev ## Run the tests: unit, integration, end to end
+	@$(RUN) -m pytest
+
+check: sync-dev ## What a reviewer would say: style, types, protos, layers
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+	@.venv/bin/buf lint proto
+	@$(RUN) proto/check_generated.py
+	@.venv/bin/lint-imports
+
+format: sync-dev ## Let ruff put the style right
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+proto: sync-dev ## Generate the Python of the .proto files again
+	@.venv/bin/buf format -w proto
+	@$(RUN) proto/generate.py
+
+docs: sync-dev ## Write docs/configuration.md and .env.example again
+	@$(RUN) docs/generate_configuration.py
+
+sync: uv
+	@test -d .venv || echo "Installing Hearth's packages: about 250 MB, the first time only."
+	@$(UV) sync --frozen --inexact --no-dev --all-packages $(if $(wildcard .venv),--quiet)
+
+sync-dev: uv
+	@$(UV) sync --frozen --all-packages --quiet
+
+uv:
+	@$(UV) --version >/dev/null 2>&1 || $(MAKE) --no-print-directory .uv/bin/uv
+	@$(UV) python find --quiet 3.12 >/dev/null 2>&1 || { \
+		echo "Hearth needs Python 3.12 and found none: install it (for instance: $(UV) python install 3.12) and try again." >&2; \
+		exit 1; }
+
+.uv/bin/uv:
+	@echo "Installing uv into .uv/"
+	@test -n "$(PYTHON)" || { echo "Hearth needs Python 3.12: install it and try again." >&2; exit 1; }
+	@$(PYTHON) -m venv .uv || { echo "Python cannot make a virtual environment: install its venv module (Debian: python3-venv) and try again." >&2; exit 1; }
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/uv-requirements.txt
+
+clean: ## Remove the environments and caches, not your data
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,69 @@
+"""Models, health, metrics and the documents that describe the rest."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from system.client import MODEL, Client
+from system.instance import Instance
+
+
+async def test_models_with_their_capabilities(client: Client) -> None:
+    answer = await client.http.get("/models")
+    assert answer.status_code == 200
+    models = {m["name"]: m for m in answer.json()["items"]}
+    assert "completion" in models[MODEL]["capabilities"]
+    assert models["multilingual-e5-small:latest"]["capabilities"] == ["embedding"]
+
+
+@pytest.mark.parametrize("prefix", ["", "/api/v1"])
+async def test_health_names_services_and_stores(hearth: Instance, client: Client, prefix: str) -> None:
+    answer = await client.http.get(f"{hearth.url}{prefix}/health")
+    assert answer.status_code == 200, answer.text
+    health = answer.json()
+    assert health["status"] == "ok"
+    assert set(health["services"]) == {"agent", "inference", "log", "storage"}
+    assert {"postgresql", "redis", "ollama", "workers"} <= set(health["dependencies"])
+    assert "2" in health["dependencies"]["workers"]["detail"]
+    for part in (*health["services"].values(), *health["dependencies"].values()):
+        assert part["status"] == "ok"
+        assert part["latency_ms"] >= 0
+    assert (await client.http.get(f"{hearth.url}{prefix}/health/live")).status_code == 200
+
+
+@pytest.mark.parametrize("prefix", ["", "/api/v1"])
+async def test_metrics_of_all_services_in_one_text(hearth: Instance, client: Client, prefix: str) -> None:
+    agent = await client.create_agent(config={"max_tokens": 4})
+    await client.wait(await client.run(agent["id"]))
+    answer = await client.http.get(f"{hearth.url}{prefix}/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    assert len(families) == sum(1 for line in answer.text.splitlines() if line.startswith("# TYPE"))
+    for name in (
+        "hearth_http_requests",
+        "hearth_rpcs",
+        "hearth_tasks",
+        "hearth_queue_oldest_seconds",
+        "hearth_model_first_token_seconds",
+        "hearth_model_tokens_per_second",
+        "hearth_event_lag_seconds",
+        "hearth_stream_subscribers",
+        "hearth_service_up",
+    ):
+        assert families[name].samples, name
+    assert {s.labels["service"] for s in families["hearth_rpcs"].samples} == {"agent", "inference", "log", "storage"}
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/api/v1/docs", "/api/v1/openapi.json"])
+async def test_documents(hearth: Instance, client: Client, path: str) -> None:
+    assert (await client.http.get(f"{hearth.url}{path}")).status_code == 200
+
+
+async def test_every_call_has_examples_for_success_and_errors(hearth: Instance, client: Client) -> None:
+    document = (await client.http.get(f"{hearth.url}/openapi.json")).json()
+    assert len(document["paths"]) >= 12
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for status, response in operation["responses"].items():
+                for media, content in response.get("content", {}).items():
+                    where = f"{method} {path} {status} {media}"
+                    assert content.get("example") or content.get("examples"), where
