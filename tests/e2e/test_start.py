@@ -84,7 +84,7 @@ async def test_a_part_that_is_killed_is_started_again(instance: Instance) -> Non
         return next((p for p in descendants(instance.pid) if module in p.cmdline()), None)
 
     client = Client(instance.url)
-    for module in ("storage_service.main", "agent_service.worker"):
+    for module in ("storage_service", "agent_service.worker"):
         killed = part(module)
         assert killed is not None
         killed.kill()

@@ -5,9 +5,11 @@ See docs/adr/0002-doorbells-are-not-acknowledged.md.
 """
 
 import asyncio
+import logging
 from datetime import UTC, datetime
 
 from faststream.redis import RedisBroker
+from faststream.redis.opentelemetry import RedisTelemetryMiddleware
 from hearth_runtime.events import StreamId
 from hearth_runtime.redis_streams import CONTROL_CHANNEL, TASKS_STREAM
 from loguru import logger
@@ -15,7 +17,12 @@ from pydantic import BaseModel
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from agent_service.settings import QueueSettings
+
 WORKERS_GROUP = "agent-workers"
+# One key for each worker: Redis 6.2 does not note when a consumer that gets nothing last asked.
+WORKER_KEYS = "hearth.worker."
+WORKER_HEARD_SECONDS = 10
 # A client waits for its 202 meanwhile, so an absent Redis must not cost it more than this.
 TIMEOUT_SECONDS = 1.0
 
@@ -72,10 +79,21 @@ class Bell:
             return None
         return datetime.fromtimestamp(StreamId.parse(delivered.decode()).milliseconds / 1000, UTC)
 
-    async def count_workers(self, *, heard_within_seconds: float) -> int:
-        """How many workers have asked for doorbells lately."""
-        try:
-            consumers = await self._redis.xinfo_consumers(TASKS_STREAM, WORKERS_GROUP)
-        except ResponseError:
-            return 0
-        return sum(1 for c in consumers if c["idle"] < heard_within_seconds * 1000)
+    async def announce_worker(self, worker_id: str) -> None:
+        """Says that this worker listens; it counts until WORKER_HEARD_SECONDS later."""
+        await self._redis.set(f"{WORKER_KEYS}{worker_id}", "", ex=WORKER_HEARD_SECONDS)
+
+    async def dismiss_worker(self, worker_id: str) -> None:
+        """Says that it no longer does."""
+        await self._redis.delete(f"{WORKER_KEYS}{worker_id}")
+        await self._redis.xgroup_delconsumer(TASKS_STREAM, WORKERS_GROUP, worker_id)
+
+    async def count_workers(self) -> int:
+        """How many workers listen."""
+        return len([key async for key in self._redis.scan_iter(match=f"{WORKER_KEYS}*", count=1000)])
+
+
+def broker_of(settings: QueueSettings) -> RedisBroker:
+    """FastStream's broker, logging through the standard library and so through Loguru; traced where anything is."""
+    middlewares = [RedisTelemetryMiddleware()] if settings.otlp_endpoint else []
+    return RedisBroker(settings.redis_url, logger=logging.getLogger("faststream"), middlewares=middlewares)

@@ -3,18 +3,17 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from faststream.redis import RedisBroker
-from faststream.redis.opentelemetry import RedisTelemetryMiddleware
 from hearth.agent.v1 import agent_service_pb2, agent_service_pb2_grpc, task_service_pb2, task_service_pb2_grpc
 from hearth_runtime.channels import open_channel
 from hearth_runtime.dependencies import Dependency
+from hearth_runtime.errors import Unavailable
 from hearth_runtime.lifecycle import run, run_with
 from hearth_runtime.redis_streams import connect, redis_dependency
 from hearth_runtime.server import Server
 from hearth_runtime.settings import load_settings
 
 from agent_service.agents import Agents
-from agent_service.bell import Bell
+from agent_service.bell import Bell, broker_of
 from agent_service.dispatcher import Dispatcher
 from agent_service.publisher import EventPublisher
 from agent_service.rpc import AgentRpc, TaskRpc
@@ -22,16 +21,13 @@ from agent_service.settings import ApiSettings
 from agent_service.storage import StoredAgents, StoredTasks
 from agent_service.tasks import Tasks
 
-WORKER_HEARD_WITHIN_SECONDS = 15.0
-
 
 async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
     """Runs the process until `stopping` is set."""
     async with AsyncExitStack() as stack:
         channel = await stack.enter_async_context(open_channel("storage", settings.storage_address, settings))
         redis = await stack.enter_async_context(connect(settings.redis_url))
-        middlewares = [RedisTelemetryMiddleware()] if settings.otlp_endpoint else []
-        broker = RedisBroker(settings.redis_url, middlewares=middlewares)
+        broker = broker_of(settings)
         stack.push_async_callback(broker.stop)
         await broker.connect()
 
@@ -58,9 +54,9 @@ def _workers_dependency(bell: Bell) -> Dependency:
     advice = "No worker is running: accepted runs wait. Start one: python -m agent_service.worker"
 
     async def probe() -> str:
-        count = await bell.count_workers(heard_within_seconds=WORKER_HEARD_WITHIN_SECONDS)
+        count = await bell.count_workers()
         if count == 0:
-            raise LookupError("no worker")
+            raise Unavailable(advice)
         return f"{count} running"
 
     return Dependency(name="workers", probe=probe, advice=advice, required=False)
@@ -70,7 +66,3 @@ def main() -> None:
     """Runs the process."""
     settings = load_settings(ApiSettings)
     run("agent", settings, lambda stopping: serve(settings, stopping))
-
-
-if __name__ == "__main__":
-    main()

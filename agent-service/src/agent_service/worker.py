@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 
 from faststream.redis import RedisBroker, StreamSub
-from faststream.redis.opentelemetry import RedisTelemetryMiddleware
 from hearth_runtime.channels import open_channel
 from hearth_runtime.errors import HearthError, TaskNotClaimable, TaskNotFound
 from hearth_runtime.identifiers import new_id
@@ -28,7 +27,7 @@ from prometheus_client import Gauge
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from agent_service.bell import WORKERS_GROUP, Bell, Doorbell
+from agent_service.bell import WORKERS_GROUP, Bell, Doorbell, broker_of
 from agent_service.inference import Models
 from agent_service.publisher import EventPublisher
 from agent_service.runs import Interruption, Run
@@ -134,14 +133,14 @@ async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
         storage = await stack.enter_async_context(open_channel("storage", settings.storage_address, settings))
         inference = await stack.enter_async_context(open_channel("inference", settings.inference_address, settings))
         redis = await stack.enter_async_context(connect(settings.redis_url))
-        middlewares = [RedisTelemetryMiddleware()] if settings.otlp_endpoint else []
-        broker = RedisBroker(settings.redis_url, middlewares=middlewares)
+        broker = broker_of(settings)
         publisher = EventPublisher(redis, limit=settings.event_buffer)
-        worker = Worker(StoredTasks(storage), Models(inference), publisher, Bell(broker, redis), settings)
+        bell = Bell(broker, redis)
+        worker = Worker(StoredTasks(storage), Models(inference), publisher, bell, settings)
         server = Server(settings, dependencies=[redis_dependency(redis, required=True)])
 
         async def work() -> None:
-            await _listen(broker, redis, worker, stopping)
+            await _listen(broker, redis, bell, worker, stopping)
             await worker.stop()
             await broker.stop()
 
@@ -153,7 +152,7 @@ async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
         await run_with(publisher.drained_after(both()), publisher.run())
 
 
-async def _listen(broker: RedisBroker, redis: Redis, worker: Worker, stopping: asyncio.Event) -> None:
+async def _listen(broker: RedisBroker, redis: Redis, bell: Bell, worker: Worker, stopping: asyncio.Event) -> None:
     """Subscribes to doorbells and control messages until `stopping` is set; again where Redis lost the group."""
     # Doorbells are not acknowledged: docs/adr/0002-doorbells-are-not-acknowledged.md.
     doorbells = broker.subscriber(
@@ -175,8 +174,9 @@ async def _listen(broker: RedisBroker, redis: Redis, worker: Worker, stopping: a
     await ensure_group(redis, TASKS_STREAM, WORKERS_GROUP)
     await broker.start()
     logger.info("waiting for tasks", worker_id=worker.id)
-    while not await pause(stopping, WATCH_SECONDS):
+    while True:
         try:
+            await bell.announce_worker(worker.id)
             # FastStream stops a subscriber whose group is gone, as after a FLUSHALL.
             if not doorbells.running:
                 await ensure_group(redis, TASKS_STREAM, WORKERS_GROUP)
@@ -184,8 +184,13 @@ async def _listen(broker: RedisBroker, redis: Redis, worker: Worker, stopping: a
                 logger.warning("the consumer group was lost and is there again", group=WORKERS_GROUP)
         except (RedisError, OSError) as error:
             logger.warning("waiting for Redis", error=repr(error))
+        if await pause(stopping, WATCH_SECONDS):
+            break
     await doorbells.stop()
-    await redis.xgroup_delconsumer(TASKS_STREAM, WORKERS_GROUP, worker.id)
+    try:
+        await bell.dismiss_worker(worker.id)
+    except (RedisError, OSError) as error:
+        logger.warning("the worker could not be dismissed", error=repr(error))
 
 
 def main() -> None:

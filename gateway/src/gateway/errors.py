@@ -1,0 +1,148 @@
+"""Errors as a client of the public contract sees them: RFC 9457 problem details, always with a stable `code`."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from hearth_runtime.errors import Cancelled, FieldViolation, HearthError, InvalidArgument, NotFound, ResourceExhausted
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from gateway.allowed_methods import allowed_methods
+from gateway.validation import violations
+
+MEDIA_TYPE = "application/problem+json"
+# Asked again after this time, a service that restarts is likely there.
+RETRY_AFTER_SECONDS = 2
+
+# What the services call otherwise than the public contract does.
+_PUBLIC_NAMES = {"page_token": "cursor", "page_size": "limit", "after_stream_id": "after"}
+
+
+class InvalidRequest(InvalidArgument):
+    code = "invalid_request"
+    title = "The request is not valid"
+
+
+class MalformedJson(InvalidArgument):
+    code = "malformed_json"
+    title = "The body is not JSON"
+    http_status = 400
+
+
+class RouteNotFound(NotFound):
+    code = "route_not_found"
+    title = "There is no such path"
+
+
+class MethodNotAllowed(HearthError):
+    code = "method_not_allowed"
+    title = "The path does not take this method"
+    status = grpc.StatusCode.UNIMPLEMENTED
+    http_status = 405
+
+
+class BodyTooLarge(HearthError):
+    code = "body_too_large"
+    title = "The body is too large"
+    status = grpc.StatusCode.INVALID_ARGUMENT
+    http_status = 413
+
+
+class UnsupportedMediaType(HearthError):
+    code = "unsupported_media_type"
+    title = "The body is of a type that is not taken"
+    status = grpc.StatusCode.INVALID_ARGUMENT
+    http_status = 415
+
+
+class TooManyStreams(ResourceExhausted):
+    code = "too_many_streams"
+    title = "Too many live streams are open"
+
+
+def problem(error: HearthError, instance: str) -> dict[str, Any]:
+    """`error` as problem details for the request of the path `instance`."""
+    details: dict[str, Any] = {
+        "type": f"urn:hearth:problem:{error.code}",
+        "title": error.title,
+        "status": _http_status(error),
+        "detail": error.detail,
+        "instance": instance,
+        "code": error.code,
+    }
+    if error.fields:
+        details["errors"] = [{"field": _PUBLIC_NAMES.get(f.field, f.field), "message": f.message} for f in error.fields]
+    return details
+
+
+def problem_json(error: HearthError, instance: str) -> str:
+    """The same as JSON text. ASCII, so that whatever a client sent and sees again can be written."""
+    return json.dumps(problem(error, instance), separators=(",", ":"))
+
+
+def problem_response(error: HearthError, instance: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The same as an HTTP response."""
+    status = _http_status(error)
+    headers = dict(headers or {})
+    if status in (429, 503):
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return Response(problem_json(error, instance), status_code=status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answers every error of `app` with problem details, but for unexpected ones, which `observation` answers."""
+    app.add_exception_handler(HearthError, _known)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+
+
+def _http_status(error: HearthError) -> int:
+    # A service that stops cancels its calls: for the client that is a service which is away for the moment.
+    return 503 if isinstance(error, Cancelled) else error.http_status
+
+
+async def _known(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HearthError)
+    return problem_response(error, request.url.path)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = error.errors()
+    if errors and errors[0]["type"] == "json_invalid":
+        position = errors[0]["loc"][-1]
+        reason = errors[0]["ctx"]["error"]
+        return problem_response(
+            MalformedJson(f"The body is not JSON: {reason} at character {position}. Mend it and send it again."),
+            request.url.path,
+        )
+    return problem_response(invalid_request(violations(errors)), request.url.path)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    match error.status_code:
+        case 404:
+            return problem_response(RouteNotFound(f"There is no path {path}. GET /docs lists those there are."), path)
+        case 405:
+            allow = ", ".join(allowed_methods(request.app, path))
+            detail = f"{path} does not take {request.method}. It takes {allow}."
+            return problem_response(MethodNotAllowed(detail), path, {"Allow": allow})
+        case 413:
+            return problem_response(BodyTooLarge(error.detail), path)
+        case _:
+            return problem_response(
+                MalformedJson("The body cannot be read: send JSON in UTF-8, nested less deep."), path
+            )
+
+
+def invalid_request(fields: list[FieldViolation]) -> InvalidRequest:
+    """The error that names `fields`, at least one."""
+    first = f"{fields[0].field}: {fields[0].message}"
+    more = f" {len(fields) - 1} more in `errors`." if len(fields) > 1 else ""
+    return InvalidRequest(f"{first}{'' if first.endswith(('.', '?')) else '.'}{more}", fields=fields)

@@ -1,0 +1,86 @@
+"""The gateway: the public contract over HTTP, and gRPC to the services that own its nouns."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from functools import partial
+
+import uvicorn
+from fastapi import FastAPI
+from hearth_runtime.lifecycle import run
+from hearth_runtime.settings import load_settings
+from loguru import logger
+
+from gateway.application import create_app
+from gateway.dependencies import Gateway, connect
+from gateway.settings import GatewaySettings
+from gateway.streams import Streams
+
+
+def main() -> None:
+    """Runs the gateway until SIGTERM or SIGINT."""
+    settings = load_settings(GatewaySettings)
+    try:
+        listener = _listen(settings)
+    except OSError as error:
+        sys.stderr.write(
+            f"Hearth cannot serve on {settings.host}:{settings.port}: {os.strerror(error.errno or 0)}. "
+            "Set HEARTH_PORT (and HEARTH_HOST) to a free port, or stop what uses this one.\n"
+        )
+        sys.exit(1)
+    run("gateway", settings, partial(serve, settings, listener))
+
+
+async def serve(settings: GatewaySettings, listener: socket.socket, stopping: asyncio.Event) -> None:
+    """Serves on `listener` until `stopping` is set; then requests may end, and streams end so that they can resume."""
+    async with connect(settings) as services:
+        streams = Streams(services.logs, settings)
+        app = create_app(Gateway(settings=settings, services=services, streams=streams))
+        server = _server(app, settings)
+
+        async def stop() -> None:
+            await stopping.wait()
+            streams.stop()
+            server.should_exit = True
+
+        stopper = asyncio.create_task(stop())
+        host, port = listener.getsockname()[:2]
+        logger.info("serving", address=f"http://{host}:{port}")
+        try:
+            await server.serve([listener])
+        finally:
+            stopper.cancel()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without signal handlers of its own: `hearth_runtime.lifecycle` has them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(app: FastAPI, settings: GatewaySettings) -> uvicorn.Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="websockets-sansio",
+            ws_max_size=settings.max_frame_bytes,
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=max(1, int(settings.grace_seconds * 0.8)),
+        )
+    )
+
+
+def _listen(settings: GatewaySettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    return socket.create_server((settings.host, settings.port), family=family, backlog=2048)

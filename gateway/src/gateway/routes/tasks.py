@@ -1,0 +1,114 @@
+"""Tasks: the runs of agents."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from hearth.agent.v1 import task_service_pb2
+from hearth.log.v1 import log_service_pb2
+from hearth_runtime.codec import timestamp
+from hearth_runtime.events import EventLevel
+
+from gateway import examples
+from gateway.dependencies import ServicesDep
+from gateway.documentation import BAD_LIMIT, BAD_TASK_ID, TASK_FINISHED, TASK_NOT_FOUND, answers
+from gateway.route import Route
+from gateway.routes.parameters import ContainsQuery, Cursor, Descending, Limit, Since, Statuses, TaskId, Until
+from gateway.schemas.fields import Id, Level, Time
+from gateway.schemas.logs import LogPage
+from gateway.schemas.tasks import Task, TaskCancelled, TaskPage
+from gateway.translation import STATUS_NAMES, STATUSES, event_filter, log_of, task_of
+
+router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"], route_class=Route)
+
+
+@router.get(
+    "",
+    operation_id="list_tasks",
+    summary="List tasks",
+    response_model_exclude_unset=True,
+    responses=answers(200, examples.TASK_PAGE, BAD_LIMIT),
+)
+async def list_tasks(
+    *,
+    services: ServicesDep,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    agent_id: Annotated[Id | None, Query(description="Only runs of this agent")] = None,
+    status: Statuses = None,
+    created_after: Annotated[Time | None, Query(description="Only what was accepted at this time or later")] = None,
+    created_before: Annotated[Time | None, Query(description="Only what was accepted before this time")] = None,
+) -> TaskPage:
+    """Pages through the tasks, the newest first."""
+    answer = await services.tasks.ListTasks(
+        task_service_pb2.ListTasksRequest(
+            page_size=limit,
+            page_token=cursor or "",
+            agent_id=agent_id,
+            statuses=[STATUSES[s] for s in status or ()],
+            created_after=None if created_after is None else timestamp(created_after),
+            created_before=None if created_before is None else timestamp(created_before),
+        )
+    )
+    return TaskPage(items=[task_of(t) for t in answer.tasks], next_cursor=answer.next_page_token or None)
+
+
+@router.get(
+    "/{task_id}/status",
+    operation_id="get_task",
+    summary="Read a task",
+    response_model_exclude_unset=True,
+    responses=answers(200, examples.TASK, TASK_NOT_FOUND, BAD_TASK_ID),
+)
+async def get_task(services: ServicesDep, task_id: TaskId) -> Task:
+    """Reads one task: its state, and once it has ended what it gave, or why it failed."""
+    answer = await services.tasks.GetTask(task_service_pb2.GetTaskRequest(id=task_id))
+    return task_of(answer.task)
+
+
+@router.get(
+    "/{task_id}/logs",
+    operation_id="list_task_logs",
+    summary="List a task's events",
+    responses=answers(200, examples.LOG_PAGE, TASK_NOT_FOUND, BAD_TASK_ID, BAD_LIMIT),
+)
+async def list_task_logs(
+    *,
+    services: ServicesDep,
+    task_id: TaskId,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    level: Annotated[Level | None, Query(description="This level and the worse ones")] = None,
+    since: Since = None,
+    until: Until = None,
+    contains: ContainsQuery = None,
+    descending: Descending = False,
+) -> LogPage:
+    """Pages through what is kept of the task's events, in their order."""
+    levels = None if level is None else EventLevel(level).and_worse()
+    answer = await services.logs.ListEvents(
+        log_service_pb2.ListEventsRequest(
+            page_size=limit,
+            page_token=cursor or "",
+            filter=event_filter(task_ids=[task_id], levels=levels, since=since, until=until, contains=contains),
+            descending=descending,
+        )
+    )
+    if not answer.events:
+        # The log service knows events, not tasks: an empty page and an unknown task look alike to it.
+        await services.tasks.GetTask(task_service_pb2.GetTaskRequest(id=task_id))
+    return LogPage(items=[log_of(e) for e in answer.events], next_cursor=answer.next_page_token or None)
+
+
+@router.delete(
+    "/{task_id}",
+    operation_id="cancel_task",
+    summary="Cancel a task",
+    status_code=202,
+    responses=answers(202, examples.TASK_CANCELLED, TASK_NOT_FOUND, TASK_FINISHED, BAD_TASK_ID),
+)
+async def cancel_task(services: ServicesDep, task_id: TaskId) -> TaskCancelled:
+    """Cancels a task. A queued one never starts; a running one stops generating within a second, and until then its
+    state is `running`. Repeating it is harmless until the task has ended.
+    """
+    answer = await services.tasks.CancelTask(task_service_pb2.CancelTaskRequest(id=task_id))
+    return TaskCancelled(task_id=answer.task.id, status=STATUS_NAMES[answer.task.status])

@@ -1,0 +1,108 @@
+"""Agents and how they call their model."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from gateway.schemas.duration import as_duration
+from gateway.schemas.fields import Answer, Body, ModelName, Text
+from gateway.schemas.output_schema import check_output_schema
+
+MAX_PROMPT_CHARACTERS = 200_000
+
+
+class AgentConfig(Body):
+    """How the model is called. What is left out is up to Hearth's default, or to the model's own."""
+
+    system_prompt: Annotated[Text, Field(max_length=MAX_PROMPT_CHARACTERS)] | None = Field(
+        None, description="What the model is told before every conversation", examples=["You are brief."]
+    )
+    temperature: float | None = Field(
+        None, ge=0, le=2, description="How freely tokens are drawn: 0 takes the likeliest", examples=[0.7]
+    )
+    top_p: float | None = Field(
+        None, ge=0, le=1, description="Only the likeliest tokens that together have this probability", examples=[0.9]
+    )
+    seed: int | None = Field(
+        None, ge=-(2**31), lt=2**31, description="The same seed and input give the same output", examples=[42]
+    )
+    max_tokens: int | None = Field(None, ge=1, le=131_072, description="The longest answer, in tokens", examples=[512])
+    stop: list[Annotated[Text, Field(min_length=1, max_length=1000)]] | None = Field(
+        None, max_length=8, description="Texts at which generating stops", examples=[["\n\n"]]
+    )
+    context_tokens: int | None = Field(
+        None, ge=128, le=1_048_576, description="The size of the model's context, in tokens", examples=[4096]
+    )
+    timeout_seconds: float | None = Field(
+        None,
+        ge=1,
+        le=86_400,
+        description="How long one attempt of a run may take; 600 if left out",
+        examples=[120],
+    )
+    max_retries: int | None = Field(
+        None,
+        ge=0,
+        le=10,
+        description="How often a run is repeated after an error that may pass; 3 if left out",
+        examples=[3],
+    )
+    fallback_models: list[ModelName] | None = Field(
+        None,
+        max_length=8,
+        description="Models that are tried in order where the first is not there or does not answer",
+        examples=[["llama3.2:1b"]],
+    )
+    output_schema: Annotated[dict[str, Any], AfterValidator(check_output_schema)] | None = Field(
+        None,
+        description="A JSON Schema (2020-12, 64 KiB at most): the answer is JSON that it allows, in `output.data`",
+        examples=[{"type": "object", "properties": {"colours": {"type": "array", "items": {"type": "string"}}}}],
+    )
+    keep_alive: Annotated[str, BeforeValidator(as_duration, json_schema_input_type=str | float)] | None = Field(
+        None,
+        description=(
+            'How long the host keeps the model loaded after a run: a duration such as "5m" or "1h30m", a number of '
+            'seconds, "0" to unload it at once, "-1" to keep it'
+        ),
+        examples=["5m"],
+    )
+
+
+class AgentDraft(Body):
+    """A new agent."""
+
+    name: Annotated[Text, Field(min_length=1, max_length=200)] = Field(
+        description="What people call it; need not be unique", examples=["helper"]
+    )
+    description: Annotated[Text, Field(max_length=4000)] = Field(
+        "", description="What it is for", examples=["Answers short questions."]
+    )
+    model_name: ModelName
+    config: AgentConfig = Field(default_factory=AgentConfig, description="How the model is called")
+
+
+class AgentReplacement(AgentDraft):
+    """All of an agent that a client may set. What is left out goes back to its default."""
+
+    is_active: bool = Field(True, description="Whether it takes new runs; true revives a deleted agent")
+
+
+class Agent(Answer):
+    """A description of how to run a model."""
+
+    id: str = Field(description="UUIDv7", json_schema_extra={"format": "uuid"})
+    name: str
+    description: str
+    model_name: str
+    config: AgentConfig
+    created_at: datetime
+    updated_at: datetime
+    is_active: bool = Field(description="False once deleted: it takes no new runs, and its old ones stay readable")
+
+
+class AgentPage(Answer):
+    """A page of agents, the newest first."""
+
+    items: list[Agent]
+    next_cursor: str | None = Field(description="What `cursor` gives the next page; null on the last")

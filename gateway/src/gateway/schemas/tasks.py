@@ -1,0 +1,132 @@
+"""Runs of agents."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gateway.schemas.agents import MAX_PROMPT_CHARACTERS
+from gateway.schemas.fields import Answer, Body, Id, TaskStatus, Text
+
+MAX_MESSAGES = 500
+
+
+class Message(Body):
+    """One message of a conversation."""
+
+    role: Literal["system", "user", "assistant", "tool"] = Field(description="Who says it", examples=["user"])
+    content: Annotated[Text, Field(max_length=MAX_PROMPT_CHARACTERS)] = Field(
+        description="What is said", examples=["Name three colours."]
+    )
+
+
+class RunInput(Body):
+    """What a run is asked: exactly one of `prompt` and `messages`."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}]})
+
+    # Their defaults only say "left out": null is refused, since it would be stored and shown.
+    prompt: Annotated[Text, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)] = Field(
+        default_factory=str, description="A single message of the user's", examples=["Name three colours."]
+    )
+    messages: list[Message] = Field(
+        default_factory=list, min_length=1, max_length=MAX_MESSAGES, description="A conversation, the oldest first"
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("takes exactly one of `prompt` and `messages`")
+        return self
+
+
+class RunRequest(Body):
+    """A run to start."""
+
+    agent_id: Id = Field(description="The agent", examples=["0199f0a4-5b1e-7c3a-9d2e-6f1a2b3c4d5e"])
+    input: RunInput
+    session_id: Id | None = Field(
+        None,
+        description="A conversation of your choosing: its earlier turns come first, and it is begun where it is new",
+        examples=["0199f0a4-9a00-7d11-8c55-1f2e3d4c5b6a"],
+    )
+
+
+class RunLinks(Answer):
+    """Where to follow a run."""
+
+    status: str
+    stream: str = Field(description="Server-sent events")
+    events: str = Field(description="WebSocket")
+    logs: str
+    cancel: str = Field(description="For the method DELETE")
+
+
+class RunAccepted(Answer):
+    """A run that will end, whatever happens."""
+
+    task_id: str = Field(json_schema_extra={"format": "uuid"})
+    status: TaskStatus = Field(description="`pending`, or what it is now where the idempotency key was known")
+    links: RunLinks
+
+
+class TaskInput(Answer):
+    """What the run was asked."""
+
+    prompt: str | None = None
+    messages: list[dict[str, Any]] | None = None
+
+
+class Usage(BaseModel):
+    """What the run took."""
+
+    # The worker may come to measure more.
+    model_config = ConfigDict(extra="allow")
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class TaskOutput(BaseModel):
+    """What the run gave."""
+
+    model_config = ConfigDict(extra="allow")
+
+    text: str = Field("", description="The model's answer")
+    data: Any = Field(None, description="The answer as JSON that `output_schema` allows, where the agent has one")
+    usage: Usage | None = None
+    model: str | None = Field(None, description="The model that answered")
+
+
+class Task(Answer):
+    """One run of an agent."""
+
+    id: str = Field(description="UUIDv7", json_schema_extra={"format": "uuid"})
+    agent_id: str = Field(json_schema_extra={"format": "uuid"})
+    session_id: str | None
+    status: TaskStatus
+    input: TaskInput
+    output: TaskOutput | None = Field(description="Null until the run has completed")
+    error_code: str | None = Field(description="A stable code of what the last failed attempt ended with")
+    error_message: str | None
+    retry_count: int = Field(description="How many attempts failed and were repeated")
+    attempt: int = Field(description="The number of the present or last attempt; 0 before the first")
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None = Field(description="When it ended, in whatever state")
+    next_attempt_at: datetime | None = Field(description="The time before which it is not tried again")
+    cancel_requested: bool
+
+
+class TaskPage(Answer):
+    """A page of tasks, the newest first."""
+
+    items: list[Task]
+    next_cursor: str | None = Field(description="What `cursor` gives the next page; null on the last")
+
+
+class TaskCancelled(Answer):
+    """A run that was told to stop."""
+
+    task_id: str = Field(json_schema_extra={"format": "uuid"})
+    status: TaskStatus = Field(description="`cancelled`, or `running` until the model has stopped")

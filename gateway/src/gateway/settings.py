@@ -1,0 +1,37 @@
+"""What the gateway needs to know."""
+
+from hearth_runtime.settings import RuntimeSettings
+from pydantic import Field
+
+
+class GatewaySettings(RuntimeSettings):
+    """Where it serves, whom it asks, and how much it takes."""
+
+    host: str = Field("127.0.0.1", description="The address on which the gateway serves HTTP")
+    port: int = Field(8000, ge=0, le=65535, description="The port on which the gateway serves HTTP; 0 takes a free one")
+
+    agent_address: str = Field("dns:///127.0.0.1:50052", description="The agent service: dns:///host:port or unix:PATH")
+    inference_address: str = Field("dns:///127.0.0.1:50053", description="The inference service, in the same form")
+    log_address: str = Field("dns:///127.0.0.1:50054", description="The log service, in the same form")
+    storage_address: str = Field(
+        "dns:///127.0.0.1:50051", description="The storage service, asked for its health and metrics only"
+    )
+
+    max_body_bytes: int = Field(1024 * 1024, ge=1024, description="The largest request body that is taken")
+    max_frame_bytes: int = Field(64 * 1024, ge=1024, description="The largest WebSocket message that is taken")
+    max_streams: int = Field(2000, ge=1, description="How many live streams, SSE and WebSocket, are served at a time")
+    heartbeat_seconds: float = Field(15.0, gt=0, description="After how long an idle stream carries a heartbeat")
+    send_timeout_seconds: float = Field(
+        30.0, gt=0, description="How long a WebSocket client may leave a message unread before it is dropped"
+    )
+    subscribe_timeout_seconds: float = Field(
+        30.0, gt=0, description="How long a client of /ws/logs may take to say what it subscribes to"
+    )
+    stream_idle_seconds: float = Field(
+        60.0, gt=0, description="After how long without a word the log service's stream counts as lost"
+    )
+    stream_resume_seconds: float = Field(
+        60.0, gt=0, description="For how long a stream that the log service cut off is resumed before it is given up"
+    )
+    # More than the 2 s that a service gives each of its probes, so that a probe that hangs is named by its service.
+    health_timeout_seconds: float = Field(2.5, gt=0, description="How long a service may take to tell its health")

@@ -1,0 +1,69 @@
+"""InferenceService: translates between messages and values, and decides nothing."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from hearth.inference.v1 import inference_service_pb2 as pb
+from hearth.inference.v1 import inference_service_pb2_grpc
+from hearth_runtime.codec import from_message, to_message
+
+from inference_service.embedding import EmbeddingModels
+from inference_service.generation import Done, Generator, Item, Message, Notice, Options, Request
+from inference_service.hosts import Hosts
+
+
+class InferenceRpc(inference_service_pb2_grpc.InferenceServiceServicer):
+    """hearth.inference.v1.InferenceService."""
+
+    def __init__(self, generator: Generator, embedding: EmbeddingModels, hosts: Hosts) -> None:
+        self._generator = generator
+        self._embedding = embedding
+        self._hosts = hosts
+
+    async def Chat(self, request: pb.ChatRequest, context: Any) -> AsyncIterator[pb.ChatResponse]:
+        wanted = Request(
+            models=(request.model, *request.fallback_models),
+            messages=tuple(from_message(m, Message) for m in request.messages),
+            options=from_message(request.options, Options),
+            fair_key=request.fair_key,
+        )
+        async with aclosing(self._generator.generate(wanted)) as items:
+            async for item in items:
+                yield pb.ChatResponse(**_item(item))
+
+    async def Generate(self, request: pb.GenerateRequest, context: Any) -> AsyncIterator[pb.GenerateResponse]:
+        wanted = Request(
+            models=(request.model, *request.fallback_models),
+            prompt=request.prompt,
+            system=request.system if request.HasField("system") else None,
+            options=from_message(request.options, Options),
+            fair_key=request.fair_key,
+        )
+        async with aclosing(self._generator.generate(wanted)) as items:
+            async for item in items:
+                yield pb.GenerateResponse(**_item(item))
+
+    async def Embed(self, request: pb.EmbedRequest, context: Any) -> pb.EmbedResponse:
+        answer = await self._embedding.embed(request.model, request.texts, fair_key=request.fair_key)
+        return pb.EmbedResponse(
+            vectors=[pb.EmbedResponse.Vector(values=v) for v in answer.vectors],
+            model=answer.model,
+            prompt_tokens=answer.prompt_tokens,
+        )
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
+        models, hosts = await self._hosts.models()
+        return pb.ListModelsResponse(
+            models=[to_message(m, pb.Model) for m in models], hosts=[to_message(h, pb.ModelHost) for h in hosts]
+        )
+
+
+def _item(item: Item) -> dict[str, Any]:
+    match item:
+        case str():
+            return {"text": item}
+        case Notice():
+            return {"notice": to_message(item, pb.Notice)}
+        case Done():
+            return {"done": to_message(item, pb.Done)}

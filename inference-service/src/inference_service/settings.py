@@ -1,0 +1,27 @@
+"""Settings of inference-service."""
+
+from hearth_runtime.settings import RuntimeSettings
+from pydantic import AliasChoices, Field
+
+
+class InferenceSettings(RuntimeSettings):
+    """Where models are, and how patient to be with them."""
+
+    ollama_url: str = Field(
+        "http://127.0.0.1:11434",
+        validation_alias=AliasChoices("OLLAMA_URL", "ollama_url"),
+        description="Ollama: http(s)://host:port or unix:PATH; several hosts with commas between them",
+    )
+    model_concurrency: int = Field(4, ge=1, le=1024, description="Requests at once per model host")
+    model_queue: int = Field(256, ge=0, description="Requests that may wait per model host")
+    model_attempts: int = Field(3, ge=1, le=10, description="How often a request is tried before its first token")
+    model_backoff_seconds: float = Field(
+        0.2, ge=0, description="The bound of the first delay between tries; it doubles"
+    )
+    model_connect_seconds: float = Field(5.0, gt=0, description="How long connecting to a model host may take")
+    model_first_token_seconds: float = Field(
+        180.0, gt=0, description="How long until the first token: a model may load"
+    )
+    model_between_tokens_seconds: float = Field(30.0, gt=0, description="How long from one token to the next")
+    model_output_characters: int = Field(1_000_000, ge=1, description="An answer that is longer is cut off there")
+    model_list_seconds: float = Field(5.0, ge=0, description="How long a host's list of models is remembered")

@@ -1,0 +1,3 @@
+from log_service.main import main
+
+main()

@@ -1,0 +1,75 @@
+"""Whether a task has ended, by its row, and up to where its events go."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from hearth_runtime.events import StreamId
+
+from log_service.storage import StoredTasks, TaskStatus
+from log_service.tail import Tail
+
+# How long a worker may take from FinishTask to having published its last event.
+LAST_EVENT_SECONDS = 2.0
+# Answers older than this are forgotten.
+FORGET_SECONDS = 5.0
+FORGET_OVER = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskEnd:
+    """The task is final, and when that was seen, its events in Redis went up to `last_place` at most."""
+
+    status: TaskStatus
+    completed_at: datetime | None
+    last_place: StreamId
+
+    def seconds_to_last_event(self) -> float:
+        """How long the event that tells of the end may yet take to come."""
+        if self.completed_at is None:
+            return 0.0
+        age = (datetime.now(UTC) - self.completed_at).total_seconds()
+        return min(LAST_EVENT_SECONDS, LAST_EVENT_SECONDS - age)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    begun: float
+    answer: asyncio.Task[TaskEnd | None]
+
+
+class TaskEnds:
+    """Reads rows for all subscribers together: those who ask at about the same time share one answer."""
+
+    def __init__(self, tasks: StoredTasks, tail: Tail) -> None:
+        self._tasks = tasks
+        self._tail = tail
+        self._looks: dict[str, _Look] = {}
+
+    async def look(self, task_id: str, *, since: float) -> TaskEnd | None:
+        """The task's end, or None while it goes on, as of `since` (time.monotonic()) or later.
+
+        Raises TaskNotFound, what calling storage-service raises, and RedisError or OSError.
+        """
+        look = self._looks.get(task_id)
+        if look is None or look.begun < since:
+            self._forget()
+            look = _Look(begun=time.monotonic(), answer=asyncio.create_task(self._ask(task_id)))
+            # Whoever asked may be gone when it fails.
+            look.answer.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._looks[task_id] = look
+        return await asyncio.shield(look.answer)
+
+    async def _ask(self, task_id: str) -> TaskEnd | None:
+        state = await self._tasks.state(task_id)
+        if not state.status.is_final:
+            return None
+        # Asked after the row was seen: what its worker published before it wrote the row is there.
+        last_place = await self._tail.latest()
+        return TaskEnd(status=state.status, completed_at=state.completed_at, last_place=last_place)
+
+    def _forget(self) -> None:
+        if len(self._looks) >= FORGET_OVER:
+            oldest = time.monotonic() - FORGET_SECONDS
+            self._looks = {k: v for k, v in self._looks.items() if v.begun >= oldest or not v.answer.done()}

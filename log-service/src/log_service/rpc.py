@@ -1,0 +1,117 @@
+"""LogService over gRPC: translates between messages and this service's values."""
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from typing import Any
+
+from hearth.log.v1 import event_pb2, log_service_pb2, log_service_pb2_grpc
+from hearth_runtime.codec import from_message, to_message
+from hearth_runtime.errors import FieldViolation, InvalidArgument
+from hearth_runtime.events import Event, StreamId
+
+from log_service.filters import EventFilter
+from log_service.storage import StoredEvents
+from log_service.streams import End, Heartbeat, Item, Streams
+
+MAX_PAGE_SIZE = 500
+# Subscribers of one task are sent the same event at about the same time: it is translated once.
+TRANSLATED_LIMIT = 1000
+
+HEARTBEAT = log_service_pb2.StreamEventsResponse(heartbeat=log_service_pb2.StreamEventsResponse.Heartbeat())
+
+
+class LogRpc(log_service_pb2_grpc.LogServiceServicer):
+    """The public calls."""
+
+    def __init__(self, streams: Streams, events: StoredEvents) -> None:
+        self._streams = streams
+        self._events = events
+        self._translated: OrderedDict[str, log_service_pb2.StreamEventsResponse] = OrderedDict()
+
+    async def StreamEvents(
+        self, request: log_service_pb2.StreamEventsRequest, context: Any
+    ) -> AsyncIterator[log_service_pb2.StreamEventsResponse]:
+        cursor = None
+        if request.HasField("after_stream_id"):
+            cursor = _place(request.after_stream_id, field="after_stream_id")
+        async for item in self._streams.stream(_filter(request.filter), cursor=cursor, until_end=request.until_end):
+            yield self._response(item)
+
+    async def ListEvents(
+        self, request: log_service_pb2.ListEventsRequest, context: Any
+    ) -> log_service_pb2.ListEventsResponse:
+        if not 1 <= request.page_size <= MAX_PAGE_SIZE:
+            raise _invalid("page_size", f"must be from 1 to {MAX_PAGE_SIZE}")
+        events, token = await self._events.page(
+            _filter(request.filter),
+            size=request.page_size,
+            token=request.page_token,
+            descending=request.descending,
+        )
+        return log_service_pb2.ListEventsResponse(
+            events=[to_message(e, event_pb2.Event) for e in events], next_page_token=token
+        )
+
+    async def GetSubscription(
+        self, request: log_service_pb2.GetSubscriptionRequest, context: Any
+    ) -> log_service_pb2.GetSubscriptionResponse:
+        subscription = await self._events.subscription(request.name)
+        return log_service_pb2.GetSubscriptionResponse(
+            subscription=to_message(subscription, log_service_pb2.Subscription)
+        )
+
+    async def SaveSubscription(
+        self, request: log_service_pb2.SaveSubscriptionRequest, context: Any
+    ) -> log_service_pb2.SaveSubscriptionResponse:
+        last_seen = None
+        if request.HasField("last_seen_stream_id"):
+            last_seen = _place(request.last_seen_stream_id, field="last_seen_stream_id")
+        subscription = await self._events.save_subscription(
+            request.name,
+            wanted=_filter(request.filter) if request.HasField("filter") else None,
+            last_seen=last_seen,
+        )
+        return log_service_pb2.SaveSubscriptionResponse(
+            subscription=to_message(subscription, log_service_pb2.Subscription)
+        )
+
+    def _response(self, item: Item) -> log_service_pb2.StreamEventsResponse:
+        match item:
+            case Heartbeat():
+                return HEARTBEAT
+            case End(status=status):
+                return log_service_pb2.StreamEventsResponse(
+                    end=log_service_pb2.StreamEventsResponse.End(status=status.value)
+                )
+            case Event():
+                return self._event_response(item)
+
+    def _event_response(self, event: Event) -> log_service_pb2.StreamEventsResponse:
+        response = self._translated.get(event.stream_id)
+        if response is None:
+            response = log_service_pb2.StreamEventsResponse(event=to_message(event, event_pb2.Event))
+            self._translated[event.stream_id] = response
+            if len(self._translated) > TRANSLATED_LIMIT:
+                self._translated.popitem(last=False)
+        return response
+
+
+def _filter(message: log_service_pb2.EventFilter) -> EventFilter:
+    for field, numbers in (("levels", message.levels), ("kinds", message.kinds)):
+        if 0 in numbers:
+            raise _invalid(f"filter.{field}", "has a value that is not specified")
+    try:
+        return from_message(message, EventFilter)
+    except ValueError as error:
+        raise _invalid("filter", str(error)) from error
+
+
+def _place(text: str, *, field: str) -> StreamId:
+    try:
+        return StreamId.parse(text)
+    except ValueError as error:
+        raise _invalid(field, str(error)) from error
+
+
+def _invalid(field: str, message: str) -> InvalidArgument:
+    return InvalidArgument(f"{field}: {message}", fields=[FieldViolation(field=field, message=message)])

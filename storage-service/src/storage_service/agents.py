@@ -1,0 +1,155 @@
+"""Agents: the table `agents`."""
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from asyncpg import Record
+from hearth_runtime.errors import AgentNotFound
+
+from storage_service.database import Database
+from storage_service.pages import PAGE_BYTES, Page, id_of_token, token_of_id
+from storage_service.queries import containing, load_queries
+
+SQL = load_queries("agents")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentConfig:
+    """How the model is called; None where the agent leaves it open.
+
+    `output_schema` stays text: jsonb would reorder its properties, and models fill them in their order.
+    """
+
+    system_prompt: str | None
+    temperature: float | None
+    top_p: float | None
+    seed: int | None
+    max_tokens: int | None
+    stop: tuple[str, ...]
+    context_tokens: int | None
+    timeout_seconds: float | None
+    max_retries: int | None
+    fallback_models: tuple[str, ...]
+    output_schema: str | None
+    keep_alive: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """What is set, for the column `config`."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None and value != ()}
+
+    @classmethod
+    def from_json(cls, config: dict[str, Any]) -> "AgentConfig":
+        """What `to_json` gave. A field that this version does not know is passed over."""
+        values: dict[str, Any] = {field.name: config.get(field.name) for field in dataclasses.fields(cls)}
+        values["stop"] = tuple(config.get("stop", ()))
+        values["fallback_models"] = tuple(config.get("fallback_models", ()))
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent:
+    """One agent, as it lies in its row."""
+
+    id: str
+    name: str
+    description: str
+    model_name: str
+    config: AgentConfig
+    created_at: datetime
+    updated_at: datetime
+    is_active: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentDraft:
+    """What a caller may set of an agent. No config is one that leaves all open."""
+
+    id: str
+    name: str
+    description: str
+    model_name: str
+    config: AgentConfig | None
+    is_active: bool
+
+
+class Agents:
+    """The agents that there are."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def insert(self, draft: AgentDraft) -> Agent:
+        """Inserts an agent. Where the id is known already, answers that one as it is."""
+        row = await self._database.fetchrow(SQL["insert_agent"], *_columns(draft))
+        return await self.get(draft.id) if row is None else _agent(row)
+
+    async def get(self, agent_id: str) -> Agent:
+        """Raises AgentNotFound."""
+        return _found(await self._database.fetchrow(SQL["get_agent"], agent_id), agent_id)
+
+    async def list(self, *, page_size: int, token: str, is_active: bool | None, name: str | None) -> Page[Agent]:
+        """The agents whose name contains `name`, in any case, the newest first."""
+        pattern = None if name is None else containing(name)
+        rows = await self._database.fetch(
+            SQL["list_agents"], page_size + 1, id_of_token(token), is_active, pattern, PAGE_BYTES
+        )
+        agents = [_agent(row) for row in rows[:page_size]]
+        more = bool(rows) and rows[0]["found"] > len(agents)
+        return Page(items=agents, next_token=token_of_id(agents[-1].id) if more else "")
+
+    async def update(self, draft: AgentDraft) -> Agent:
+        """Replaces all that a caller may set. Raises AgentNotFound."""
+        return _found(await self._database.fetchrow(SQL["update_agent"], *_columns(draft)), draft.id)
+
+    async def deactivate(self, agent_id: str) -> None:
+        """Makes new runs impossible; again is harmless. Raises AgentNotFound."""
+        if await self._database.fetchrow(SQL["deactivate_agent"], agent_id) is None:
+            raise agent_not_found(agent_id)
+
+
+def agent_not_found(agent_id: str) -> AgentNotFound:
+    return AgentNotFound(
+        f"There is no agent {agent_id}. GET /api/v1/agents lists those that there are.",
+        metadata={"agent_id": agent_id},
+    )
+
+
+def claimed_agent(row: Record) -> Agent:
+    """The agent beside a claimed task: its columns have the prefix `agent_`."""
+    return Agent(
+        id=str(row["agent_id"]),
+        name=row["agent_name"],
+        description=row["agent_description"],
+        model_name=row["agent_model_name"],
+        config=AgentConfig.from_json(row["agent_config"]),
+        created_at=row["agent_created_at"],
+        updated_at=row["agent_updated_at"],
+        is_active=row["agent_is_active"],
+    )
+
+
+def _columns(draft: AgentDraft) -> tuple[Any, ...]:
+    config = {} if draft.config is None else draft.config.to_json()
+    return draft.id, draft.name, draft.description, draft.model_name, config, draft.is_active
+
+
+def _found(row: Record | None, agent_id: str) -> Agent:
+    if row is None:
+        raise agent_not_found(agent_id)
+    return _agent(row)
+
+
+def _agent(row: Record) -> Agent:
+    return Agent(
+        id=str(row["id"]),
+        name=row["name"],
+        description=row["description"],
+        model_name=row["model_name"],
+        config=AgentConfig.from_json(row["config"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        is_active=row["is_active"],
+    )

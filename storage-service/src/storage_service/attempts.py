@@ -1,0 +1,116 @@
+"""Attempts: what a worker does with a task. The tables `tasks`, `task_attempts` and `sessions`.
+
+The number of the attempt is the fence: a worker that was thought dead and comes back changes nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from hearth_runtime.errors import AttemptOutdated, TaskNotClaimable
+
+from storage_service.agents import Agent, claimed_agent
+from storage_service.database import Database
+from storage_service.queries import load_queries
+from storage_service.sessions import Turn, append_turns, turns_of
+from storage_service.tasks import Task, TaskStatus, task_of
+
+SQL = load_queries("attempts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What a worker needs to run a task. `queued` is the time from when it could run."""
+
+    task: Task
+    agent: Agent
+    session_turns: tuple[Turn, ...]
+    traceparent: str
+    queued: timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How an attempt ended the task."""
+
+    id: str
+    attempt: int
+    status: TaskStatus
+    output: dict[str, Any] | None
+    error_code: str | None
+    error_message: str | None
+    new_turns: tuple[Turn, ...]
+
+
+class Attempts:
+    """The attempts at tasks."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(self, task_id: str, worker_id: str, lease: timedelta) -> Claim:
+        """Starts the next attempt for this worker. Raises TaskNotClaimable."""
+        row = await self._database.fetchrow(SQL["claim_task"], task_id, worker_id, lease)
+        if row is None:
+            known = await self._database.fetchrow(SQL["find_task"], task_id)
+            state = "There is no such task." if known is None else f"The task is {known['status']}, or not due yet."
+            raise TaskNotClaimable(f"{state} Drop this doorbell; it rings again when the task waits for a worker.")
+        return Claim(
+            task=task_of(row),
+            agent=claimed_agent(row),
+            session_turns=turns_of(row["session_data"]),
+            traceparent=row["traceparent"],
+            queued=row["queued"],
+        )
+
+    async def extend_lease(self, task_id: str, attempt: int, lease: timedelta) -> bool:
+        """Keeps the lease for that long from now; tells whether a cancel was asked for. Raises AttemptOutdated."""
+        row = await self._database.fetchrow(SQL["extend_lease"], task_id, attempt, lease)
+        if row is None:
+            raise await self._outdated(task_id, attempt)
+        return bool(row["cancel_requested"])
+
+    async def finish(self, ending: Ending) -> Task:
+        """Ends the task, and appends to its session. The same again is harmless. Raises AttemptOutdated."""
+        async with self._database.transaction() as transaction:
+            row = await transaction.fetchrow(
+                SQL["finish_task"],
+                ending.id,
+                ending.attempt,
+                ending.status,
+                ending.output,
+                ending.error_code,
+                ending.error_message,
+            )
+            if row is not None and row["session_id"] is not None and ending.new_turns:
+                await append_turns(transaction, row["session_id"], ending.new_turns)
+        if row is not None:
+            return task_of(row)
+        known = await self._database.fetchrow(SQL["find_task"], ending.id)
+        if known is not None and (known["attempt"], known["status"]) == (ending.attempt, ending.status):
+            return task_of(known)
+        raise await self._outdated(ending.id, ending.attempt)
+
+    async def release(
+        self,
+        task_id: str,
+        attempt: int,
+        *,
+        is_retry: bool,
+        delay: timedelta,
+        error_code: str | None,
+        error_message: str | None,
+    ) -> Task:
+        """Gives the task back: to be retried after `delay`, which counts, or handed over, which is at once and does
+        not. Ends it where a cancel was asked for meanwhile. Raises AttemptOutdated."""
+        row = await self._database.fetchrow(
+            SQL["release_task"], task_id, attempt, is_retry, delay, error_code, error_message
+        )
+        if row is None:
+            raise await self._outdated(task_id, attempt)
+        return task_of(row)
+
+    async def _outdated(self, task_id: str, attempt: int) -> AttemptOutdated:
+        row = await self._database.fetchrow(SQL["find_task"], task_id)
+        state = "is not there" if row is None else f"is {row['status']} in attempt {row['attempt']}"
+        return AttemptOutdated(f"Task {task_id} {state}; attempt {attempt} must stop and write nothing more.")

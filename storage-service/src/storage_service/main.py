@@ -1,0 +1,62 @@
+"""storage-service: what it is made of, and how it starts and ends."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from hearth.storage.v1 import (
+    agent_store_pb2,
+    agent_store_pb2_grpc,
+    event_store_pb2,
+    event_store_pb2_grpc,
+    task_store_pb2,
+    task_store_pb2_grpc,
+)
+from hearth_runtime.lifecycle import run
+from hearth_runtime.server import Server
+from hearth_runtime.settings import load_settings
+from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
+
+from storage_service.agents import Agents
+from storage_service.attempts import Attempts
+from storage_service.database import open_database, postgresql_dependency
+from storage_service.events import Events
+from storage_service.metrics import keep_current
+from storage_service.queue import Queue
+from storage_service.rpc import AgentStoreRpc, EventStoreRpc, TaskStoreRpc
+from storage_service.settings import StorageSettings
+from storage_service.subscriptions import Subscriptions
+from storage_service.tasks import Tasks
+
+
+def main() -> None:
+    """Runs the service until SIGTERM."""
+    settings = load_settings(StorageSettings)
+    if settings.otlp_endpoint is not None:
+        AsyncPGInstrumentor().instrument()  # type: ignore[no-untyped-call]
+    run("storage", settings, lambda stopping: serve(settings, stopping))
+
+
+async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
+    """Serves until `stopping` is set, whether PostgreSQL is there or not."""
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(settings))
+        queue = Queue(database)
+        server = Server(settings, dependencies=[postgresql_dependency(database)])
+        server.register(
+            agent_store_pb2_grpc.add_AgentStoreServiceServicer_to_server,
+            AgentStoreRpc(Agents(database)),
+            agent_store_pb2,
+        )
+        server.register(
+            task_store_pb2_grpc.add_TaskStoreServiceServicer_to_server,
+            TaskStoreRpc(Tasks(database), Attempts(database), queue),
+            task_store_pb2,
+        )
+        server.register(
+            event_store_pb2_grpc.add_EventStoreServiceServicer_to_server,
+            EventStoreRpc(Events(database), Subscriptions(database)),
+            event_store_pb2,
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(keep_current(queue, settings.database_metrics_seconds, stopping))
+            group.create_task(server.run(stopping))

@@ -1,0 +1,73 @@
+"""Pages of a list: what a page holds, and the opaque token that says where the next one begins."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from hearth_runtime.errors import FieldViolation, InvalidArgument
+from hearth_runtime.events import StreamId
+
+# A page ends early rather than grow past this, since a gRPC message is bounded.
+PAGE_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page[T]:
+    """Items in their order, and the token of the next page: empty on the last one."""
+
+    items: Sequence[T]
+    next_token: str
+
+
+def token_of_id(last_id: str) -> str:
+    """The token of the page after the item with this UUID."""
+    return _encode(UUID(last_id).bytes)
+
+
+def id_of_token(token: str) -> UUID | None:
+    """The UUID after which the page begins; None for the first page. Raises InvalidArgument for a token not ours."""
+    if not token:
+        return None
+    try:
+        return UUID(bytes=_decode(token))
+    except ValueError as error:
+        raise _garbled() from error
+
+
+def token_of_place(place: StreamId) -> str:
+    """The token of the page after the event at `place`."""
+    return _encode(str(place).encode())
+
+
+def place_of_token(token: str) -> StreamId | None:
+    """The place after which the page begins; None for the first page. Raises InvalidArgument for a token not ours."""
+    if not token:
+        return None
+    try:
+        return StreamId.parse(_decode(token).decode())
+    except ValueError as error:
+        raise _garbled() from error
+
+
+def _encode(key: bytes) -> str:
+    return base64.urlsafe_b64encode(key).decode().rstrip("=")
+
+
+def _decode(token: str) -> bytes:
+    try:
+        key = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from error
+    # One key has one token: no other spelling passes.
+    if _encode(key) != token:
+        raise ValueError("another spelling of a token")
+    return key
+
+
+def _garbled() -> InvalidArgument:
+    return InvalidArgument(
+        "The cursor is not one that this list gave. Take next_cursor from the page before, or begin without one.",
+        fields=[FieldViolation(field="cursor", message="not a cursor of this list")],
+    )

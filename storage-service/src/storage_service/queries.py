@@ -1,0 +1,35 @@
+"""SQL from the files in `sql/`: blocks that each begin with a line `-- name: create_task`.
+
+Comments between that line and the statement say what its parameters are.
+"""
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from types import MappingProxyType
+
+_HEAD = re.compile(r"^-- name: ([a-z_]+)$", re.MULTILINE)
+
+
+def load_queries(name: str) -> Mapping[str, str]:
+    """The blocks of `sql/{name}.sql` by their names."""
+    return parse_queries(files("storage_service").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8"))
+
+
+def parse_queries(text: str) -> Mapping[str, str]:
+    """The blocks in `text` by their names. Raises ValueError where a name is used twice or a block has no SQL."""
+    _, *parts = _HEAD.split(text)
+    blocks: dict[str, str] = {}
+    for name, block in zip(parts[::2], parts[1::2], strict=True):
+        if name in blocks:
+            raise ValueError(f"the query {name} is there twice")
+        if all(line.startswith("--") for line in block.split("\n") if line.strip()):
+            raise ValueError(f"the query {name} has no SQL")
+        blocks[name] = block.strip().removesuffix(";")
+    return MappingProxyType(blocks)
+
+
+def containing(text: str) -> str:
+    """The pattern for LIKE that matches what contains `text`, whose own `%`, `_` and `\\` stand for themselves."""
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"

@@ -1,0 +1,23 @@
+"""What storage-service needs to know beside what every process does."""
+
+from hearth_runtime.settings import RuntimeSettings
+from pydantic import Field
+
+
+class StorageSettings(RuntimeSettings):
+    """Where PostgreSQL is and how much of it one process uses."""
+
+    database_url: str = Field(
+        "postgresql://hearth@127.0.0.1:5432/hearth",
+        description="PostgreSQL, as a URL: postgresql://user:password@host:port/name, or ?host=FOLDER for a socket",
+    )
+    database_pool_size: int = Field(10, ge=1, le=200, description="Connections to PostgreSQL at most, per process")
+    database_call_seconds: float = Field(
+        8.0, gt=0, le=600, description="How long one call may use PostgreSQL; below HEARTH_RPC_TIMEOUT_SECONDS"
+    )
+    database_metrics_seconds: float = Field(
+        5.0, gt=0, le=3600, description="How often the figures of the task queue are read for /metrics"
+    )
+    migrate_wait_seconds: float = Field(
+        60.0, gt=0, le=3600, description="How long a migration waits for PostgreSQL, or for another migration"
+    )

@@ -1,0 +1,81 @@
+-- name: claim_task
+-- $1 id, $2 worker_id, $3 lease.
+WITH due AS (
+    SELECT id, next_attempt_at
+    FROM tasks
+    WHERE id = $1 AND status = 'pending' AND next_attempt_at <= now() AND cancel_requested_at IS NULL
+    FOR UPDATE
+), claimed AS (
+    UPDATE tasks
+    SET status = 'running', attempt = tasks.attempt + 1, worker_id = $2, lease_expires_at = now() + $3::interval,
+        started_at = coalesce(tasks.started_at, now()), next_attempt_at = NULL, rung_at = NULL
+    FROM due
+    WHERE tasks.id = due.id
+    RETURNING tasks.*, now() - due.next_attempt_at AS queued
+), opened AS (
+    INSERT INTO task_attempts (task_id, attempt, worker_id)
+    SELECT id, attempt, worker_id FROM claimed
+)
+SELECT
+    claimed.*,
+    sessions.session_data,
+    agents.name AS agent_name, agents.description AS agent_description, agents.model_name AS agent_model_name,
+    agents.config AS agent_config, agents.created_at AS agent_created_at, agents.updated_at AS agent_updated_at,
+    agents.is_active AS agent_is_active
+FROM claimed
+JOIN agents ON agents.id = claimed.agent_id
+LEFT JOIN sessions ON sessions.id = claimed.session_id;
+
+-- name: extend_lease
+-- $1 id, $2 attempt, $3 lease.
+UPDATE tasks
+SET lease_expires_at = now() + $3::interval
+WHERE id = $1 AND attempt = $2 AND status = 'running'
+RETURNING cancel_requested_at IS NOT NULL AS cancel_requested;
+
+-- name: finish_task
+-- $1 id, $2 attempt, $3 status, $4 output, $5 error_code, $6 error_message; the last three or NULL.
+WITH finished AS (
+    UPDATE tasks
+    SET status = $3, output = $4, error_code = $5, error_message = $6, completed_at = now(),
+        worker_id = NULL, lease_expires_at = NULL
+    WHERE id = $1 AND attempt = $2 AND status = 'running'
+    RETURNING *
+), closed AS (
+    UPDATE task_attempts
+    SET ended_at = now(), outcome = finished.status, error_code = $5, error_message = $6
+    FROM finished
+    WHERE task_attempts.task_id = finished.id AND task_attempts.attempt = finished.attempt
+)
+SELECT * FROM finished;
+
+-- name: release_task
+-- $1 id, $2 attempt, $3 is_retry, $4 delay, $5 error_code, $6 error_message; the last two or NULL.
+-- A cancel that was asked for meanwhile ends the task. A hand-over leaves the errors of earlier attempts.
+WITH released AS (
+    UPDATE tasks
+    SET status = CASE WHEN cancel_requested_at IS NULL THEN 'pending' ELSE 'cancelled' END,
+        next_attempt_at = CASE
+            WHEN cancel_requested_at IS NULL THEN now() + CASE WHEN $3 THEN $4::interval ELSE interval '0' END
+        END,
+        completed_at = CASE WHEN cancel_requested_at IS NULL THEN NULL ELSE now() END,
+        retry_count = retry_count + CASE WHEN $3 AND cancel_requested_at IS NULL THEN 1 ELSE 0 END,
+        error_code = CASE WHEN $3 THEN $5 ELSE error_code END,
+        error_message = CASE WHEN $3 THEN $6 ELSE error_message END,
+        worker_id = NULL, lease_expires_at = NULL, rung_at = NULL
+    WHERE id = $1 AND attempt = $2 AND status = 'running'
+    RETURNING *
+), closed AS (
+    UPDATE task_attempts
+    SET ended_at = now(), error_code = $5, error_message = $6,
+        outcome = CASE
+            WHEN released.status = 'cancelled' THEN 'cancelled' WHEN $3 THEN 'retried' ELSE 'handed_over'
+        END
+    FROM released
+    WHERE task_attempts.task_id = released.id AND task_attempts.attempt = released.attempt
+)
+SELECT * FROM released;
+
+-- name: find_task
+-- $1 id of the task.
+SELECT * FROM tasks WHERE id = $1;

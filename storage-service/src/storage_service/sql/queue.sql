@@ -1,0 +1,73 @@
+-- name: take_due_tasks
+-- $1 limit, $2 ring_again_after, $3 delivered_before or NULL, $4 error_code and $5 error_message of a lost worker.
+-- Each of the first three parts reads its own partial index from its oldest entry, and takes what the ones before left.
+WITH lost AS (
+    -- What comes next is decided here, on the row as it is once locked.
+    SELECT
+        id,
+        CASE
+            WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
+            WHEN retry_count < max_retries THEN 'pending'
+            ELSE 'failed'
+        END AS next_status
+    FROM tasks
+    WHERE status = 'running' AND lease_expires_at < now()
+    ORDER BY lease_expires_at
+    LIMIT $1::bigint
+    FOR UPDATE SKIP LOCKED
+), never_rung AS (
+    SELECT id
+    FROM tasks
+    WHERE status = 'pending' AND rung_at IS NULL AND next_attempt_at <= now()
+    ORDER BY next_attempt_at
+    LIMIT $1::bigint - (SELECT count(*) FROM lost)
+    FOR UPDATE SKIP LOCKED
+), rung_in_vain AS (
+    SELECT id
+    FROM tasks
+    WHERE status = 'pending' AND rung_at < least(now() - $2::interval, $3::timestamptz)
+    ORDER BY rung_at
+    LIMIT $1::bigint - (SELECT count(*) FROM lost) - (SELECT count(*) FROM never_rung)
+    FOR UPDATE SKIP LOCKED
+), rung AS (
+    UPDATE tasks
+    SET rung_at = now()
+    FROM (SELECT id FROM never_rung UNION ALL SELECT id FROM rung_in_vain) AS due
+    WHERE tasks.id = due.id
+    RETURNING tasks.*
+), given_up AS (
+    UPDATE tasks
+    SET status = lost.next_status,
+        retry_count = tasks.retry_count + CASE lost.next_status WHEN 'pending' THEN 1 ELSE 0 END,
+        next_attempt_at = CASE lost.next_status WHEN 'pending' THEN now() END,
+        rung_at = CASE lost.next_status WHEN 'pending' THEN now() END,
+        completed_at = CASE lost.next_status WHEN 'pending' THEN NULL ELSE now() END,
+        error_code = CASE lost.next_status WHEN 'cancelled' THEN tasks.error_code ELSE $4 END,
+        error_message = CASE lost.next_status WHEN 'cancelled' THEN tasks.error_message ELSE $5 END,
+        worker_id = NULL, lease_expires_at = NULL
+    FROM lost
+    WHERE tasks.id = lost.id
+    RETURNING tasks.*
+), closed AS (
+    UPDATE task_attempts
+    SET ended_at = now(), outcome = 'worker_lost', error_code = $4, error_message = $5
+    FROM given_up
+    WHERE task_attempts.task_id = given_up.id AND task_attempts.attempt = given_up.attempt
+)
+-- A thousand inputs would be too much for one answer, and a doorbell needs none.
+SELECT
+    id, agent_id, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message, retry_count,
+    attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, traceparent
+FROM (SELECT * FROM rung UNION ALL SELECT * FROM given_up) AS taken;
+
+-- name: queue_stats
+-- Of the tasks that have not ended; oldest_pending is the wait of the one that has been due the longest.
+SELECT
+    (SELECT count(*) FROM tasks WHERE status = 'pending') AS pending,
+    (SELECT count(*) FROM tasks WHERE status = 'running') AS running,
+    greatest(
+        now() - (SELECT min(next_attempt_at) FROM tasks WHERE status = 'pending'), interval '0'
+    ) AS oldest_pending;
+
+-- name: count_by_status
+SELECT status, count(*) AS count FROM tasks GROUP BY status;

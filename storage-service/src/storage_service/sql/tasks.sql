@@ -1,0 +1,80 @@
+-- name: create_task
+-- $1 id, $2 agent_id, $3 session_id or NULL, $4 input, $5 idempotency_key or NULL, $6 request_hash, $7 traceparent,
+-- $8 max_retries where the agent names none.
+-- One row where the task was accepted; none where the agent, the session, the key or the id stands in the way.
+-- The caller rings the doorbell at once, so it counts as rung.
+WITH agent AS (
+    SELECT id, coalesce((config ->> 'max_retries')::integer, $8::integer) AS max_retries
+    FROM agents
+    WHERE id = $2
+      AND is_active
+      AND NOT EXISTS (SELECT FROM tasks WHERE id = $1 OR idempotency_key = $5)
+), session AS (
+    -- DO UPDATE, not DO NOTHING: it also returns a session that another call is just making.
+    INSERT INTO sessions (id, agent_id)
+    SELECT $3::uuid, agent.id FROM agent WHERE $3::uuid IS NOT NULL
+    ON CONFLICT (id) DO UPDATE SET updated_at = now() WHERE sessions.agent_id = excluded.agent_id
+    RETURNING id
+)
+INSERT INTO tasks (
+    id, agent_id, session_id, status, input, idempotency_key, request_hash, traceparent, max_retries,
+    next_attempt_at, rung_at
+)
+SELECT $1, agent.id, $3, 'pending', $4, $5, $6, $7, agent.max_retries, now(), now()
+FROM agent
+WHERE $3::uuid IS NULL OR EXISTS (SELECT FROM session)
+ON CONFLICT DO NOTHING
+RETURNING *;
+
+-- name: find_accepted
+-- $1 id, $2 idempotency_key or NULL. The task that this request, or one with its key, made before.
+SELECT * FROM tasks WHERE id = $1 OR idempotency_key = $2 ORDER BY id = $1 DESC LIMIT 1;
+
+-- name: find_obstacle
+-- $1 agent_id, $2 session_id or NULL. Why a task can't be created.
+SELECT
+    (SELECT is_active FROM agents WHERE id = $1) AS is_active,
+    (SELECT agent_id FROM sessions WHERE id = $2) AS session_agent_id;
+
+-- name: get_task
+-- $1 id.
+SELECT * FROM tasks WHERE id = $1;
+
+-- name: list_tasks
+-- $1 limit, $2 after this id or NULL, $3 agent_id or NULL, $4 one status or NULL, $5 several or NULL,
+-- $6 created at this time or later, or NULL, $7 created before this time, or NULL, $8 bytes.
+-- `found` is how many rows there are within the limit; those whose predecessors fill the bytes are left out.
+SELECT *
+FROM (
+    SELECT
+        page.*,
+        count(*) OVER () AS found,
+        sum(octet_length(input::text) + coalesce(octet_length(output::text), 0)) OVER (
+            ORDER BY id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS bytes_before
+    FROM (
+        SELECT *
+        FROM tasks
+        WHERE ($2::uuid IS NULL OR id < $2)
+          AND ($3::uuid IS NULL OR agent_id = $3)
+          AND ($4::text IS NULL OR status = $4)
+          AND ($5::text[] IS NULL OR status = ANY ($5))
+          AND ($6::timestamptz IS NULL OR created_at >= $6)
+          AND ($7::timestamptz IS NULL OR created_at < $7)
+        ORDER BY id DESC
+        LIMIT $1
+    ) AS page
+) AS measured
+WHERE coalesce(bytes_before, 0) < $8::bigint
+ORDER BY id DESC;
+
+-- name: cancel_task
+-- $1 id. A repetition keeps the first time.
+UPDATE tasks
+SET status = CASE status WHEN 'pending' THEN 'cancelled' ELSE status END,
+    completed_at = CASE status WHEN 'pending' THEN now() END,
+    next_attempt_at = NULL,
+    rung_at = NULL,
+    cancel_requested_at = coalesce(cancel_requested_at, now())
+WHERE id = $1 AND status IN ('pending', 'running')
+RETURNING *;

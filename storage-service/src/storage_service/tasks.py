@@ -1,0 +1,203 @@
+"""Tasks: accepting, reading and cancelling them. The table `tasks`.
+
+Each change is one statement whose condition is the rule, so that of any number of callers one succeeds; only where
+nothing was changed does a second one find out why. Times are compared by PostgreSQL's clock alone.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from asyncpg import Record
+from hearth_runtime.errors import (
+    AgentInactive,
+    FieldViolation,
+    IdempotencyConflict,
+    InvalidArgument,
+    TaskFinished,
+    TaskNotFound,
+    Unavailable,
+)
+
+from storage_service.agents import agent_not_found
+from storage_service.database import Database
+from storage_service.pages import PAGE_BYTES, Page, id_of_token, token_of_id
+from storage_service.queries import load_queries
+
+SQL = load_queries("tasks")
+
+DEFAULT_MAX_RETRIES = 3
+
+
+class TaskStatus(StrEnum):
+    """The states of a task; the last three are final."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One run, as it lies in its row."""
+
+    id: str
+    agent_id: str
+    session_id: str | None
+    status: TaskStatus
+    input: dict[str, Any]
+    output: dict[str, Any] | None
+    error_code: str | None
+    error_message: str | None
+    retry_count: int
+    attempt: int
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    next_attempt_at: datetime | None
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewTask:
+    """What a task is made of. `request_hash` is of what an idempotency key must come with again."""
+
+    id: str
+    agent_id: str
+    input: dict[str, Any]
+    session_id: str | None
+    idempotency_key: str | None
+    request_hash: str
+    traceparent: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskFilter:
+    """Which tasks to list: all that is set must fit; no statuses are all of them."""
+
+    agent_id: str | None
+    statuses: tuple[TaskStatus, ...]
+    created_after: datetime | None
+    created_before: datetime | None
+
+
+class Tasks:
+    """The tasks that there are."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, new: NewTask) -> tuple[Task, bool]:
+        """Accepts a task; the bool is False where its idempotency key was known.
+
+        Raises AgentNotFound, AgentInactive, IdempotencyConflict, and InvalidArgument for another agent's session.
+        """
+        row = await self._database.fetchrow(
+            SQL["create_task"],
+            new.id,
+            new.agent_id,
+            new.session_id,
+            new.input,
+            new.idempotency_key,
+            new.request_hash,
+            new.traceparent,
+            DEFAULT_MAX_RETRIES,
+        )
+        if row is not None:
+            return task_of(row), True
+        accepted = await self._database.fetchrow(SQL["find_accepted"], new.id, new.idempotency_key)
+        if accepted is None:
+            raise await self._obstacle(new)
+        if accepted["request_hash"] != new.request_hash:
+            raise IdempotencyConflict(
+                "This idempotency key came with another request before. Use a new key for a new request.",
+                metadata={"task_id": str(accepted["id"])},
+            )
+        task = task_of(accepted)
+        # Its own id: the caller repeats a call whose answer it missed.
+        return task, task.id == new.id.lower()
+
+    async def get(self, task_id: str) -> Task:
+        """Raises TaskNotFound."""
+        row = await self._database.fetchrow(SQL["get_task"], task_id)
+        if row is None:
+            raise task_not_found(task_id)
+        return task_of(row)
+
+    async def list(self, *, page_size: int, token: str, where: TaskFilter) -> Page[Task]:
+        """The tasks that fit, the newest first. created_after is inclusive, created_before is not."""
+        one, several = (None, list(where.statuses)) if len(where.statuses) != 1 else (where.statuses[0], [])
+        rows = await self._database.fetch(
+            SQL["list_tasks"],
+            page_size + 1,
+            id_of_token(token),
+            where.agent_id,
+            one,
+            several or None,
+            where.created_after,
+            where.created_before,
+            PAGE_BYTES,
+        )
+        tasks = [task_of(row) for row in rows[:page_size]]
+        more = bool(rows) and rows[0]["found"] > len(tasks)
+        return Page(items=tasks, next_token=token_of_id(tasks[-1].id) if more else "")
+
+    async def cancel(self, task_id: str) -> Task:
+        """Cancels a pending task, asks a running one to stop. Raises TaskNotFound, TaskFinished."""
+        row = await self._database.fetchrow(SQL["cancel_task"], task_id)
+        if row is None:
+            task = await self.get(task_id)
+            raise TaskFinished(
+                f"Task {task_id} is {task.status} already; there is nothing left to cancel.",
+                metadata={"task_id": task_id, "status": task.status},
+            )
+        return task_of(row)
+
+    async def _obstacle(self, new: NewTask) -> Exception:
+        (row,) = await self._database.fetch(SQL["find_obstacle"], new.agent_id, new.session_id)
+        if row["is_active"] is None:
+            return agent_not_found(new.agent_id)
+        if not row["is_active"]:
+            return AgentInactive(
+                f"Agent {new.agent_id} was deleted. Set its is_active to true with PUT, or run another agent.",
+                metadata={"agent_id": new.agent_id},
+            )
+        if row["session_agent_id"] is not None and str(row["session_agent_id"]) != new.agent_id.lower():
+            return InvalidArgument(
+                "The session belongs to another agent. Begin a new session with a new session_id.",
+                fields=[FieldViolation(field="session_id", message="belongs to another agent")],
+            )
+        return Unavailable("The agent or the session was changed at this moment. Try again.")
+
+
+def task_not_found(task_id: str) -> TaskNotFound:
+    return TaskNotFound(
+        f"There is no task {task_id}. GET /api/v1/tasks lists those that there are.", metadata={"task_id": task_id}
+    )
+
+
+def task_of(row: Record) -> Task:
+    """The task that the row holds."""
+    return Task(
+        id=str(row["id"]),
+        agent_id=str(row["agent_id"]),
+        session_id=None if row["session_id"] is None else str(row["session_id"]),
+        status=TaskStatus(row["status"]),
+        input=row["input"],
+        output=row["output"],
+        error_code=row["error_code"],
+        error_message=row["error_message"],
+        retry_count=row["retry_count"],
+        attempt=row["attempt"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        completed_at=row["completed_at"],
+        next_attempt_at=row["next_attempt_at"],
+        cancel_requested=row["cancel_requested_at"] is not None,
+    )

@@ -1,0 +1,451 @@
+"""The services that the gateway asks, in memory, behind real gRPC servers that can be stopped and started again."""
+
+import asyncio
+import itertools
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import grpc.aio
+from google.protobuf.timestamp_pb2 import Timestamp
+from hearth.agent.v1 import (
+    agent_pb2,
+    agent_service_pb2,
+    agent_service_pb2_grpc,
+    task_pb2,
+    task_service_pb2,
+    task_service_pb2_grpc,
+)
+from hearth.inference.v1 import inference_service_pb2, inference_service_pb2_grpc
+from hearth.log.v1 import event_pb2, log_service_pb2, log_service_pb2_grpc
+from hearth_runtime.dependencies import Dependency
+from hearth_runtime.errors import (
+    AgentInactive,
+    AgentNotFound,
+    FieldViolation,
+    HearthError,
+    IdempotencyConflict,
+    InvalidArgument,
+    SubscriptionNotFound,
+    TaskFinished,
+    TaskNotFound,
+    Unimplemented,
+)
+from hearth_runtime.events import StreamId
+from hearth_runtime.identifiers import new_id
+from hearth_runtime.server import Server
+from hearth_runtime.settings import RuntimeSettings
+
+FINAL = {task_pb2.Task.STATUS_COMPLETED, task_pb2.Task.STATUS_FAILED, task_pb2.Task.STATUS_CANCELLED}
+
+
+def now() -> Timestamp:
+    """The time."""
+    stamp = Timestamp()
+    stamp.GetCurrentTime()
+    return stamp
+
+
+@dataclass(kw_only=True)
+class State:
+    """What the services know, whether they run or not."""
+
+    agents: dict[str, agent_pb2.Agent] = field(default_factory=dict)
+    tasks: dict[str, task_pb2.Task] = field(default_factory=dict)
+    keys: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    events: list[event_pb2.Event] = field(default_factory=list)
+    subscriptions: dict[str, log_service_pb2.Subscription] = field(default_factory=dict)
+    saves: list[log_service_pb2.SaveSubscriptionRequest] = field(default_factory=list)
+    open_streams: int = 0
+    streams_opened: int = 0
+    # What the next call raises, by the name of the RPC.
+    failures: dict[str, Exception] = field(default_factory=dict)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    async def add_agent(self, **fields: Any) -> agent_pb2.Agent:
+        """An agent."""
+        agent = agent_pb2.Agent(id=new_id(), name="helper", model_name="m", is_active=True, created_at=now())
+        agent.updated_at.CopyFrom(agent.created_at)
+        for name, value in fields.items():
+            setattr(agent, name, value)
+        self.agents[agent.id] = agent
+        return agent
+
+    async def add_task(self, **fields: Any) -> task_pb2.Task:
+        """A running task, with an agent of its own unless one is given."""
+        agent_id = fields.pop("agent_id", None) or (await self.add_agent()).id
+        task = task_pb2.Task(
+            id=new_id(),
+            agent_id=agent_id,
+            status=fields.pop("status", task_pb2.Task.STATUS_RUNNING),
+            input='{"prompt":"hi"}',
+            attempt=1,
+            created_at=now(),
+            **fields,
+        )
+        self.tasks[task.id] = task
+        return task
+
+    async def add_event(self, task: task_pb2.Task, message: str = "a line", **fields: Any) -> event_pb2.Event:
+        """An event of the task, after all others."""
+        event = event_pb2.Event(
+            stream_id=f"{int(time.time() * 1000)}-{next(self.numbers)}",
+            id=new_id(),
+            task_id=task.id,
+            agent_id=task.agent_id,
+            attempt=1,
+            kind=fields.pop("kind", event_pb2.Event.KIND_LOG),
+            level=fields.pop("level", event_pb2.Event.LEVEL_INFO),
+            message=message,
+            context=fields.pop("context", "{}"),
+            timestamp=now(),
+            **fields,
+        )
+        async with self.changed:
+            self.events.append(event)
+            self.changed.notify_all()
+        return event
+
+    async def end_task(
+        self, task: task_pb2.Task, status: "task_pb2.Task.Status" = task_pb2.Task.STATUS_COMPLETED
+    ) -> None:
+        """The task's end."""
+        async with self.changed:
+            task.status = status
+            self.changed.notify_all()
+
+    def raise_failure(self, rpc: str) -> None:
+        """Raises what was asked for, once."""
+        if (failure := self.failures.pop(rpc, None)) is not None:
+            raise failure
+
+
+def page[T](items: Sequence[T], request: Any) -> tuple[list[T], str]:
+    """The page that `request` names, and the next page's token."""
+    try:
+        start = int(request.page_token or 0)
+    except ValueError:
+        raise InvalidArgument(
+            "The page token is none of ours.", fields=[FieldViolation(field="page_token", message="is no token")]
+        ) from None
+    end = start + request.page_size
+    return list(items[start:end]), str(end) if end < len(items) else ""
+
+
+def is_time_set(request: Any, name: str) -> bool:
+    """Whether the message has the time `name`."""
+    return bool(request.HasField(name))
+
+
+class Agents(agent_service_pb2_grpc.AgentServiceServicer):
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def _get(self, agent_id: str) -> agent_pb2.Agent:
+        if agent_id not in self.state.agents:
+            raise AgentNotFound(f"There is no agent {agent_id}.")
+        return self.state.agents[agent_id]
+
+    async def CreateAgent(self, request: Any, context: Any) -> Any:
+        self.state.raise_failure("CreateAgent")
+        agent = await self.state.add_agent(
+            name=request.name, description=request.description, model_name=request.model_name
+        )
+        agent.config.CopyFrom(request.config)
+        return agent_service_pb2.CreateAgentResponse(agent=agent)
+
+    async def GetAgent(self, request: Any, context: Any) -> Any:
+        self.state.raise_failure("GetAgent")
+        return agent_service_pb2.GetAgentResponse(agent=self._get(request.id))
+
+    async def ListAgents(self, request: Any, context: Any) -> Any:
+        agents = [
+            a
+            for a in sorted(self.state.agents.values(), key=lambda a: a.id, reverse=True)
+            if (not request.HasField("is_active") or a.is_active == request.is_active)
+            and request.name.lower() in a.name.lower()
+        ]
+        items, token = page(agents, request)
+        return agent_service_pb2.ListAgentsResponse(agents=items, next_page_token=token)
+
+    async def UpdateAgent(self, request: Any, context: Any) -> Any:
+        agent = self._get(request.id)
+        agent.name, agent.description = request.name, request.description
+        agent.model_name, agent.is_active = request.model_name, request.is_active
+        agent.config.CopyFrom(request.config)
+        agent.updated_at.CopyFrom(now())
+        return agent_service_pb2.UpdateAgentResponse(agent=agent)
+
+    async def DeleteAgent(self, request: Any, context: Any) -> Any:
+        self._get(request.id).is_active = False
+        return agent_service_pb2.DeleteAgentResponse()
+
+
+class Tasks(task_service_pb2_grpc.TaskServiceServicer):
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def _get(self, task_id: str) -> task_pb2.Task:
+        if task_id not in self.state.tasks:
+            raise TaskNotFound(f"There is no task {task_id}.")
+        return self.state.tasks[task_id]
+
+    async def CreateTask(self, request: Any, context: Any) -> Any:
+        self.state.raise_failure("CreateTask")
+        agent = self.state.agents.get(request.agent_id)
+        if agent is None:
+            raise AgentNotFound(f"There is no agent {request.agent_id}.")
+        if not agent.is_active:
+            raise AgentInactive(f"The agent {request.agent_id} was deleted.")
+        known = self.state.keys.get(request.idempotency_key) if request.HasField("idempotency_key") else None
+        if known is not None:
+            if known[0] != request.SerializeToString(deterministic=True):
+                raise IdempotencyConflict("The key came with another request before. Take a new one.")
+            return task_service_pb2.CreateTaskResponse(task=self.state.tasks[known[1]], created=False)
+        task = await self.state.add_task(agent_id=agent.id, status=task_pb2.Task.STATUS_PENDING)
+        task.input = request.input
+        task.attempt = 0
+        if request.HasField("session_id"):
+            task.session_id = request.session_id
+        if request.HasField("idempotency_key"):
+            self.state.keys[request.idempotency_key] = (request.SerializeToString(deterministic=True), task.id)
+        return task_service_pb2.CreateTaskResponse(task=task, created=True)
+
+    async def GetTask(self, request: Any, context: Any) -> Any:
+        self.state.raise_failure("GetTask")
+        return task_service_pb2.GetTaskResponse(task=self._get(request.id))
+
+    async def ListTasks(self, request: Any, context: Any) -> Any:
+        tasks = [
+            t
+            for t in sorted(self.state.tasks.values(), key=lambda t: t.id, reverse=True)
+            if (not request.HasField("agent_id") or t.agent_id == request.agent_id)
+            and (not request.statuses or t.status in request.statuses)
+            and (
+                not is_time_set(request, "created_after")
+                or t.created_at.ToNanoseconds() >= request.created_after.ToNanoseconds()
+            )
+            and (
+                not is_time_set(request, "created_before")
+                or t.created_at.ToNanoseconds() < request.created_before.ToNanoseconds()
+            )
+        ]
+        items, token = page(tasks, request)
+        return task_service_pb2.ListTasksResponse(tasks=items, next_page_token=token)
+
+    async def CancelTask(self, request: Any, context: Any) -> Any:
+        task = self._get(request.id)
+        if task.status in FINAL:
+            raise TaskFinished(f"The task {task.id} has ended.")
+        task.cancel_requested = True
+        if task.status == task_pb2.Task.STATUS_PENDING:
+            await self.state.end_task(task, task_pb2.Task.STATUS_CANCELLED)
+        return task_service_pb2.CancelTaskResponse(task=task)
+
+
+def matches(event: event_pb2.Event, wanted: log_service_pb2.EventFilter) -> bool:
+    """Whether the event passes the filter."""
+    context = json.loads(event.context)
+    at = event.timestamp.ToNanoseconds()
+    return (
+        (not wanted.task_ids or event.task_id in wanted.task_ids)
+        and (not wanted.agent_ids or event.agent_id in wanted.agent_ids)
+        and (not wanted.levels or event.level in wanted.levels)
+        and (not wanted.kinds or event.kind in wanted.kinds)
+        and wanted.contains.lower() in event.message.lower()
+        and (not wanted.HasField("since") or at >= wanted.since.ToNanoseconds())
+        and (not wanted.HasField("until") or at < wanted.until.ToNanoseconds())
+        and all(str(context.get(name)) == value for name, value in wanted.context.items())
+    )
+
+
+class Logs(log_service_pb2_grpc.LogServiceServicer):
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    async def StreamEvents(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        state = self.state
+        state.streams_opened += 1
+        state.raise_failure("StreamEvents")
+        task = state.tasks.get(request.filter.task_ids[0]) if request.until_end else None
+        if request.until_end and task is None:
+            raise TaskNotFound(f"There is no task {request.filter.task_ids[0]}.")
+        if request.HasField("after_stream_id"):
+            place = StreamId.parse(request.after_stream_id)
+        elif request.until_end or not state.events:
+            place = StreamId(0, 0)
+        else:
+            place = StreamId.parse(state.events[-1].stream_id)
+        state.open_streams += 1
+        try:
+            yield log_service_pb2.StreamEventsResponse(heartbeat={})
+            while True:
+                async with state.changed:
+                    events = [e for e in state.events if StreamId.parse(e.stream_id) > place]
+                    ended = task is not None and task.status in FINAL
+                    if not events and not ended:
+                        await state.changed.wait()
+                        continue
+                for event in events:
+                    place = StreamId.parse(event.stream_id)
+                    if matches(event, request.filter):
+                        yield log_service_pb2.StreamEventsResponse(event=event)
+                if ended and task is not None:
+                    status = task_pb2.Task.Status.Name(task.status).removeprefix("STATUS_").lower()
+                    yield log_service_pb2.StreamEventsResponse(end={"status": status})
+                    return
+        finally:
+            state.open_streams -= 1
+
+    async def ListEvents(self, request: Any, context: Any) -> Any:
+        self.state.raise_failure("ListEvents")
+        events = [e for e in self.state.events if matches(e, request.filter) and e.kind != event_pb2.Event.KIND_DELTA]
+        items, token = page(events[::-1] if request.descending else events, request)
+        return log_service_pb2.ListEventsResponse(events=items, next_page_token=token)
+
+    async def GetSubscription(self, request: Any, context: Any) -> Any:
+        if request.name not in self.state.subscriptions:
+            raise SubscriptionNotFound(f"There is no subscription {request.name}.")
+        return log_service_pb2.GetSubscriptionResponse(subscription=self.state.subscriptions[request.name])
+
+    async def SaveSubscription(self, request: Any, context: Any) -> Any:
+        self.state.saves.append(request)
+        stored = self.state.subscriptions.setdefault(
+            request.name, log_service_pb2.Subscription(id=new_id(), name=request.name, created_at=now())
+        )
+        if request.HasField("filter"):
+            stored.filter.CopyFrom(request.filter)
+        if request.HasField("last_seen_stream_id"):
+            stored.last_seen_stream_id = request.last_seen_stream_id
+        return log_service_pb2.SaveSubscriptionResponse(subscription=stored)
+
+
+class Inference(inference_service_pb2_grpc.InferenceServiceServicer):
+    async def Chat(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        raise Unimplemented
+        yield
+
+    async def Generate(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        raise Unimplemented
+        yield
+
+    async def Embed(self, request: Any, context: Any) -> Any:
+        raise Unimplemented
+
+    async def ListModels(self, request: Any, context: Any) -> Any:
+        return inference_service_pb2.ListModelsResponse(
+            models=[
+                inference_service_pb2.Model(
+                    name="smollm2:135m", capabilities=["completion"], parameter_size="135M", hosts=["http://one"]
+                )
+            ],
+            hosts=[
+                inference_service_pb2.ModelHost(name="http://one", reachable=True, version="1"),
+                inference_service_pb2.ModelHost(name="http://two", reachable=False, error="refused"),
+            ],
+        )
+
+
+class Probe:
+    """A dependency that a test can break."""
+
+    def __init__(self, name: str, *, required: bool = True) -> None:
+        self.healthy = True
+        self.dependency = Dependency(
+            name=name, probe=self._probe, advice=f"Start {name}.", required=required
+        )
+
+    async def _probe(self) -> str:
+        if not self.healthy:
+            raise HearthError(self.dependency.advice)
+        return "fine"
+
+
+class Service:
+    """One service's server, on the same socket each time that it is started."""
+
+    def __init__(
+        self, folder: Path, name: str, parts: Sequence[tuple[Callable[..., None], object, ModuleType]], *probes: Probe
+    ) -> None:
+        self.address = f"unix:{folder}/{name}"
+        self.probes = {p.dependency.name: p for p in probes}
+        self._parts = parts
+        self._running: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+
+    async def start(self) -> None:
+        """Serves from now on."""
+        settings = RuntimeSettings(listen_address=self.address, grace_seconds=0.1)
+        server = Server(settings, dependencies=[p.dependency for p in self.probes.values()])
+        for add, servicer, module in self._parts:
+            server.register(add, servicer, module)
+        self._stopping = asyncio.Event()
+        self._running = asyncio.create_task(server.run(self._stopping))
+        async with grpc.aio.insecure_channel(self.address) as channel:
+            await asyncio.wait_for(channel.channel_ready(), 10)
+
+    async def stop(self) -> None:
+        """Is away from now on; its streams are cut off."""
+        self._stopping.set()
+        if self._running is not None:
+            await self._running
+        self._running = None
+
+
+class Services:
+    """All of them."""
+
+    def __init__(self) -> None:
+        self.state = State()
+        self._folder = Path(tempfile.mkdtemp(prefix="h"))
+        self.agent = Service(
+            self._folder,
+            "agent",
+            [
+                (agent_service_pb2_grpc.add_AgentServiceServicer_to_server, Agents(self.state), agent_service_pb2),
+                (task_service_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(self.state), task_service_pb2),
+            ],
+            Probe("redis", required=False),
+            Probe("workers", required=False),
+        )
+        self.log = Service(
+            self._folder,
+            "log",
+            [(log_service_pb2_grpc.add_LogServiceServicer_to_server, Logs(self.state), log_service_pb2)],
+            Probe("redis"),
+        )
+        self.inference = Service(
+            self._folder,
+            "inference",
+            [
+                (
+                    inference_service_pb2_grpc.add_InferenceServiceServicer_to_server,
+                    Inference(),
+                    inference_service_pb2,
+                )
+            ],
+            Probe("ollama", required=False),
+        )
+        self.storage = Service(self._folder, "storage", [], Probe("postgresql"))
+
+    @property
+    def all(self) -> tuple[Service, ...]:
+        """Each of them."""
+        return self.agent, self.log, self.inference, self.storage
+
+    async def __aenter__(self) -> "Services":
+        for service in self.all:
+            await service.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for service in self.all:
+            await service.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)

