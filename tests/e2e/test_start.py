@@ -81,7 +81,8 @@ async def test_only_the_gateway_opens_a_port(instance: Instance) -> None:
 
 async def test_a_part_that_is_killed_is_started_again(instance: Instance) -> None:
     def part(module: str) -> psutil.Process | None:
-        return next((p for p in descendants(instance.pid) if module in p.cmdline()), None)
+        living = [p for p in descendants(instance.pid) if p.status() != psutil.STATUS_ZOMBIE]
+        return next((p for p in living if module in p.cmdline()), None)
 
     client = Client(instance.url)
     for module in ("storage_service", "agent_service.worker"):

@@ -1,5 +1,8 @@
 """The services that the gateway asks, in memory, behind real gRPC servers that can be stopped and started again."""
 
+# RPCs are named as the .proto files name them.
+# ruff: noqa: N802
+
 import asyncio
 import itertools
 import json
@@ -358,9 +361,7 @@ class Probe:
 
     def __init__(self, name: str, *, required: bool = True) -> None:
         self.healthy = True
-        self.dependency = Dependency(
-            name=name, probe=self._probe, advice=f"Start {name}.", required=required
-        )
+        self.dependency = Dependency(name=name, probe=self._probe, advice=f"Start {name}.", required=required)
 
     async def _probe(self) -> str:
         if not self.healthy:
@@ -388,7 +389,10 @@ class Service:
             server.register(add, servicer, module)
         self._stopping = asyncio.Event()
         self._running = asyncio.create_task(server.run(self._stopping))
-        async with grpc.aio.insecure_channel(self.address) as channel:
+        quickly = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100)]
+        while not Path(self.address.removeprefix("unix:")).exists():
+            await asyncio.sleep(0.005)
+        async with grpc.aio.insecure_channel(self.address, quickly) as channel:
             await asyncio.wait_for(channel.channel_ready(), 10)
 
     async def stop(self) -> None:

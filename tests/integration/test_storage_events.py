@@ -5,6 +5,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 from hearth.log.v1 import event_pb2, log_service_pb2
 from hearth.storage.v1 import event_store_pb2
@@ -82,6 +83,24 @@ async def test_the_same_batch_from_many_sides_is_stored_once(storage: Any) -> No
     stored = await asyncio.gather(*(append(storage, *part) for part in shuffled))
     assert sum(stored) == len(batch)
     assert await pages(storage) == batch
+
+
+async def test_callers_with_the_same_events_never_wait_in_a_circle(storage: Any) -> None:
+    insert = (
+        "INSERT INTO task_logs SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 1, 'log', 'info', '',"
+        " '{}', now(), '', $1 || '-0', $1::bigint, 0"
+    )
+    other = await asyncpg.connect(storage.settings.database_url)
+    try:
+        async with other.transaction():
+            await other.execute(insert, "1")
+            appending = asyncio.ensure_future(append(storage, event("2-0"), event("1-0")))
+            await storage.until_blocked()
+            # It waits at the first of its events, and so holds none that this transaction may need.
+            await other.execute(insert, "2")
+        assert await appending == 0
+    finally:
+        await other.close()
 
 
 async def test_what_cannot_be_stored_is_replaced(storage: Any) -> None:

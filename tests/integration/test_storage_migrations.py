@@ -31,7 +31,7 @@ async def empty_url(postgres: Any) -> str:
     connection = await asyncpg.connect(postgres.get_uri())
     await connection.execute(f"CREATE DATABASE {name}")
     await connection.close()
-    return str(postgres.get_uri(database=name))
+    return str(postgres.get_uri(name))
 
 
 async def query(url: str, sql: str, *args: Any) -> list[asyncpg.Record]:

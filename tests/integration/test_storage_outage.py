@@ -76,7 +76,7 @@ async def test_it_goes_on_after_postgresql_was_stopped_in_mid_use(own_postgres: 
         with pytest.raises(Unavailable, match="Check that it runs"):
             await stats(storage)
         assert not (await dependency(storage)).healthy
-        await asyncio.to_thread(own_postgres.ensure_postgres_running)
+        await asyncio.to_thread(own_postgres.start)
         await until_it_works(storage)
         stopping.set()
         await asyncio.gather(*users)
@@ -98,7 +98,7 @@ async def test_a_database_without_tables_names_the_command(postgres_url: str, op
 
 
 async def test_a_database_that_is_not_there_or_no_url(postgres: Any, open_storage: OpenStorage) -> None:
-    for url in (postgres.get_uri(database="unknown"), "mysql://localhost/x", "postgresql://localhost:port/x"):
+    for url in (postgres.get_uri("unknown"), "mysql://localhost/x", "postgresql://localhost:port/x"):
         async with open_storage(url) as storage:
             with pytest.raises(Unavailable, match="Mend HEARTH_DATABASE_URL"):
                 await stats(storage)

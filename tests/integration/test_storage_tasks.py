@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 from hearth.agent.v1 import agent_pb2, task_pb2
 from hearth.storage.v1 import agent_store_pb2, task_store_pb2
@@ -142,6 +143,30 @@ async def test_twenty_equal_requests_at_once_make_one_task(storage: Any, with_se
     assert len({answer.task.id for answer in answers}) == 1
     assert sum(answer.created for answer in answers) == 1
     assert len(await storage.sql("SELECT FROM tasks WHERE agent_id = $1", agent_id)) == 1
+
+
+@pytest.mark.parametrize("commits", [True, False])
+async def test_a_request_waits_for_an_equal_one_that_is_just_being_accepted(storage: Any, commits: bool) -> None:
+    agent_id, key, first = await storage.new_agent(), new_id(), new_id()
+    other = await asyncpg.connect(storage.settings.database_url)
+    try:
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute(
+            "INSERT INTO tasks (id, agent_id, status, input, max_retries, request_hash, traceparent, next_attempt_at,"
+            " idempotency_key) VALUES ($1, $2, 'pending', '{}', 3, 'h', '', now(), $3)",
+            first,
+            agent_id,
+            key,
+        )
+        second = asyncio.ensure_future(storage.tasks.CreateTask(create(agent_id, idempotency_key=key)))
+        await storage.until_blocked()
+        await (transaction.commit() if commits else transaction.rollback())
+        answer = await second
+    finally:
+        await other.close()
+    assert answer.created is not commits
+    assert (answer.task.id == first) is commits
 
 
 async def test_of_fifty_claims_at_once_one_wins(storage: Any) -> None:

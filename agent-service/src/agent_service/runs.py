@@ -57,6 +57,7 @@ class Run:
         self,
         claim: Claim,
         *,
+        worker_id: str,
         store: StoredTasks,
         models: Models,
         workflow: Workflow,
@@ -66,6 +67,7 @@ class Run:
     ) -> None:
         self._claim = claim
         self._task = claim.task
+        self._worker_id = worker_id
         self._store = store
         self._models = models
         self._workflow = workflow
@@ -132,7 +134,7 @@ class Run:
         agent = self._claim.agent
         timeout_seconds = agent.config.timeout_seconds or DEFAULT_TIMEOUT_SECONDS
         conversation = (*self._claim.session_turns, *turns_of(self._task.input))
-        await self._events.status("running", "running", attempt=self._task.attempt)
+        await self._events.status("running", "running", attempt=self._task.attempt, worker=self._worker_id)
         try:
             async with asyncio.timeout(timeout_seconds):
                 return await self._workflow.run(

@@ -97,6 +97,7 @@ class Worker:
             return
         running = Run(
             claim,
+            worker_id=self.id,
             store=self._store,
             models=self._models,
             workflow=self._workflow,

@@ -1,38 +1,22 @@
 """Model hosts: servers that speak Ollama's protocol, what models they have, and who may use them now."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 from hearth_runtime.errors import HearthError
 from ollama import AsyncClient
 
+from inference_service.catalog import Catalog, Model
 from inference_service.ollama_errors import typed_errors, unknown_model, unreachable
-from inference_service.settings import InferenceSettings
+from inference_service.settings import InferenceSettings, split_urls
 from inference_service.slots import FairSlots
+from inference_service.transport import BoundedTransport
 
-LIST_TIMEOUT_SECONDS = 3.0
-SHOW_CONCURRENCY = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """A model as its host describes it."""
-
-    name: str
-    digest: str
-    capabilities: tuple[str, ...]
-    family: str
-    parameter_size: str
-    quantization: str
-    size_bytes: int
-    context_tokens: int
-    hosts: tuple[str, ...]
+VERSION_TIMEOUT_SECONDS = 1.5  # within what a check of dependencies may take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,105 +35,59 @@ class Host:
     """One server. `name` is its URL without credentials."""
 
     def __init__(self, url: str, settings: InferenceSettings) -> None:
-        self._settings = settings
         # Time-outs between tokens are the generation's own: a model that loads is silent for long.
-        timeout = httpx.Timeout(None, connect=settings.model_connect_seconds)
+        options: dict[str, Any] = {
+            "timeout": httpx.Timeout(None, connect=settings.model_connect_seconds),
+            # What is compressed has no bound on what it unpacks to, and streams worse.
+            "headers": {"accept-encoding": "identity"},
+            "follow_redirects": False,
+        }
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=settings.model_concurrency)
-        options: dict[str, Any] = {"timeout": timeout, "trust_env": False}
         if url.startswith("unix:"):
             self.name, base = url, "http://localhost"
-            options["transport"] = httpx.AsyncHTTPTransport(uds=url.removeprefix("unix:"), limits=limits)
+            transport = httpx.AsyncHTTPTransport(uds=url.removeprefix("unix:"), limits=limits, trust_env=False)
         else:
             parts = urlsplit(url if "://" in url else f"http://{url}")
-            self.name = base = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-            options["limits"] = limits
+            bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
+            self.name = base = bare.geturl().rstrip("/")
+            transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
             if parts.username:
-                options["auth"] = (parts.username, parts.password or "")
-        self.client = AsyncClient(base, **options)
-        self._http = httpx.AsyncClient(base_url=base, **options)  # for the one call that the library lacks
+                options["auth"] = (unquote(parts.username), unquote(parts.password or ""))
+        bounded = BoundedTransport(transport)
+        self.client = AsyncClient(base, transport=bounded, **options)
+        # For the one call that the library lacks.
+        self._http = httpx.AsyncClient(base_url=base, transport=bounded, **options)
+        self.catalog = Catalog(self.client, name=self.name, fresh_seconds=settings.model_list_seconds)
         self.slots = FairSlots(settings.model_concurrency, queue=settings.model_queue)
-        self._names: dict[str, str] = {}
-        self._sizes: dict[str, int] = {}
-        self._named_at = float("-inf")
-        self._shown: dict[str, Model] = {}
+
+    @property
+    def load(self) -> int:
+        """How many requests it has, at work or waiting."""
+        return self.slots.active + self.slots.waiting
 
     async def close(self) -> None:
         """Closes the connections."""
+        await self.catalog.close()
         await self.client.close()  # type: ignore[no-untyped-call]
         await self._http.aclose()
 
     async def version(self) -> str:
         """Ollama's version there. Raises HearthError."""
         with typed_errors(host=self.name, model=""):
-            async with _quickly(self.name):
-                answer = await self._http.get("/api/version")
-                answer.raise_for_status()
-                return str(answer.json()["version"])
-
-    async def has(self, model: str) -> bool:
-        """Whether the host has the model, by a list that is at most `model_list_seconds` old. Raises HearthError."""
-        name = full_name(model)
-        if time.monotonic() - self._named_at > self._settings.model_list_seconds or name not in self._names:
-            await self._list()
-        return name in self._names
-
-    async def models(self) -> list[Model]:
-        """The models, with what each can do. Raises HearthError."""
-        await self._list()
-        gate = asyncio.Semaphore(SHOW_CONCURRENCY)
-
-        async def show(name: str, digest: str) -> Model:
-            async with gate:
-                return await self._show(name, digest)
-
-        return list(await asyncio.gather(*(show(name, digest) for name, digest in self._names.items())))
-
-    async def _list(self) -> None:
-        with typed_errors(host=self.name, model=""):
-            async with _quickly(self.name):
-                listed = await self.client.list()
-        self._sizes = {m.model or "": int(m.size or 0) for m in listed.models}
-        self._names = {m.model: m.digest or "" for m in listed.models if m.model}
-        self._named_at = time.monotonic()
-
-    async def _show(self, name: str, digest: str) -> Model:
-        key = f"{name}@{digest}"
-        if key not in self._shown:
-            with typed_errors(host=self.name, model=name):
-                async with _quickly(self.name):
-                    shown = await self.client.show(name)
-            details, info = shown.details, shown.modelinfo or {}
-            context = next((v for k, v in info.items() if k.endswith(".context_length")), 0)
-            self._shown[key] = Model(
-                name=name,
-                digest=digest,
-                capabilities=tuple(shown.capabilities or ()),
-                family=(details.family if details else None) or "",
-                parameter_size=(details.parameter_size if details else None) or "",
-                quantization=(details.quantization_level if details else None) or "",
-                size_bytes=self._sizes.get(name, 0),
-                context_tokens=int(context),
-                hosts=(self.name,),
-            )
-        return self._shown[key]
-
-
-@asynccontextmanager
-async def _quickly(host: str) -> AsyncIterator[None]:
-    """Bounds a request that needs no model, and names the host where it takes longer."""
-    try:
-        async with asyncio.timeout(LIST_TIMEOUT_SECONDS):
-            yield
-    except TimeoutError as error:
-        raise unreachable(host) from error
+            try:
+                async with asyncio.timeout(VERSION_TIMEOUT_SECONDS):
+                    answer = await self._http.get("/api/version")
+            except TimeoutError as error:
+                raise unreachable(self.name) from error
+            answer.raise_for_status()
+            return str(answer.json()["version"])[:100]
 
 
 class Hosts:
     """All hosts, and which of them is to answer."""
 
     def __init__(self, settings: InferenceSettings) -> None:
-        urls = [url.strip() for url in settings.ollama_url.split(",") if url.strip()]
-        self.all = tuple(Host(url, settings) for url in urls)
+        self.all = tuple(Host(url, settings) for url in split_urls(settings.ollama_url))
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -159,21 +97,28 @@ class Hosts:
     async def for_model(self, model: str) -> list[Host]:
         """The hosts that have the model, the least busy first.
 
-        Raises ModelNotFound where all hosts answer and none has it, ModelHostUnavailable where one that might does not.
+        Waits for no host while another is known to have it: lists that are old are renewed meanwhile. Raises
+        ModelNotFound where all hosts answer and none has it, ModelHostUnavailable where one that might does not.
         """
-        answers = await asyncio.gather(*(host.has(model) for host in self.all), return_exceptions=True)
-        having, failure = [], None
-        for host, answer in zip(self.all, answers, strict=True):
-            match answer:
-                case HearthError():
-                    failure = answer
-                case BaseException():
-                    raise answer
-                case True:
-                    having.append(host)
+        having = [host for host in self.all if host.catalog.has(model)]
+        for host in self.all:
+            if host.catalog.is_stale:
+                host.catalog.refresh()
         if not having:
+            having = await self._soon_having(model)
+        if not having:
+            failure = next((h.catalog.failure for h in self.all if h.catalog.failure is not None), None)
             raise failure or unknown_model(model)
-        return sorted(having, key=lambda host: host.slots.active + host.slots.waiting)
+        return sorted(having, key=lambda host: host.load)
+
+    async def _soon_having(self, model: str) -> list[Host]:
+        """Asks all hosts and returns as soon as one says that it has the model, or all have spoken."""
+        pending = {host.catalog.refresh() for host in self.all}
+        while pending:
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            if having := [host for host in self.all if host.catalog.has(model)]:
+                return having
+        return []
 
     async def models(self) -> tuple[list[Model], list[ModelHost]]:
         """All models by name, merged over the hosts, and the hosts as they are."""
@@ -191,7 +136,7 @@ async def _described(host: Host) -> tuple[Sequence[Model], ModelHost]:
     version, error = "", ""
     try:
         version = await host.version()
-        models = await host.models()
+        models = await host.catalog.models()
     except HearthError as failure:
         error = failure.detail
     return models, ModelHost(
@@ -202,8 +147,3 @@ async def _described(host: Host) -> tuple[Sequence[Model], ModelHost]:
         active_requests=host.slots.active,
         waiting_requests=host.slots.waiting,
     )
-
-
-def full_name(model: str) -> str:
-    """A name without a tag means `:latest`."""
-    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"

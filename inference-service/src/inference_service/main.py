@@ -10,16 +10,14 @@ from hearth_runtime.errors import HearthError, ModelHostUnavailable
 from hearth_runtime.lifecycle import run
 from hearth_runtime.server import Server
 from hearth_runtime.settings import load_settings
-from prometheus_client import Gauge
 
 from inference_service.embedding import EmbeddingModels
 from inference_service.generation import Generator
 from inference_service.hosts import Host, Hosts
+from inference_service.measures import ACTIVE, WAITING
+from inference_service.output_schema import SchemaChecker
 from inference_service.rpc import InferenceRpc
 from inference_service.settings import InferenceSettings
-
-ACTIVE = Gauge("hearth_model_active_requests", "Requests that a model host works on", ["host"])
-WAITING = Gauge("hearth_model_waiting_requests", "Requests that wait for a place at a model host", ["host"])
 
 
 async def serve(settings: InferenceSettings, stopping: asyncio.Event) -> None:
@@ -30,10 +28,12 @@ async def serve(settings: InferenceSettings, stopping: asyncio.Event) -> None:
         for host in hosts.all:
             ACTIVE.labels(host.name).set_function(partial(getattr, host.slots, "active"))
             WAITING.labels(host.name).set_function(partial(getattr, host.slots, "waiting"))
+        checker = SchemaChecker(seconds=settings.model_schema_seconds)
+        stack.push_async_callback(checker.close)
         server = Server(settings, dependencies=[_ollama_dependency(hosts)])
         server.register(
             inference_service_pb2_grpc.add_InferenceServiceServicer_to_server,
-            InferenceRpc(Generator(hosts, settings), EmbeddingModels(hosts, settings), hosts),
+            InferenceRpc(Generator(hosts, checker, settings), EmbeddingModels(hosts, settings), hosts),
             inference_service_pb2,
         )
         await server.run(stopping)
@@ -60,4 +60,3 @@ def main() -> None:
     """Runs the process."""
     settings = load_settings(InferenceSettings)
     run("inference", settings, lambda stopping: serve(settings, stopping))
-

@@ -18,8 +18,13 @@ from hearth_runtime.errors import (
 from ollama import ResponseError
 
 from inference_service.output import clean
+from inference_service.transport import LineTooLong
 
 MAX_DETAIL = 300
+
+
+class HostUnreachable(ModelHostUnavailable):
+    """Nothing answers at the host's address; on the wire it is a ModelHostUnavailable."""
 
 
 @contextmanager
@@ -28,20 +33,25 @@ def typed_errors(*, host: str, model: str) -> Iterator[None]:
     try:
         yield
     except ResponseError as error:
-        raise _refused(error, host=host, model=model) from error
+        raise _refused(error.status_code, error.error, host=host, model=model) from error
+    except httpx.HTTPStatusError as error:
+        raise _refused(error.response.status_code, error.response.text, host=host, model=model) from error
     except (ConnectionError, httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise unreachable(host) from error
     except httpx.TimeoutException as error:
         raise ModelTimeout(f"{host} did not answer in time.") from error
-    except (httpx.TransportError, httpx.StreamError) as error:
+    except LineTooLong as error:
+        raise ModelHostUnavailable(f"{host} sent what is too long to be an answer: {error}.") from error
+    except (httpx.HTTPError, httpx.StreamError) as error:
         raise ModelHostUnavailable(f"{host} broke the answer off ({type(error).__name__}).") from error
-    except (ValueError, TypeError) as error:  # pydantic's and json's errors: rubbish instead of the protocol
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        # What json, pydantic and the ollama library make of rubbish in the protocol's place.
         raise ModelHostUnavailable(f"{host} sent something that is not Ollama's protocol.") from error
 
 
-def unreachable(host: str) -> ModelHostUnavailable:
+def unreachable(host: str) -> HostUnreachable:
     """The host cannot be connected to."""
-    return ModelHostUnavailable(f"{host} does not answer. Start Ollama there, or set OLLAMA_URL to where it runs.")
+    return HostUnreachable(f"{host} does not answer. Start Ollama there, or set OLLAMA_URL to where it runs.")
 
 
 def unknown_model(model: str) -> ModelNotFound:
@@ -52,24 +62,32 @@ def unknown_model(model: str) -> ModelNotFound:
     )
 
 
-def _refused(error: ResponseError, *, host: str, model: str) -> HearthError:
-    words = _words(error.error)
-    match error.status_code:
-        case HTTPStatus.NOT_FOUND:
+def _refused(status_code: int, body: str, *, host: str, model: str) -> HearthError:
+    words = _words(body)
+    match status_code:
+        case HTTPStatus.NOT_FOUND if model:
             return unknown_model(model)
         case HTTPStatus.NOT_IMPLEMENTED:
-            return ModelLacksCapability(f"{model} cannot do this: {words}")
+            return ModelLacksCapability(
+                f"{model} cannot do this: {words}. GET /api/v1/models says what a model can do."
+            )
         case HTTPStatus.TOO_MANY_REQUESTS:
-            return ModelOverloaded(f"{host} has too much to do: {words}")
-        case status if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            return ModelRefused(f"{host} refused the request: {words}")
+            return ModelOverloaded(f"{host} has too much to do: {words}. Try again later.")
+        case HTTPStatus.REQUEST_TIMEOUT:
+            return ModelTimeout(f"{host} gave up: {words}.")
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+            return ModelHostUnavailable(f"{host} wants other credentials than OLLAMA_URL has: {words}.")
+        case status if model and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return ModelRefused(f"{host} refused the request: {words}.")
     # Ollama's 5xx, and an error line in the middle of a stream (status -1).
-    return ModelHostUnavailable(f"{host} failed: {words}")
+    return ModelHostUnavailable(f"{host} failed: {words}.")
 
 
 def _words(text: str) -> str:
+    """What the body says, on one line, cut off at MAX_DETAIL."""
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):
         body = text
-    return clean(str(body.get("error", body) if isinstance(body, dict) else body))[:MAX_DETAIL]
+    words = clean(str(body.get("error", body) if isinstance(body, dict) else body))
+    return " ".join(words.split())[:MAX_DETAIL].rstrip(".") or "it does not say why"

@@ -8,8 +8,10 @@ from hearth.inference.v1 import inference_service_pb2 as pb
 from hearth.inference.v1 import inference_service_pb2_grpc
 from hearth_runtime.codec import from_message, to_message
 
+from inference_service.answer import Done, Item, Notice
 from inference_service.embedding import EmbeddingModels
-from inference_service.generation import Done, Generator, Item, Message, Notice, Options, Request
+from inference_service.generation import Generator
+from inference_service.generation_request import Message, Options, Request
 from inference_service.hosts import Hosts
 
 
@@ -27,6 +29,7 @@ class InferenceRpc(inference_service_pb2_grpc.InferenceServiceServicer):
             messages=tuple(from_message(m, Message) for m in request.messages),
             options=from_message(request.options, Options),
             fair_key=request.fair_key,
+            seconds=context.time_remaining(),
         )
         async with aclosing(self._generator.generate(wanted)) as items:
             async for item in items:
@@ -39,13 +42,16 @@ class InferenceRpc(inference_service_pb2_grpc.InferenceServiceServicer):
             system=request.system if request.HasField("system") else None,
             options=from_message(request.options, Options),
             fair_key=request.fair_key,
+            seconds=context.time_remaining(),
         )
         async with aclosing(self._generator.generate(wanted)) as items:
             async for item in items:
                 yield pb.GenerateResponse(**_item(item))
 
     async def Embed(self, request: pb.EmbedRequest, context: Any) -> pb.EmbedResponse:
-        answer = await self._embedding.embed(request.model, request.texts, fair_key=request.fair_key)
+        answer = await self._embedding.embed(
+            request.model, request.texts, fair_key=request.fair_key, seconds=context.time_remaining()
+        )
         return pb.EmbedResponse(
             vectors=[pb.EmbedResponse.Vector(values=v) for v in answer.vectors],
             model=answer.model,

@@ -1,7 +1,9 @@
 """Settings of inference-service."""
 
+from urllib.parse import urlsplit
+
 from hearth_runtime.settings import RuntimeSettings
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, field_validator
 
 
 class InferenceSettings(RuntimeSettings):
@@ -23,5 +25,31 @@ class InferenceSettings(RuntimeSettings):
         180.0, gt=0, description="How long until the first token: a model may load"
     )
     model_between_tokens_seconds: float = Field(30.0, gt=0, description="How long from one token to the next")
+    model_answer_seconds: float = Field(
+        3600.0, gt=0, description="How long a whole answer may take, where its caller gives no shorter deadline"
+    )
     model_output_characters: int = Field(1_000_000, ge=1, description="An answer that is longer is cut off there")
+    model_schema_seconds: float = Field(2.0, gt=0, description="How long checking an answer by its schema may take")
     model_list_seconds: float = Field(5.0, ge=0, description="How long a host's list of models is remembered")
+
+    @field_validator("ollama_url")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        urls = split_urls(value)
+        if not urls:
+            raise ValueError("names no host: give http://host:port or unix:PATH")
+        for url in urls:
+            if url.startswith("unix:"):
+                good = len(url) > len("unix:")
+            else:
+                parts = urlsplit(url if "://" in url else f"http://{url}")
+                good = parts.scheme in ("http", "https") and bool(parts.hostname)
+                _ = parts.port  # raises ValueError where it is no number
+            if not good:
+                raise ValueError("each host is http(s)://host:port or unix:PATH, with commas between them")
+        return value
+
+
+def split_urls(value: str) -> list[str]:
+    """The hosts that OLLAMA_URL names, each once."""
+    return list(dict.fromkeys(url.strip() for url in value.split(",") if url.strip()))

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hearth_runtime.errors import ModelOverloaded
 
@@ -11,71 +11,72 @@ from hearth_runtime.errors import ModelOverloaded
 class FairSlots:
     """`limit` holders at once. Who waits is served by key in turn (round robin), and within a key in order.
 
-    More than `queue` waiting is refused with ModelOverloaded.
+    At most `queue` wait. One more is refused with ModelOverloaded, unless its key's line is shorter than the longest:
+    then the last of that one is, so that one key cannot keep the others out.
     """
 
     def __init__(self, limit: int, *, queue: int) -> None:
         self._limit = limit
         self._queue = queue
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self.active = 0
 
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return sum(len(line) for line in self._waiting.values())
+        return sum(len(line) for line in self._lines.values())
 
-    @property
-    def is_free(self) -> bool:
-        """Whether the next one would not have to wait."""
-        return self.active < self._limit
+    @contextmanager
+    def place(self, key: str) -> Iterator[asyncio.Future[None]]:
+        """A place in the line of `key`, as a future that is done once it is the holder of a slot.
 
-    @asynccontextmanager
-    async def held(self, key: str) -> AsyncIterator[None]:
-        """Waits for a slot and holds it."""
-        await self._acquire(key)
-        try:
-            yield
-        finally:
-            self._release()
-
-    async def _acquire(self, key: str) -> None:
-        if self.is_free:
+        Leaving the context gives up the slot, or the place in the line. Raises ModelOverloaded, and so may the future.
+        """
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.active < self._limit:
             self.active += 1
-            return
-        if self.waiting >= self._queue:
-            raise ModelOverloaded(
-                f"{self.waiting} requests wait for this model host already, which is as many as may "
-                "(HEARTH_MODEL_QUEUE). Try again later, or add a host to OLLAMA_URL."
-            )
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, deque()).append(turn)
+            turn.set_result(None)
+        else:
+            self._line_up(key, turn)
         try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._release()  # it was given the slot just when its holder left
-            else:
+            yield turn
+        finally:
+            if not turn.done() or turn.cancelled():
                 self._leave(key, turn)
-            raise
+            elif turn.exception() is None:
+                self._release()
+
+    def _line_up(self, key: str, turn: asyncio.Future[None]) -> None:
+        if self.waiting >= self._queue:
+            longest = max(self._lines.values(), key=len, default=deque())
+            if len(self._lines.get(key, ())) + 1 >= len(longest):
+                raise self._overloaded()
+            longest.pop().set_exception(self._overloaded())
+        self._lines.setdefault(key, deque()).append(turn)
+
+    def _overloaded(self) -> ModelOverloaded:
+        return ModelOverloaded(
+            f"As many requests wait for this model host as may ({self._queue}, HEARTH_MODEL_QUEUE). "
+            "Try again later, or add a host to OLLAMA_URL."
+        )
 
     def _release(self) -> None:
         """Passes the slot to the next key's first in line, or frees it."""
-        while self._waiting:
-            key, line = next(iter(self._waiting.items()))
+        while self._lines:
+            key, line = next(iter(self._lines.items()))
             turn = line.popleft()
             if line:
-                self._waiting.move_to_end(key)
+                self._lines.move_to_end(key)
             else:
-                del self._waiting[key]
-            if not turn.done():
+                del self._lines[key]
+            if not turn.done():  # its waiter was cancelled, and has not yet left
                 turn.set_result(None)
                 return
         self.active -= 1
 
     def _leave(self, key: str, turn: asyncio.Future[None]) -> None:
-        line = self._waiting.get(key)
+        line = self._lines.get(key)
         if line is not None and turn in line:
             line.remove(turn)
             if not line:
-                del self._waiting[key]
+                del self._lines[key]

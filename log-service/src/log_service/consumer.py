@@ -57,12 +57,13 @@ class EventConsumer:
         self._persistence = persistence
         self._batch = batch
         self._claim_seconds = claim_seconds
+        self._grace_seconds = grace_seconds
         self._in_hand = asyncio.Lock()
         self._lost: list[Event] = []
         self._broker = RedisBroker(
             url,
             apply_types=False,
-            graceful_timeout=grace_seconds * 0.6,
+            graceful_timeout=grace_seconds * 0.4,
             logger=FASTSTREAM_LOG,
             log_level=logging.DEBUG,
         )
@@ -84,6 +85,21 @@ class EventConsumer:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Consumes until `stopping` is set, then finishes the batch in hand. Waits while Redis is away."""
+        working = asyncio.create_task(self._work(stopping))
+        stop = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait({working, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working}, timeout=self._grace_seconds * 0.3)
+            if working.done():
+                working.result()
+        finally:
+            working.cancel()
+            stop.cancel()
+            await asyncio.gather(working, stop, return_exceptions=True)
+            await self._broker.stop()
+
+    async def _work(self, stopping: asyncio.Event) -> None:
+        """Keeps the subscriber going, and sees to what it does not: entries of others, and lost ones."""
         if not await wait_for_redis(self._redis, stopping):
             return
         looked_at = -math.inf
@@ -104,8 +120,6 @@ class EventConsumer:
                 await pause(stopping, WATCH_SECONDS)
         except Interrupted:
             logger.info("stopped while events waited to be persisted; they are taken over")
-        finally:
-            await self._broker.stop()
 
     def rescue(self, events: Sequence[Event]) -> None:
         """Has events persisted that are in memory alone."""

@@ -2,12 +2,14 @@
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from hearth.log.v1 import event_pb2, log_service_pb2, log_service_pb2_grpc
 from hearth_runtime.codec import from_message, to_message
 from hearth_runtime.errors import FieldViolation, InvalidArgument
 from hearth_runtime.events import Event, StreamId
+from hearth_runtime.identifiers import is_id
 
 from log_service.filters import EventFilter
 from log_service.storage import StoredEvents
@@ -16,6 +18,7 @@ from log_service.streams import End, Heartbeat, Item, Streams
 MAX_PAGE_SIZE = 500
 # Subscribers of one task are sent the same event at about the same time: it is translated once.
 TRANSLATED_LIMIT = 1000
+TRANSLATED_BYTES = 16 * 1024
 
 HEARTBEAT = log_service_pb2.StreamEventsResponse(heartbeat=log_service_pb2.StreamEventsResponse.Heartbeat())
 
@@ -90,7 +93,8 @@ class LogRpc(log_service_pb2_grpc.LogServiceServicer):
         response = self._translated.get(event.stream_id)
         if response is None:
             response = log_service_pb2.StreamEventsResponse(event=to_message(event, event_pb2.Event))
-            self._translated[event.stream_id] = response
+            if response.ByteSize() <= TRANSLATED_BYTES:
+                self._translated[event.stream_id] = response
             if len(self._translated) > TRANSLATED_LIMIT:
                 self._translated.popitem(last=False)
         return response
@@ -100,10 +104,19 @@ def _filter(message: log_service_pb2.EventFilter) -> EventFilter:
     for field, numbers in (("levels", message.levels), ("kinds", message.kinds)):
         if 0 in numbers:
             raise _invalid(f"filter.{field}", "has a value that is not specified")
+    for field, ids in (("task_ids", message.task_ids), ("agent_ids", message.agent_ids)):
+        if not all(map(is_id, ids)):
+            raise _invalid(f"filter.{field}", "must be UUIDs")
     try:
-        return from_message(message, EventFilter)
-    except ValueError as error:
+        wanted = from_message(message, EventFilter)
+    except (ValueError, OverflowError) as error:
         raise _invalid("filter", str(error)) from error
+    # PostgreSQL compares UUIDs, and events in memory have them in small letters.
+    return replace(wanted, task_ids=_lower(wanted.task_ids), agent_ids=_lower(wanted.agent_ids))
+
+
+def _lower(ids: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(text.lower() for text in ids)
 
 
 def _place(text: str, *, field: str) -> StreamId:

@@ -23,7 +23,6 @@ from log_service.window import BEGINNING, Window, after, before
 PAGE_SIZE = 500
 READ_LIMIT = 100
 ROW_SECONDS = 1.0
-NOW_TIMEOUT_SECONDS = 1.0
 
 FINAL_STATUSES = frozenset(status.value for status in TaskStatus if status.is_final)
 
@@ -110,7 +109,7 @@ class Streams:
                 if quiet <= 0:
                     yield Heartbeat()
                     sent_at = time.monotonic()
-                elif not reader.has_more:
+                else:
                     # The end's place may be passed by the events of others.
                     await self._window.changed(() if end else wanted.task_ids, timeout=min(quiet, patience))
 
@@ -151,9 +150,8 @@ class Streams:
         """The place of the last event. Where Redis does not answer, its clock is taken to be about ours."""
         place = BEGINNING
         try:
-            async with asyncio.timeout(NOW_TIMEOUT_SECONDS):
-                place = await self._tail.latest()
-        except (RedisError, OSError, TimeoutError) as error:
+            place = await self._tail.latest()
+        except (RedisError, OSError) as error:
             logger.debug("Redis does not tell its last event", error=repr(error))
         return place if place > BEGINNING else before(StreamId(time.time_ns() // 1_000_000, 0))
 
@@ -199,7 +197,7 @@ class _Reader:
         floor = self._window.floor
         try:
             found, more = await self._events.between(
-                self._wanted, after=self.cursor, before=floor, size=self._page_size
+                self._wanted, after=self.cursor, before=after(floor), size=self._page_size
             )
         except ResourceExhausted:
             # The page was larger than a message may be.

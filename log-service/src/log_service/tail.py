@@ -17,6 +17,8 @@ from log_service.window import Entry, Window, before
 
 BLOCK_MILLISECONDS = 1000
 RETRY_SECONDS = 0.5
+# A client waits for its stream to open meanwhile.
+LATEST_TIMEOUT_SECONDS = 1.0
 
 
 class Tail:
@@ -52,8 +54,9 @@ class Tail:
 
         Raises RedisError or OSError where Redis does not answer.
         """
-        with suppress(ResponseError):  # no such stream
-            return place_of((await self._redis.xinfo_stream(EVENTS_STREAM))["last-generated-id"])
+        async with asyncio.timeout(LATEST_TIMEOUT_SECONDS):
+            with suppress(ResponseError):  # no such stream
+                return place_of((await self._redis.xinfo_stream(EVENTS_STREAM))["last-generated-id"])
         return self._window.end
 
     async def _follow(self) -> None:

@@ -60,7 +60,7 @@ _DETAILS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str
         ),
         TROUBLED,
     ),
-    ((asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.ConnectionRejectionError), AWAY),
+    ((asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.InternalClientError), AWAY),
     (TimeoutError, SLOW),
     (OSError, AWAY),
 )
@@ -98,7 +98,13 @@ class Database:
         with _typed_errors():
             # Waiting for a connection, connecting and working share the time of the call.
             async with asyncio.timeout(self._call_seconds), self._pool.acquire(timeout=self._call_seconds) as held:
-                yield held
+                try:
+                    yield held
+                except asyncpg.InternalClientError:
+                    # asyncpg lost track of this connection, as when the server ends it at this moment. Nobody gets it
+                    # again.
+                    held.terminate()
+                    raise
 
 
 class Transaction:
@@ -132,6 +138,9 @@ async def open_database(settings: StorageSettings) -> AsyncIterator[Database]:
             # The optional conditions of a list ("$1 IS NULL OR …") leave the plan only where it knows the values.
             "plan_cache_mode": "force_custom_plan",
             "jit": "off",
+            # As on an SSD. With the default, a list of a task with many events sorts them all instead of walking along
+            # the index that has them in order (240,000 events, a task of 40,000: 17 ms against 0.6 ms).
+            "random_page_cost": "1.1",
         },
     )
     try:
@@ -213,7 +222,7 @@ def _storable(argument: Any) -> Any:
 def _typed_errors() -> Iterator[None]:
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
         detail = detail_of(error)
         if not detail:
             raise

@@ -11,7 +11,7 @@ from hearth.storage.v1 import (
     task_store_pb2,
     task_store_pb2_grpc,
 )
-from hearth_runtime.lifecycle import run
+from hearth_runtime.lifecycle import run, run_with
 from hearth_runtime.server import Server
 from hearth_runtime.settings import load_settings
 from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
@@ -57,6 +57,4 @@ async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
             EventStoreRpc(Events(database), Subscriptions(database)),
             event_store_pb2,
         )
-        async with asyncio.TaskGroup() as group:
-            group.create_task(keep_current(queue, settings.database_metrics_seconds, stopping))
-            group.create_task(server.run(stopping))
+        await run_with(server.run(stopping), keep_current(queue, settings.database_metrics_seconds, stopping))

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Response
 from hearth.agent.v1 import agent_service_pb2, task_service_pb2
+from pydantic import Field
 from starlette.convertors import Convertor, register_url_convertor
 
 from gateway import examples
@@ -22,7 +23,7 @@ from gateway.documentation import (
 from gateway.route import Route
 from gateway.routes.parameters import AgentId, Cursor, Limit
 from gateway.schemas.agents import Agent, AgentDraft, AgentPage, AgentReplacement
-from gateway.schemas.fields import Text
+from gateway.schemas.fields import STORABLE
 from gateway.schemas.tasks import RunAccepted, RunLinks, RunRequest
 from gateway.translation import STATUS_NAMES, agent_of, config_message
 
@@ -145,7 +146,9 @@ async def list_agents(
     limit: Limit = 50,
     cursor: Cursor = None,
     is_active: Annotated[bool | None, Query(description="Only those that are, or are not, deleted")] = None,
-    name: Annotated[Text | None, Query(max_length=200, description="A part of the name, in any case")] = None,
+    name: Annotated[
+        Annotated[str, Field(max_length=200), STORABLE] | None, Query(description="A part of the name, in any case")
+    ] = None,
 ) -> AgentPage:
     """Pages through the agents, the newest first, deleted ones among them unless `is_active` is given."""
     answer = await services.agents.ListAgents(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway.schemas.duration import as_duration
-from gateway.schemas.fields import Answer, Body, ModelName, Text
+from gateway.schemas.fields import STORABLE, Answer, Body, ModelName
 from gateway.schemas.output_schema import check_output_schema
 
 MAX_PROMPT_CHARACTERS = 200_000
@@ -15,7 +15,7 @@ MAX_PROMPT_CHARACTERS = 200_000
 class AgentConfig(Body):
     """How the model is called. What is left out is up to Hearth's default, or to the model's own."""
 
-    system_prompt: Annotated[Text, Field(max_length=MAX_PROMPT_CHARACTERS)] | None = Field(
+    system_prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS), STORABLE] | None = Field(
         None, description="What the model is told before every conversation", examples=["You are brief."]
     )
     temperature: float | None = Field(
@@ -28,7 +28,7 @@ class AgentConfig(Body):
         None, ge=-(2**31), lt=2**31, description="The same seed and input give the same output", examples=[42]
     )
     max_tokens: int | None = Field(None, ge=1, le=131_072, description="The longest answer, in tokens", examples=[512])
-    stop: list[Annotated[Text, Field(min_length=1, max_length=1000)]] | None = Field(
+    stop: list[Annotated[str, Field(min_length=1, max_length=1000), STORABLE]] | None = Field(
         None, max_length=8, description="Texts at which generating stops", examples=[["\n\n"]]
     )
     context_tokens: int | None = Field(
@@ -72,10 +72,10 @@ class AgentConfig(Body):
 class AgentDraft(Body):
     """A new agent."""
 
-    name: Annotated[Text, Field(min_length=1, max_length=200)] = Field(
+    name: Annotated[str, Field(min_length=1, max_length=200), STORABLE] = Field(
         description="What people call it; need not be unique", examples=["helper"]
     )
-    description: Annotated[Text, Field(max_length=4000)] = Field(
+    description: Annotated[str, Field(max_length=4000), STORABLE] = Field(
         "", description="What it is for", examples=["Answers short questions."]
     )
     model_name: ModelName

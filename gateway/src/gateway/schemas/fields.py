@@ -2,13 +2,24 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from hearth_runtime.events import StreamId
 from hearth_runtime.identifiers import is_id
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from gateway.validation import UNKNOWN_FIELDS, unknown_name
 
@@ -39,7 +50,18 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
-def _text(value: str) -> str:
+@dataclass(frozen=True)
+class _Storable:
+    """What a text must be besides its bounds."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(_storable, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "pattern": r"^[^\u0000]*$"}
+
+
+def _storable(value: str) -> str:
     # PostgreSQL stores no NUL, and UTF-8 has no surrogates.
     if "\x00" in value:
         raise ValueError("holds a NUL character, which cannot be stored: leave it out")
@@ -94,14 +116,15 @@ def limited(maximum: int) -> Callable[[list[str]], list[str]]:
     return check
 
 
-Text = Annotated[str, AfterValidator(_text), Field(json_schema_extra={"pattern": "^[^\\u0000]*$"})]
+# After the bounds of a text, as in Annotated[str, Field(max_length=200), STORABLE].
+STORABLE = _Storable()
 Id = Annotated[str, AfterValidator(_id), Field(json_schema_extra={"format": "uuid"})]
 EventId = Annotated[str, AfterValidator(_stream_id), Field(json_schema_extra={"pattern": r"^\d{1,16}-\d{1,18}$"})]
 Time = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_utc)]
 # Values of a query parameter that may be repeated, or separated by commas, or both.
 CommaSeparated = BeforeValidator(_split)
 AtMostManyValues = AfterValidator(limited(MAX_VALUES))
-Contains = Annotated[Text, Field(min_length=1, max_length=1000)]
+Contains = Annotated[str, Field(min_length=1, max_length=1000), STORABLE]
 SubscriptionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 ModelName = Annotated[
     str,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.schemas.agents import MAX_PROMPT_CHARACTERS
-from gateway.schemas.fields import Answer, Body, Id, TaskStatus, Text
+from gateway.schemas.fields import STORABLE, Answer, Body, Id, TaskStatus
 
 MAX_MESSAGES = 500
 
@@ -15,7 +15,7 @@ class Message(Body):
     """One message of a conversation."""
 
     role: Literal["system", "user", "assistant", "tool"] = Field(description="Who says it", examples=["user"])
-    content: Annotated[Text, Field(max_length=MAX_PROMPT_CHARACTERS)] = Field(
+    content: Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS), STORABLE] = Field(
         description="What is said", examples=["Name three colours."]
     )
 
@@ -26,7 +26,7 @@ class RunInput(Body):
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}]})
 
     # Their defaults only say "left out": null is refused, since it would be stored and shown.
-    prompt: Annotated[Text, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)] = Field(
+    prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS), STORABLE] = Field(
         default_factory=str, description="A single message of the user's", examples=["Name three colours."]
     )
     messages: list[Message] = Field(

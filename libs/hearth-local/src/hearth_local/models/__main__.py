@@ -12,13 +12,18 @@ from hearth_local.models.embedder import Embedder
 from hearth_local.models.server import application
 
 
+def default_threads() -> int:
+    """All cores but one: llama.cpp's threads wait for each other, and a core that is shared slows them all."""
+    return max(1, (os.cpu_count() or 1) - 1)
+
+
 def main() -> None:
     """Serves until SIGTERM."""
     parser = argparse.ArgumentParser(prog="hearth-models", description=__doc__)
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--socket", type=Path, help="serve on this unix socket")
     place.add_argument("--port", type=int, help="serve on this port of 127.0.0.1")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads for generating")
+    parser.add_argument("--threads", type=int, default=default_threads(), help="threads for generating")
     parser.add_argument("--context-tokens", type=int, default=8192, help="tokens that all conversations share")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hearth-") as private:

@@ -1,0 +1,32 @@
+"""The loader of named SQL blocks, and patterns for LIKE."""
+
+import pytest
+from storage_service.queries import containing, load_queries, parse_queries
+
+
+def test_blocks_are_found_by_their_names() -> None:
+    queries = parse_queries("-- A file.\n-- name: one\n-- $1 id.\nSELECT 1\n;\n\n-- name: two\nSELECT 2;\n")
+    assert dict(queries) == {"one": "-- $1 id.\nSELECT 1\n", "two": "SELECT 2"}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("-- name: one\nSELECT 1;\n-- name: one\nSELECT 2;\n", "one is there twice"),
+        ("-- name: one\n-- only words\n\n-- name: two\nSELECT 2;\n", "one has no SQL"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        parse_queries(text)
+
+
+@pytest.mark.parametrize(
+    "name", ["agents", "attempts", "database", "events", "queue", "sessions", "subscriptions", "tasks"]
+)
+def test_every_file_can_be_read(name: str) -> None:
+    assert all(query.strip() for query in load_queries(name).values())
+
+
+def test_a_pattern_takes_text_as_it_is() -> None:
+    assert containing("50%_\\") == "%50\\%\\_\\\\%"
