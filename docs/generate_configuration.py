@@ -31,8 +31,8 @@ LOCAL = [
 
 HEAD = """# Configuration
 
-Settings are environment variables, read and checked once at start-up: a wrong one ends the process with a line that names
-it. This page is written by `make docs` from the settings themselves.
+Settings are environment variables, read and checked once at start-up: a wrong one ends the process with a line that
+names it. This page is written by `make docs` from the settings themselves.
 
 `make run` sets all addresses itself. What a person sets there:
 
@@ -50,11 +50,12 @@ def variable(name: str, field: FieldInfo) -> str:
 
 
 def rows(settings: type[RuntimeSettings], *, own: bool) -> list[tuple[str, str, str]]:
-    """Variable, default and description of each field: those that every process has, or the others."""
+    """Variable, default and description of each field: those of every process, or the own and the changed ones."""
     shared = RuntimeSettings.model_fields
     found = []
     for name, field in settings.model_fields.items():
-        if (name in shared) == own:
+        is_own = name not in shared or field.default != shared[name].default
+        if is_own != own:
             continue
         default = field.get_default(call_default_factory=True)
         text = "" if default is None or field.is_required() else str(default)

@@ -102,10 +102,11 @@ class Storage:
 
     async def until_blocked(self) -> None:
         """Waits until a statement of the service waits for somebody else's transaction."""
+        waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         async with asyncio.timeout(10):
-            while not await self.sql(
-                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            ):
+            while True:
+                if await self.sql(waiting):
+                    return
                 await asyncio.sleep(0.01)
 
     async def new_agent(self, **fields: Any) -> str:

@@ -154,7 +154,7 @@ class Run:
         """Extends the lease until cancelled, and brings what the row says to the run."""
         lease = timedelta(seconds=self._settings.lease_seconds)
         while True:
-            await asyncio.sleep(self._settings.heartbeat_seconds)
+            await asyncio.sleep(self._settings.lease_heartbeat_seconds)
             try:
                 if await self._store.extend(self._task, lease=lease):
                     self.interrupt(Interruption.CANCEL)

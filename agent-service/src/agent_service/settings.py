@@ -15,6 +15,7 @@ class QueueSettings(RuntimeSettings):
 class ApiSettings(QueueSettings):
     """The process `api`: rules, acceptance, dispatching."""
 
+    listen_address: str = Field("127.0.0.1:50052", description="Where this process serves gRPC: host:port or unix:PATH")
     sweep_seconds: float = Field(1.0, gt=0, le=60, description="How often the dispatcher looks for tasks that are due")
     sweep_limit: int = Field(200, ge=1, le=5000, description="How many due tasks one look takes")
     ring_again_seconds: float = Field(5.0, gt=0, description="When a doorbell that no worker answered is rung again")
@@ -23,9 +24,10 @@ class ApiSettings(QueueSettings):
 class WorkerSettings(QueueSettings):
     """The process `worker`."""
 
+    listen_address: str = Field("127.0.0.1:50056", description="Where this process serves gRPC: host:port or unix:PATH")
     inference_address: str = Field("dns:///127.0.0.1:50053", description="Where inference-service serves gRPC")
     worker_concurrency: int = Field(4, ge=1, le=1024, description="How many runs a worker has going at once")
     lease_seconds: float = Field(12.0, ge=1, description="How long a task stays with a worker that is not heard of")
-    heartbeat_seconds: float = Field(3.0, gt=0, description="How often a worker extends its leases")
+    lease_heartbeat_seconds: float = Field(3.0, gt=0, description="How often a worker extends its leases")
     retry_base_seconds: float = Field(1.0, gt=0, description="The bound of the first retry's delay; it doubles")
     retry_cap_seconds: float = Field(60.0, gt=0, description="The bound that no retry's delay exceeds")

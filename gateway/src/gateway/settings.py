@@ -14,13 +14,13 @@ class GatewaySettings(RuntimeSettings):
     inference_address: str = Field("dns:///127.0.0.1:50053", description="The inference service, in the same form")
     log_address: str = Field("dns:///127.0.0.1:50054", description="The log service, in the same form")
     storage_address: str = Field(
-        "dns:///127.0.0.1:50051", description="The storage service, asked for its health and metrics only"
+        "dns:///127.0.0.1:50055", description="The storage service, asked for its health and metrics only"
     )
 
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="The largest request body that is taken")
     max_frame_bytes: int = Field(64 * 1024, ge=1024, description="The largest WebSocket message that is taken")
     max_streams: int = Field(2000, ge=1, description="How many live streams, SSE and WebSocket, are served at a time")
-    heartbeat_seconds: float = Field(15.0, gt=0, description="After how long an idle stream carries a heartbeat")
+    stream_heartbeat_seconds: float = Field(15.0, gt=0, description="After how long an idle stream carries a heartbeat")
     send_timeout_seconds: float = Field(
         30.0, gt=0, description="How long a WebSocket client may leave a message unread before it is dropped"
     )

@@ -53,7 +53,7 @@ async def _encoded(
     yield format_sse_event(retry=RETRY_MILLISECONDS)
     try:
         while not stream.stopped.done():
-            message = await stream.next(timeout=settings.heartbeat_seconds)
+            message = await stream.next(timeout=settings.stream_heartbeat_seconds)
             if message is None or message.HasField("heartbeat"):
                 yield HEARTBEAT
             elif message.HasField("event"):

@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field, field_validator
 class InferenceSettings(RuntimeSettings):
     """Where models are, and how patient to be with them."""
 
+    listen_address: str = Field("127.0.0.1:50053", description="Where this process serves gRPC: host:port or unix:PATH")
     ollama_url: str = Field(
         "http://127.0.0.1:11434",
         validation_alias=AliasChoices("OLLAMA_URL", "ollama_url"),

@@ -7,6 +7,7 @@ from pydantic import Field
 class LogSettings(RuntimeSettings):
     """Where events come from and go to, and how much of them is kept at hand."""
 
+    listen_address: str = Field("127.0.0.1:50054", description="Where this process serves gRPC: host:port or unix:PATH")
     storage_address: str = Field("dns:///127.0.0.1:50055", description="Where storage-service serves gRPC")
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis: redis://host:port/db or unix://PATH")
     event_batch: int = Field(500, ge=1, le=5000, description="Events that are read and persisted at once, at most")

@@ -7,6 +7,7 @@ from pydantic import Field
 class StorageSettings(RuntimeSettings):
     """Where PostgreSQL is and how much of it one process uses."""
 
+    listen_address: str = Field("127.0.0.1:50055", description="Where this process serves gRPC: host:port or unix:PATH")
     database_url: str = Field(
         "postgresql://hearth@127.0.0.1:5432/hearth",
         description="PostgreSQL, as a URL: postgresql://user:password@host:port/name, or ?host=FOLDER for a socket",

@@ -319,7 +319,7 @@ async def test_a_frame_over_the_limit_is_refused(world: World) -> None:
 
 
 async def test_an_idle_socket_carries_heartbeats() -> None:
-    async with open_world(heartbeat_seconds=0.05) as world:
+    async with open_world(stream_heartbeat_seconds=0.05) as world:
         task = await world.state.add_task()
         async with world.socket(f"/tasks/{task.id}") as one, world.socket("/logs") as two:
             await two.send('{"subscribe":{}}')

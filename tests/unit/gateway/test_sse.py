@@ -136,7 +136,7 @@ async def test_a_restart_of_the_log_service_goes_unnoticed() -> None:
 
 
 async def test_an_idle_stream_carries_heartbeats_also_while_the_log_service_is_away() -> None:
-    async with open_world(heartbeat_seconds=0.05) as world:
+    async with open_world(stream_heartbeat_seconds=0.05) as world:
         task = await world.state.add_task()
         async with world.http.stream("GET", f"/logs/stream/{task.id}") as answer:
             lines = answer.aiter_lines()

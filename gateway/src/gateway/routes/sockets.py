@@ -49,7 +49,7 @@ async def task_events(websocket: WebSocket, gateway: GatewayDep, task_id: str) -
 
 async def _send_task(socket: Socket, gateway: Gateway, stream: EventStream, task_id: str) -> None:
     while not stream.stopped.done():
-        message = await stream.next(socket.received, timeout=gateway.settings.heartbeat_seconds)
+        message = await stream.next(socket.received, timeout=gateway.settings.stream_heartbeat_seconds)
         if socket.received.done():
             socket.take()
         elif message is None or message.HasField("heartbeat"):
@@ -109,12 +109,12 @@ async def _send_subscribed(
 ) -> Filters | None:
     """Sends events until the client wants to see others, which it returns, or the gateway stops."""
     while not stream.stopped.done():
-        timeout = subscription.seconds_to_save(gateway.settings.heartbeat_seconds)
+        timeout = subscription.seconds_to_save(gateway.settings.stream_heartbeat_seconds)
         message = await stream.next(socket.received, timeout=timeout)
         if message is not None and message.HasField("event"):
             await socket.send(event_json(message.event))
             subscription.place = message.event.stream_id
-        elif not socket.received.done() and timeout == gateway.settings.heartbeat_seconds:
+        elif not socket.received.done() and timeout == gateway.settings.stream_heartbeat_seconds:
             await socket.send(HEARTBEAT)
         await subscription.save_if_due()
         if socket.received.done():

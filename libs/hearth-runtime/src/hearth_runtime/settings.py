@@ -18,7 +18,7 @@ class RuntimeSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HEARTH_", frozen=True, extra="ignore", populate_by_name=True)
 
-    listen_address: str = Field("127.0.0.1:50051", description="Where this process serves gRPC: host:port or unix:PATH")
+    listen_address: str = Field("127.0.0.1:0", description="Where this process serves gRPC: host:port or unix:PATH")
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or as JSON")
     log_level: LogLevel = Field("INFO", description="The least level that is logged")
     log_stdout_level: LogLevel | None = Field(None, description="The least level on stdout, where it differs")
