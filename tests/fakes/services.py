@@ -1,7 +1,6 @@
 """The services that the gateway asks, in memory, behind real gRPC servers that can be stopped and started again."""
 
 # RPCs are named as the .proto files name them.
-# ruff: noqa: N802
 
 import asyncio
 import itertools
@@ -117,7 +116,7 @@ class State:
         return event
 
     async def end_task(
-        self, task: task_pb2.Task, status: "task_pb2.Task.Status" = task_pb2.Task.STATUS_COMPLETED
+        self, task: task_pb2.Task, status: "task_pb2.Task.Status.ValueType" = task_pb2.Task.STATUS_COMPLETED
     ) -> None:
         """The task's end."""
         async with self.changed:
@@ -288,7 +287,7 @@ class Logs(log_service_pb2_grpc.LogServiceServicer):
             place = StreamId.parse(state.events[-1].stream_id)
         state.open_streams += 1
         try:
-            yield log_service_pb2.StreamEventsResponse(heartbeat={})
+            yield log_service_pb2.StreamEventsResponse(heartbeat=log_service_pb2.StreamEventsResponse.Heartbeat())
             while True:
                 async with state.changed:
                     events = [e for e in state.events if StreamId.parse(e.stream_id) > place]
@@ -302,7 +301,8 @@ class Logs(log_service_pb2_grpc.LogServiceServicer):
                         yield log_service_pb2.StreamEventsResponse(event=event)
                 if ended and task is not None:
                     status = task_pb2.Task.Status.Name(task.status).removeprefix("STATUS_").lower()
-                    yield log_service_pb2.StreamEventsResponse(end={"status": status})
+                    end = log_service_pb2.StreamEventsResponse.End(status=status)
+                    yield log_service_pb2.StreamEventsResponse(end=end)
                     return
         finally:
             state.open_streams -= 1
@@ -390,7 +390,7 @@ class Service:
         self._stopping = asyncio.Event()
         self._running = asyncio.create_task(server.run(self._stopping))
         quickly = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100)]
-        while not Path(self.address.removeprefix("unix:")).exists():
+        while not Path(self.address.removeprefix("unix:")).exists():  # noqa: ASYNC240 - a local socket
             await asyncio.sleep(0.005)
         async with grpc.aio.insecure_channel(self.address, quickly) as channel:
             await asyncio.wait_for(channel.channel_ready(), 10)

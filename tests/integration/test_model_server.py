@@ -74,7 +74,7 @@ async def test_generate_with_and_without_a_template(client: ollama.AsyncClient) 
     answer = await client.generate(CHAT, "Name a colour.", system="You are brief.", options=STILL)
     assert answer.response
     raw = await client.generate(CHAT, "Once upon a", raw=True, options=STILL)
-    assert raw.response.startswith(" time")
+    assert (raw.response or "").startswith(" time")
 
 
 async def test_a_schema_holds(client: ollama.AsyncClient) -> None:

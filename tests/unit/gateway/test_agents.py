@@ -127,7 +127,7 @@ async def test_agents_are_paged_and_filtered(world: World) -> None:
     seen: list[str] = []
     cursor: str | None = None
     while True:
-        params = {"name": name.upper(), "limit": 2, **({"cursor": cursor} if cursor else {})}
+        params: dict[str, Any] = {"name": name.upper(), "limit": 2, **({"cursor": cursor} if cursor else {})}
         page = (await world.http.get("/agents", params=params)).json()
         assert set(page) == {"items", "next_cursor"}
         assert len(page["items"]) <= 2

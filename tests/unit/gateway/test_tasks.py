@@ -1,6 +1,7 @@
 """Tasks: listed, read, cancelled, and their logs."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from hearth.agent.v1 import task_pb2
 from hearth.log.v1 import event_pb2
@@ -60,7 +61,7 @@ async def test_tasks_are_filtered_and_paged(world: World) -> None:
         found: list[str] = []
         cursor: list[tuple[str, str]] = []
         while True:
-            query = [("agent_id", agent.id), ("limit", "2"), *params, *cursor]
+            query: list[tuple[str, Any]] = [("agent_id", agent.id), ("limit", "2"), *params, *cursor]
             page = (await world.http.get("/tasks", params=query)).json()
             found += [t["id"] for t in page["items"]]
             if page["next_cursor"] is None:
@@ -145,7 +146,7 @@ async def test_history_takes_every_filter_of_the_contract(world: World) -> None:
         found: list[str] = []
         cursor: list[tuple[str, str]] = []
         while True:
-            query = [*params, *cursor, ("limit", "1")]
+            query: list[tuple[str, Any]] = [*params, *cursor, ("limit", "1")]
             page = (await world.http.get("/logs/history", params=query)).json()
             found += [log["message"] for log in page["items"]]
             if page["next_cursor"] is None:

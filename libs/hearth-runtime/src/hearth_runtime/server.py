@@ -47,7 +47,7 @@ class Server:
         self._server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
         self._health = HealthServicer()
         self._names: list[str] = []
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._names.append(health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
         self.register(
             runtime_service_pb2_grpc.add_RuntimeServiceServicer_to_server, RuntimeRpc(dependencies), runtime_service_pb2

@@ -40,7 +40,8 @@ def load_settings[S: RuntimeSettings](settings_type: type[S]) -> S:
         for problem in error.errors():
             name = str(problem["loc"][0]) if problem["loc"] else "settings"
             variable = name if name.isupper() else f"HEARTH_{name.upper()}"
-            sys.stderr.write(
-                f"{variable}: {problem['msg']}; it is {problem.get('input')!r}. See docs/configuration.md.\n"
-            )
+            # What looks like an address may carry a password, which is for no terminal and no log.
+            value = repr(problem.get("input"))
+            shown = "" if "@" in value else f"; it is {value}"
+            sys.stderr.write(f"{variable}: {problem['msg']}{shown}. See docs/configuration.md.\n")
         sys.exit(2)
