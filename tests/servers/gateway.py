@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 import httpx
 from fakes.services import Services, State
-from gateway.main import serve
+from gateway.main import listen, serve
 from gateway.settings import GatewaySettings
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -73,15 +72,15 @@ async def _parsed(lines: AsyncIterator[str]) -> AsyncIterator[Sent]:
 async def open_world(**options: Any) -> AsyncIterator[World]:
     """A world of its own, with these settings."""
     async with Services() as services:
-        listener = socket.create_server(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
         settings = GatewaySettings(
             agent_address=services.agent.address,
             inference_address=services.inference.address,
             log_address=services.log.address,
             storage_address=services.storage.address,
-            **{"grace_seconds": 3, "rpc_timeout_seconds": 5, **options},
+            **{"port": 0, "grace_seconds": 3, "rpc_timeout_seconds": 5, **options},
         )
+        listener = listen(settings)
+        port = listener.getsockname()[1]
         stopping = asyncio.Event()
         serving = asyncio.create_task(serve(settings, listener, stopping))
         url = f"http://127.0.0.1:{port}/api/v1"

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import iter_route_contexts
 from hearth_runtime.errors import (
     AgentInactive,
     AgentNotFound,
@@ -89,7 +90,7 @@ def problems(*errors: HearthError) -> Responses:
 
 
 def install(app: FastAPI) -> None:
-    """Makes `app` serve its OpenAPI document with what FastAPI does not know of: the problems' schema."""
+    """Makes `app` serve its OpenAPI document with what FastAPI leaves out: the problems' schema, and nulls."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -103,10 +104,24 @@ def install(app: FastAPI) -> None:
             )
             schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             document["components"]["schemas"] |= schema.pop("$defs") | {"Problem": schema}
+            _restore_nulls(document, app)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _restore_nulls(document: dict[str, Any], app: FastAPI) -> None:
+    """Puts the examples in as they were written: FastAPI drops all that is null from the document, examples too."""
+    for route in iter_route_contexts(app.routes):
+        if route.path_format not in document["paths"] or not route.include_in_schema:
+            continue
+        for method in route.methods or ():
+            responses = document["paths"][route.path_format][method.lower()]["responses"]
+            for status, response in route.responses.items():
+                for media_type, content in response.get("content", {}).items():
+                    if "example" in content:
+                        responses[str(status)]["content"][media_type]["example"] = content["example"]
 
 
 TAGS = [

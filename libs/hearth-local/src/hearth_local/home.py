@@ -62,6 +62,11 @@ class Home:
             self.sockets.chmod(0o711)
             yield
 
+    @property
+    def has_database(self) -> bool:
+        """Whether an earlier start made one."""
+        return (self.data / "postgresql").exists()
+
     def socket(self, name: str) -> Path:
         """The unix socket of the part `name`."""
         return self.sockets / f"{name}.sock"

@@ -80,12 +80,16 @@ async def run(home: Home, options: Options) -> None:
 
 
 async def _bring_up(supervisor: Supervisor, home: Home, options: Options) -> None:
+    is_first_start = not home.has_database
     await supervisor.start(redis(home))
     await supervisor.start(await asyncio.to_thread(postgresql, home))
+    if is_first_start:  # services would only complain that there are no tables
+        await supervisor.complete(migrations(home))
     async with asyncio.TaskGroup() as group:
         if options.ollama_url is None:
             group.create_task(supervisor.start(models(home)))
-        group.create_task(supervisor.complete(migrations(home)))
+        if not is_first_start:
+            group.create_task(supervisor.complete(migrations(home)))
         for part in services(home, options):
             group.create_task(supervisor.start(part))
     await _healthy(options.port)

@@ -149,8 +149,9 @@ def migrations(home: Home) -> Part:
     return Part(
         name="migrations",
         argv=(sys.executable, "-m", "storage_service.migrate", "upgrade"),
-        env={"HEARTH_DATABASE_URL": database_url(home), "HEARTH_LOG_STDOUT_LEVEL": "WARNING"},
+        env={"HEARTH_DATABASE_URL": database_url(home)},
         tier=AGENTS,
+        output=home.logs / "migrations.log",
     )
 
 
