@@ -58,6 +58,8 @@ async def hearth(
         "OLLAMA_URL": f"{model_server},{fake_ollama.url}",
         "OTEL_EXPORTER_OTLP_ENDPOINT": traces.endpoint,
         "HEARTH_WORKERS": "2",
+        "HEARTH_LEASE_SECONDS": "4",
+        "HEARTH_LEASE_HEARTBEAT_SECONDS": "1",
         "HEARTH_RETRY_BASE_SECONDS": "0.1",
         "HEARTH_RETRY_CAP_SECONDS": "0.2",
         "HEARTH_MODEL_FIRST_TOKEN_SECONDS": "20",

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 BATCH = 500
+LOOK_BACK = 4 * BATCH
 RETRY_SECONDS = 0.2
 RETRY_CAP_SECONDS = 5.0
 LAST_CHANCE_SECONDS = 2.0
@@ -67,20 +68,23 @@ class EventPublisher:
     async def run(self) -> None:
         """Drains the buffer until cancelled."""
         delay = RETRY_SECONDS
+        is_certain = True
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._waiting)
                 batch = [self._waiting[i] for i in range(min(BATCH, len(self._waiting)))]
                 self._sending = len(batch)
             try:
-                await self._send(batch)
+                arrived = frozenset() if is_certain else await self._arrived()
+                await self._send([event for event in batch if event.id not in arrived])
             except (RedisError, OSError) as error:
                 logger.warning("events wait for Redis", count=len(self._waiting), error=repr(error))
-                self._sending = 0
+                # What was sent may have arrived, and only the answer be lost.
+                is_certain = False
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RETRY_CAP_SECONDS)
                 continue
-            delay = RETRY_SECONDS
+            delay, is_certain = RETRY_SECONDS, True
             async with self._changed:
                 for event in batch:
                     self._waiting.popleft()
@@ -96,6 +100,13 @@ class EventPublisher:
             for event in batch:
                 pipe.xadd(EVENTS_STREAM, {EVENT_FIELD: event.encode()})
             await pipe.execute()
+
+    async def _arrived(self) -> frozenset[str]:
+        """The ids of the events that Redis was given last."""
+        entries = await self._redis.xrevrange(EVENTS_STREAM, count=LOOK_BACK)
+        return frozenset(
+            Event.decode(fields[EVENT_FIELD], stream_id="").id for _, fields in entries if EVENT_FIELD in fields
+        )
 
     def _merge(self, event: Event) -> bool:
         """Adds a delta to the one before it, if that is the last that waits and is not being sent."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ def main() -> None:
         listener = listen(settings)
     except OSError as error:
         sys.stderr.write(
-            f"Hearth cannot serve on {settings.host}:{settings.port}: {os.strerror(error.errno or 0)}. "
+            f"Hearth cannot serve on {settings.host}:{settings.port}: {error.strerror or error}. "
             "Set HEARTH_PORT (and HEARTH_HOST) to a free port, or stop what uses this one.\n"
         )
         sys.exit(1)

@@ -44,6 +44,13 @@ async def test_an_agent_is_made_and_read_with_exactly_the_config_that_was_sent(w
     assert (await world.http.get(f"/agents/{agent['id'].upper()}")).json() == agent
 
 
+async def test_a_whole_number_is_an_integer_however_it_is_written(world: World) -> None:
+    agent = (await create(world, config={"seed": 7.0, "max_tokens": 5e2, "max_retries": 0.0})).json()
+    assert agent["config"] == {"seed": 7, "max_tokens": 500, "max_retries": 0}
+    answer = await create(world, config={"seed": 7.5})
+    assert answer.json()["errors"][0]["field"] == "config.seed"
+
+
 async def test_what_is_left_out_stays_out(world: World) -> None:
     agent = (await create(world, config={"temperature": None})).json()
     assert agent["config"] == {}

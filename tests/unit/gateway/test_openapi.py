@@ -78,6 +78,9 @@ def test_every_response_has_an_example_that_its_schema_allows(document: Any) -> 
                     assert media_type == "application/problem+json", place
                 examples = [e["value"] for e in content.get("examples", {}).values()] or [content["example"]]
                 for example in examples:
+                    if media_type == "text/event-stream":
+                        assert "event: end\ndata: {" in example
+                        continue
                     validator(document, content["schema"]).validate(example)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway.schemas.duration import as_duration
-from gateway.schemas.fields import STORABLE, Answer, Body, ModelName
+from gateway.schemas.fields import STORABLE, WHOLE, Answer, Body, ModelName
 from gateway.schemas.output_schema import check_output_schema
 
 MAX_PROMPT_CHARACTERS = 200_000
@@ -24,15 +24,17 @@ class AgentConfig(Body):
     top_p: float | None = Field(
         None, ge=0, le=1, description="Only the likeliest tokens that together have this probability", examples=[0.9]
     )
-    seed: int | None = Field(
-        None, ge=-(2**31), lt=2**31, description="The same seed and input give the same output", examples=[42]
+    seed: Annotated[int, Field(ge=-(2**31), lt=2**31), WHOLE] | None = Field(
+        None, description="The same seed and input give the same output", examples=[42]
     )
-    max_tokens: int | None = Field(None, ge=1, le=131_072, description="The longest answer, in tokens", examples=[512])
+    max_tokens: Annotated[int, Field(ge=1, le=131_072), WHOLE] | None = Field(
+        None, description="The longest answer, in tokens", examples=[512]
+    )
     stop: list[Annotated[str, Field(min_length=1, max_length=1000), STORABLE]] | None = Field(
         None, max_length=8, description="Texts at which generating stops", examples=[["\n\n"]]
     )
-    context_tokens: int | None = Field(
-        None, ge=128, le=1_048_576, description="The size of the model's context, in tokens", examples=[4096]
+    context_tokens: Annotated[int, Field(ge=128, le=1_048_576), WHOLE] | None = Field(
+        None, description="The size of the model's context, in tokens", examples=[4096]
     )
     timeout_seconds: float | None = Field(
         None,
@@ -41,10 +43,8 @@ class AgentConfig(Body):
         description="How long one attempt of a run may take; 600 if left out",
         examples=[120],
     )
-    max_retries: int | None = Field(
+    max_retries: Annotated[int, Field(ge=0, le=10), WHOLE] | None = Field(
         None,
-        ge=0,
-        le=10,
         description="How often a run is repeated after an error that may pass; 3 if left out",
         examples=[3],
     )

@@ -82,6 +82,11 @@ def _stream_id(value: str) -> str:
     return str(StreamId.parse(value))
 
 
+def _whole(value: Any) -> Any:
+    # To JSON 3.0 is an integer; to Python it is not.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[ +-]\d\d:\d\d)", re.ASCII)
 
 
@@ -118,6 +123,7 @@ def limited(maximum: int) -> Callable[[list[str]], list[str]]:
 
 # After the bounds of a text, as in Annotated[str, Field(max_length=200), STORABLE].
 STORABLE = _Storable()
+WHOLE = BeforeValidator(_whole)
 Id = Annotated[str, AfterValidator(_id), Field(json_schema_extra={"format": "uuid"})]
 EventId = Annotated[str, AfterValidator(_stream_id), Field(json_schema_extra={"pattern": r"^\d{1,16}-\d{1,18}$"})]
 Time = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_utc)]

@@ -1,0 +1,116 @@
+"""Events reach Redis in order, all of them, however long it was away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from agent_service.publisher import EventPublisher, RunEvents
+from hearth_runtime.events import EVENT_FIELD, EVENTS_STREAM, Event, EventKind, EventLevel
+from hearth_runtime.identifiers import new_id
+from hearth_runtime.redis_streams import connect
+from redis.asyncio import Redis
+from servers.redis_server import RedisServer
+
+
+@asynccontextmanager
+async def publishing(redis: Redis, *, limit: int = 1000) -> AsyncIterator[EventPublisher]:
+    publisher = EventPublisher(redis, limit=limit)
+    running = asyncio.create_task(publisher.run())
+    yield publisher
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+def events_of(publisher: EventPublisher, task_id: str = "") -> RunEvents:
+    return RunEvents(publisher, task_id=task_id or new_id(), agent_id=new_id(), attempt=1, traceparent="")
+
+
+async def published(redis: Redis) -> list[Event]:
+    entries = await redis.xrange(EVENTS_STREAM)
+    return [Event.decode(fields[EVENT_FIELD], stream_id=stream_id.decode()) for stream_id, fields in entries]
+
+
+async def test_events_arrive_in_their_order(redis: Redis) -> None:
+    async with publishing(redis) as publisher:
+        events = events_of(publisher)
+        for n in range(1200):
+            await events.log(EventLevel.INFO, f"{n}")
+        await events.flush()
+        assert [e.message for e in await published(redis)] == [f"{n}" for n in range(1200)]
+
+
+async def test_flush_means_that_redis_has_them(redis: Redis) -> None:
+    async with publishing(redis) as publisher:
+        events = events_of(publisher)
+        for n in range(50):
+            await events.delta(f"{n} ")
+            await events.flush()
+            assert (await published(redis))[-1].message == f"{n} "
+
+
+async def test_while_redis_is_away_deltas_merge_and_nothing_is_lost(own_redis_server: RedisServer) -> None:
+    own_redis_server.start()
+    async with connect(own_redis_server.url) as redis, publishing(redis) as publisher:
+        one, two = events_of(publisher), events_of(publisher)
+        await one.log(EventLevel.INFO, "before")
+        await one.flush()
+        own_redis_server.stop()
+        for n in range(100):
+            await one.delta(f"{n} ")
+        await one.log(EventLevel.INFO, "between")
+        await two.delta("other")
+        await one.delta("last")
+        own_redis_server.start()
+        async with asyncio.timeout(20):
+            await one.flush()
+        seen = await published(redis)
+        assert [(e.kind, e.message) for e in seen if e.kind is not EventKind.DELTA] == [
+            (EventKind.LOG, "before"),
+            (EventKind.LOG, "between"),
+        ]
+        assert "".join(e.message for e in seen if e.task_id == seen[0].task_id and e.kind is EventKind.DELTA) == (
+            "".join(f"{n} " for n in range(100)) + "last"
+        )
+        assert sum(e.kind is EventKind.DELTA for e in seen) < 20
+
+
+async def test_a_full_buffer_makes_the_run_wait(own_redis_server: RedisServer) -> None:
+    async with connect(own_redis_server.url) as redis, publishing(redis, limit=10) as publisher:
+        events = events_of(publisher)
+        for n in range(10):
+            await events.log(EventLevel.INFO, f"{n}")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await events.log(EventLevel.INFO, "too many")
+        own_redis_server.start()
+        async with asyncio.timeout(20):
+            await events.log(EventLevel.INFO, "10")
+            await events.flush()
+        assert [e.message for e in await published(redis)] == [f"{n}" for n in range(11)]
+
+
+class LosesAnswers(EventPublisher):
+    """Redis takes every second batch, but the connection breaks before it says so."""
+
+    calls = 0
+
+    async def _send(self, batch: list[Event]) -> None:
+        await super()._send(batch)
+        self.calls += 1
+        if self.calls % 2:
+            raise ConnectionError("broken off")
+
+
+async def test_an_event_whose_answer_was_lost_is_not_sent_twice(redis: Redis) -> None:
+    publisher = LosesAnswers(redis, limit=1000)
+    running = asyncio.create_task(publisher.run())
+    events = events_of(publisher)
+    for n in range(6):
+        await events.log(EventLevel.INFO, f"{n}")
+        if n % 2:
+            async with asyncio.timeout(10):
+                await events.flush()
+    assert [e.message for e in await published(redis)] == [f"{n}" for n in range(6)]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
