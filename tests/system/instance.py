@@ -39,7 +39,9 @@ class Instance:
         """Returns when it says that it is ready."""
         self.home.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HEARTH_", "OLLAMA_", "OTEL_"))}
+        # As a user has it: without settings of somebody else's, and with compiled modules kept for the next start.
+        foreign = ("HEARTH_", "OLLAMA_", "OTEL_", "PYTHONDONTWRITEBYTECODE")
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
         env = {**inherited, "HEARTH_HOME": str(self.home), "HEARTH_PORT": str(self.port), **self._env}
         with self._console.open("w") as console:
             self._process = subprocess.Popen(

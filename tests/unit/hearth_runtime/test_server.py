@@ -8,6 +8,7 @@ from typing import Any
 import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from hearth.agent.v1 import agent_service_pb2, agent_service_pb2_grpc
 from hearth.log.v1 import log_service_pb2, log_service_pb2_grpc
 from hearth.runtime.v1 import runtime_service_pb2, runtime_service_pb2_grpc
@@ -98,6 +99,28 @@ async def test_health_and_dependencies(channel: grpc.aio.Channel) -> None:
         ("good", True, "fine"),
         ("bad", False, "Start it."),
     ]
+
+
+async def test_reflection_names_every_service(channel: grpc.aio.Channel) -> None:
+    async def requests() -> AsyncIterator[Any]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+    answer = await anext(aiter(stub.ServerReflectionInfo(requests())))
+    assert {
+        "grpc.health.v1.Health",
+        "hearth.agent.v1.AgentService",
+        "hearth.log.v1.LogService",
+        "hearth.runtime.v1.RuntimeService",
+    } <= {service.name for service in answer.list_services_response.service}
+
+
+async def test_metrics_count_calls_by_their_status(channel: grpc.aio.Channel) -> None:
+    stub = runtime_service_pb2_grpc.RuntimeServiceStub(channel)
+    await stub.GetMetrics(runtime_service_pb2.GetMetricsRequest())
+    text = (await stub.GetMetrics(runtime_service_pb2.GetMetricsRequest())).text
+    assert 'hearth_rpcs_total{code="OK",method="runtime.v1.RuntimeService/GetMetrics"}' in text
+    assert 'hearth_rpcs_total{code="NOT_FOUND",method="agent.v1.AgentService/GetAgent"}' in text
 
 
 async def test_a_service_that_is_away_is_waited_for_and_then_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -11,7 +12,7 @@ from opentelemetry import trace
 from hearth_runtime.settings import RuntimeSettings
 
 if TYPE_CHECKING:
-    from loguru import Message, Record
+    from loguru import Record
 
 ROTATION = "10 MB"
 RETENTION = 5
@@ -19,13 +20,13 @@ RETENTION = 5
 
 def configure_logging(service: str, settings: RuntimeSettings) -> None:
     """Sends Loguru's lines, and those of the standard library's loggers, where the settings say."""
-    as_json = settings.log_format == "json"
+    line = _line_of_json if settings.log_format == "json" else _line_for_people
     logger.remove()
     logger.configure(extra={"service": service}, patcher=_add_trace_id)
     logger.add(
-        _write_json if as_json else sys.stdout,
+        sys.stdout,
         level=settings.log_stdout_level or settings.log_level,
-        format=_line_for_people,
+        format=line,
         backtrace=False,
         diagnose=False,
     )
@@ -34,7 +35,7 @@ def configure_logging(service: str, settings: RuntimeSettings) -> None:
         logger.add(
             settings.log_dir / f"{service}.log",
             level=settings.log_level,
-            format=_json_format if as_json else _line_for_people,
+            format=line,
             rotation=ROTATION,
             retention=RETENTION,
             backtrace=False,
@@ -61,29 +62,27 @@ def _add_trace_id(record: "Record") -> None:
 
 
 def _fields(record: "Record") -> dict[str, Any]:
-    fields: dict[str, Any] = {
+    """What was bound or passed, without the texts that the formats below leave there for their templates."""
+    return {name: value for name, value in record["extra"].items() if not name.startswith("_")}
+
+
+def _line_of_json(record: "Record") -> str:
+    line: dict[str, Any] = {
         "time": record["time"].isoformat(),
         "level": record["level"].name,
         "message": record["message"],
-        **record["extra"],
+        **_fields(record),
     }
     if record["exception"] is not None and record["exception"].type is not None:
-        fields["error"] = record["exception"].type.__name__
-        fields["error_message"] = str(record["exception"].value)
-    return fields
-
-
-def _write_json(message: "Message") -> None:
-    sys.stdout.write(orjson.dumps(_fields(message.record), default=str).decode() + "\n")
-    sys.stdout.flush()
-
-
-def _json_format(record: "Record") -> str:
-    record["extra"]["_json"] = orjson.dumps(_fields(record), default=str).decode()
+        line["error"] = record["exception"].type.__name__
+        line["error_message"] = str(record["exception"].value)
+        line["traceback"] = "".join(traceback.format_exception(record["exception"].value))
+    record["extra"]["_json"] = orjson.dumps(line, default=str).decode()
     return "{extra[_json]}\n"
 
 
 def _line_for_people(record: "Record") -> str:
-    fields = {k: v for k, v in record["extra"].items() if k not in ("service", "_json")}
-    record["extra"]["_fields"] = " ".join(f"{k}={v}" for k, v in fields.items() if k != "_fields")
+    fields = _fields(record)
+    fields.pop("service", None)
+    record["extra"]["_fields"] = " ".join(f"{name}={value}" for name, value in fields.items())
     return "{time:HH:mm:ss.SSS} {level: <7} {extra[service]: <9} {message} {extra[_fields]}\n{exception}"
