@@ -11,9 +11,10 @@ from agent_service.dispatcher import Dispatcher
 from agent_service.publisher import EventPublisher
 from agent_service.settings import ApiSettings
 from agent_service.storage import StoredAgents, StoredTasks
-from agent_service.tasks import Task, Tasks, TaskStatus
+from agent_service.tasks import Tasks
 from hearth_runtime.errors import AgentInactive, AttemptOutdated, TaskNotClaimable
 from hearth_runtime.redis_streams import TASKS_STREAM, connect, ensure_group
+from hearth_runtime.tasks import Task, TaskStatus
 from redis.asyncio import Redis
 from servers.redis_server import RedisServer
 from system.waiting import eventually

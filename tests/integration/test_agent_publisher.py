@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from agent_service.publisher import EventPublisher, RunEvents
@@ -27,7 +28,7 @@ def events_of(publisher: EventPublisher, task_id: str = "") -> RunEvents:
 
 
 async def published(redis: Redis) -> list[Event]:
-    entries = await redis.xrange(EVENTS_STREAM)
+    entries: Any = await redis.xrange(EVENTS_STREAM)
     return [Event.decode(fields[EVENT_FIELD], stream_id=stream_id.decode()) for stream_id, fields in entries]
 
 

@@ -1,32 +1,14 @@
 """Agents: what they are and what they must be."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
+from hearth_runtime.agents import Agent, AgentConfig
 from hearth_runtime.errors import FieldViolation, InvalidArgument
 from hearth_runtime.identifiers import new_id
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 DEFAULT_MAX_RETRIES = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class AgentConfig:
-    """How the model is called; `None` and `()` leave a thing to the model host, or to the default above."""
-
-    system_prompt: str | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    max_tokens: int | None = None
-    stop: tuple[str, ...] = ()
-    context_tokens: int | None = None
-    timeout_seconds: float | None = None
-    max_retries: int | None = None
-    fallback_models: tuple[str, ...] = ()
-    output_schema: str | None = None
-    keep_alive: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,24 +37,10 @@ class AgentDraft:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Agent:
-    """An agent as it is stored."""
-
-    id: str
-    name: str
-    description: str
-    model_name: str
-    config: AgentConfig
-    created_at: datetime | None
-    updated_at: datetime | None
-    is_active: bool
-
-
 class AgentStore(Protocol):
     """Where agents are kept. Raises AgentNotFound."""
 
-    async def insert(self, agent: Agent) -> Agent: ...
+    async def insert(self, agent_id: str, draft: AgentDraft) -> Agent: ...
 
     async def get(self, agent_id: str) -> Agent: ...
 
@@ -80,7 +48,7 @@ class AgentStore(Protocol):
         self, *, size: int, token: str, is_active: bool | None, name: str | None
     ) -> tuple[tuple[Agent, ...], str]: ...
 
-    async def update(self, agent: Agent) -> Agent: ...
+    async def update(self, agent_id: str, draft: AgentDraft, *, is_active: bool) -> Agent: ...
 
     async def deactivate(self, agent_id: str) -> None: ...
 
@@ -93,22 +61,10 @@ class Agents:
 
     async def create(self, draft: AgentDraft) -> Agent:
         """A new, active agent."""
-        return await self._store.insert(_agent(new_id(), draft, is_active=True))
+        draft.validate()
+        return await self._store.insert(new_id(), draft)
 
     async def update(self, agent_id: str, draft: AgentDraft, *, is_active: bool) -> Agent:
         """Replaces what a client may set."""
-        return await self._store.update(_agent(agent_id, draft, is_active=is_active))
-
-
-def _agent(agent_id: str, draft: AgentDraft, *, is_active: bool) -> Agent:
-    draft.validate()
-    return Agent(
-        id=agent_id,
-        name=draft.name,
-        description=draft.description,
-        model_name=draft.model_name,
-        config=draft.config,
-        created_at=None,
-        updated_at=None,
-        is_active=is_active,
-    )
+        draft.validate()
+        return await self._store.update(agent_id, draft, is_active=is_active)

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from hearth_runtime.errors import HearthError
 from hearth_runtime.lifecycle import pause
+from hearth_runtime.tasks import TaskStatus
 from hearth_runtime.telemetry import context_of
 from loguru import logger
 from opentelemetry import context
@@ -15,7 +16,7 @@ from agent_service.bell import Bell
 from agent_service.publisher import EventPublisher
 from agent_service.settings import ApiSettings
 from agent_service.storage import StoredTasks
-from agent_service.tasks import TaskStatus, publish_end
+from agent_service.tasks import publish_end
 
 SWEPT = Counter("hearth_dispatcher_tasks_total", "Tasks that a sweep found due, by what it did", ["action"])
 

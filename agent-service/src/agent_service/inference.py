@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import grpc.aio
 from hearth.inference.v1 import inference_service_pb2, inference_service_pb2_grpc
+from hearth_runtime.agents import Agent
 from hearth_runtime.codec import from_message
-
-from agent_service.agents import Agent
-from agent_service.tasks import Turn
+from hearth_runtime.tasks import Turn
 
 DEADLINE_SLACK_SECONDS = 5.0
 

@@ -103,7 +103,7 @@ class EventPublisher:
 
     async def _arrived(self) -> frozenset[str]:
         """The ids of the events that Redis was given last."""
-        entries = await self._redis.xrevrange(EVENTS_STREAM, count=LOOK_BACK)
+        entries: Any = await self._redis.xrevrange(EVENTS_STREAM, count=LOOK_BACK)
         return frozenset(
             Event.decode(fields[EVENT_FIELD], stream_id="").id for _, fields in entries if EVENT_FIELD in fields
         )

@@ -14,10 +14,11 @@ from hearth.agent.v1 import (
 )
 from hearth_runtime.codec import from_message, to_message
 from hearth_runtime.errors import FieldViolation, InvalidArgument
+from hearth_runtime.tasks import TaskStatus
 
 from agent_service.agents import AgentDraft, Agents
 from agent_service.storage import StoredAgents, StoredTasks
-from agent_service.tasks import Tasks, TaskStatus
+from agent_service.tasks import Tasks
 
 
 class AgentRpc(agent_service_pb2_grpc.AgentServiceServicer):

@@ -15,6 +15,7 @@ from hearth_runtime.errors import (
     Unavailable,
 )
 from hearth_runtime.events import EventLevel
+from hearth_runtime.tasks import TaskStatus, Turn
 from loguru import logger
 from opentelemetry import trace
 from prometheus_client import Counter, Histogram
@@ -26,7 +27,7 @@ from agent_service.publisher import EventPublisher, RunEvents
 from agent_service.retries import RetryPolicy
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
-from agent_service.tasks import Claim, TaskStatus, Turn, turns_of
+from agent_service.tasks import Claim, turns_of
 from agent_service.workflow import RunContext, Workflow
 
 STORE_RETRY_SECONDS = 0.5

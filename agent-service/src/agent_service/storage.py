@@ -8,10 +8,12 @@ from typing import Any
 import grpc.aio
 from hearth.agent.v1 import agent_pb2, task_pb2
 from hearth.storage.v1 import agent_store_pb2, agent_store_pb2_grpc, task_store_pb2, task_store_pb2_grpc
+from hearth_runtime.agents import Agent
 from hearth_runtime.codec import duration, from_message, timestamp, to_message
+from hearth_runtime.tasks import Task, TaskStatus, Turn
 
-from agent_service.agents import Agent
-from agent_service.tasks import Claim, DueTask, NewTask, Task, TaskStatus, Turn
+from agent_service.agents import AgentDraft
+from agent_service.tasks import Claim, DueTask, NewTask
 
 
 class StoredAgents:
@@ -20,8 +22,8 @@ class StoredAgents:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = agent_store_pb2_grpc.AgentStoreServiceStub(channel)
 
-    async def insert(self, agent: Agent) -> Agent:
-        message = to_message(agent, agent_pb2.Agent)
+    async def insert(self, agent_id: str, draft: AgentDraft) -> Agent:
+        message = _message(agent_id, draft, is_active=True)
         answer = await self._stub.InsertAgent(agent_store_pb2.InsertAgentRequest(agent=message))
         return from_message(answer.agent, Agent)
 
@@ -37,13 +39,19 @@ class StoredAgents:
         )
         return tuple(from_message(a, Agent) for a in answer.agents), answer.next_page_token
 
-    async def update(self, agent: Agent) -> Agent:
-        message = to_message(agent, agent_pb2.Agent)
+    async def update(self, agent_id: str, draft: AgentDraft, *, is_active: bool) -> Agent:
+        message = _message(agent_id, draft, is_active=is_active)
         answer = await self._stub.UpdateAgent(agent_store_pb2.UpdateAgentRequest(agent=message))
         return from_message(answer.agent, Agent)
 
     async def deactivate(self, agent_id: str) -> None:
         await self._stub.DeactivateAgent(agent_store_pb2.DeactivateAgentRequest(id=agent_id))
+
+
+def _message(agent_id: str, draft: AgentDraft, *, is_active: bool) -> agent_pb2.Agent:
+    message = to_message(draft, agent_pb2.Agent)
+    message.id, message.is_active = agent_id, is_active
+    return message
 
 
 @dataclass(frozen=True, kw_only=True)

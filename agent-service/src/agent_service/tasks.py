@@ -2,66 +2,22 @@
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import timedelta
 from typing import Any, Protocol
 
 import orjson
+from hearth_runtime.agents import Agent
 from hearth_runtime.errors import FieldViolation, InvalidArgument
 from hearth_runtime.events import EventKind, EventLevel
 from hearth_runtime.identifiers import new_id
+from hearth_runtime.tasks import Task, TaskStatus, Turn
 from hearth_runtime.telemetry import current_traceparent
 from loguru import logger
 
-from agent_service.agents import Agent
 from agent_service.bell import Bell
 from agent_service.publisher import EventPublisher, RunEvents
 
 ROLES = ("system", "user", "assistant", "tool")
-
-
-class TaskStatus(StrEnum):
-    """The states of a task."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing follows it."""
-        return self not in (TaskStatus.PENDING, TaskStatus.RUNNING)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One run of an agent, as it is stored."""
-
-    id: str
-    agent_id: str
-    session_id: str | None
-    status: TaskStatus
-    input: dict[str, Any]
-    output: dict[str, Any] | None
-    error_code: str | None
-    error_message: str | None
-    retry_count: int
-    attempt: int
-    created_at: datetime
-    started_at: datetime | None
-    completed_at: datetime | None
-    next_attempt_at: datetime | None
-    cancel_requested: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Turn:
-    """One message of a conversation."""
-
-    role: str
-    content: str
 
 
 @dataclass(frozen=True, kw_only=True)

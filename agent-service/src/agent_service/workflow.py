@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypedDict
 
 import orjson
+from hearth_runtime.agents import Agent
 from hearth_runtime.errors import ModelOutputInvalid
 from hearth_runtime.events import EventKind, EventLevel
+from hearth_runtime.tasks import Turn
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
-from agent_service.agents import Agent
 from agent_service.inference import Done, Models, Notice
 from agent_service.publisher import RunEvents
-from agent_service.tasks import Turn
 
 
 @dataclass(frozen=True, kw_only=True)

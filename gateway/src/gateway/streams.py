@@ -170,7 +170,7 @@ class Streams:
         """
         if self._stopping:
             raise Unavailable("This gateway is stopping. Connect again.")
-        if False:
+        if len(self._open) >= self._settings.max_streams:
             raise TooManyStreams(f"{self._settings.max_streams} live streams are open. Close some, or try again later.")
         stream = EventStream(self._logs, self._settings, events=events, after=after, until_end=until_end)
         self._open[stream] = transport

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hearth_runtime.events import StreamId
+from hearth_runtime.tasks import TaskStatus
 
-from log_service.storage import StoredTasks, TaskStatus
+from log_service.storage import StoredTasks
 from log_service.tail import Tail
 
 # How long a worker may take from FinishTask to having published its last event.

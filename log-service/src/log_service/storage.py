@@ -3,31 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 import grpc.aio
 from hearth.log.v1 import event_pb2, log_service_pb2
 from hearth.storage.v1 import event_store_pb2, event_store_pb2_grpc, task_store_pb2, task_store_pb2_grpc
 from hearth_runtime.codec import from_message, timestamp, to_message
 from hearth_runtime.events import Event, StreamId
+from hearth_runtime.tasks import TaskStatus
 
 from log_service.filters import EventFilter
 from log_service.subscriptions import Subscription, time_of
-
-
-class TaskStatus(StrEnum):
-    """The states of a task."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing follows it."""
-        return self not in (TaskStatus.PENDING, TaskStatus.RUNNING)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from hearth_runtime.errors import FieldViolation, HearthError, InvalidArgument, ResourceExhausted, Unavailable
 from hearth_runtime.events import Event, EventKind, StreamId
+from hearth_runtime.tasks import TaskStatus
 from loguru import logger
 from prometheus_client import Gauge
 from redis.exceptions import RedisError
 
 from log_service.ends import TaskEnd, TaskEnds
 from log_service.filters import EventFilter
-from log_service.storage import StoredEvents, TaskStatus
+from log_service.storage import StoredEvents
 from log_service.tail import Tail
 from log_service.window import BEGINNING, Window, after, before
 

@@ -1,11 +1,10 @@
 """Agents: the table `agents`."""
 
-import dataclasses
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from asyncpg import Record
+from hearth_runtime.agents import Agent, AgentConfig
 from hearth_runtime.errors import AgentNotFound
 
 from storage_service.database import Database
@@ -13,54 +12,6 @@ from storage_service.pages import PAGE_BYTES, Page, id_of_token, token_of_id
 from storage_service.queries import containing, load_queries
 
 SQL = load_queries("agents")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AgentConfig:
-    """How the model is called; None where the agent leaves it open.
-
-    `output_schema` stays text: jsonb would reorder its properties, and models fill them in their order.
-    """
-
-    system_prompt: str | None
-    temperature: float | None
-    top_p: float | None
-    seed: int | None
-    max_tokens: int | None
-    stop: tuple[str, ...]
-    context_tokens: int | None
-    timeout_seconds: float | None
-    max_retries: int | None
-    fallback_models: tuple[str, ...]
-    output_schema: str | None
-    keep_alive: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        """What is set, for the column `config`."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in values.items() if value is not None and value != ()}
-
-    @classmethod
-    def from_json(cls, config: dict[str, Any]) -> "AgentConfig":
-        """What `to_json` gave. A field that this version does not know is passed over."""
-        values: dict[str, Any] = {field.name: config.get(field.name) for field in dataclasses.fields(cls)}
-        values["stop"] = tuple(config.get("stop", ()))
-        values["fallback_models"] = tuple(config.get("fallback_models", ()))
-        return cls(**values)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agent:
-    """One agent, as it lies in its row."""
-
-    id: str
-    name: str
-    description: str
-    model_name: str
-    config: AgentConfig
-    created_at: datetime
-    updated_at: datetime
-    is_active: bool
 
 
 @dataclass(frozen=True, kw_only=True)

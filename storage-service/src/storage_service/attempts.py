@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from hearth_runtime.agents import Agent
 from hearth_runtime.errors import AttemptOutdated, TaskNotClaimable
+from hearth_runtime.tasks import Task, TaskStatus, Turn
 
-from storage_service.agents import Agent, claimed_agent
+from storage_service.agents import claimed_agent
 from storage_service.database import Database
 from storage_service.queries import load_queries
-from storage_service.sessions import Turn, append_turns, turns_of
-from storage_service.tasks import Task, TaskStatus, task_of
+from storage_service.sessions import append_turns, turns_of
+from storage_service.tasks import task_of
 
 SQL = load_queries("attempts")
 

@@ -5,12 +5,12 @@ import time
 
 from hearth_runtime.errors import Unavailable
 from hearth_runtime.lifecycle import pause
+from hearth_runtime.tasks import TaskStatus
 from loguru import logger
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from prometheus_client import Gauge
 
 from storage_service.queue import Queue
-from storage_service.tasks import TaskStatus
 
 TASKS = Gauge("hearth_tasks", "Tasks, by status", ["status"])
 QUEUE_OLDEST_SECONDS = Gauge("hearth_queue_oldest_seconds", "How long the task that is due the longest has waited")

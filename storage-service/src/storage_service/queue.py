@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from hearth_runtime.tasks import Task, TaskStatus
+
 from storage_service.database import Database
 from storage_service.queries import load_queries
-from storage_service.tasks import Task, TaskStatus, task_of
+from storage_service.tasks import task_of
 
 SQL = load_queries("queue")
 

@@ -12,17 +12,19 @@ from hearth.storage.v1 import (
     task_store_pb2,
     task_store_pb2_grpc,
 )
+from hearth_runtime.agents import Agent
 from hearth_runtime.codec import to_message
 from hearth_runtime.events import Event, EventKind
 from hearth_runtime.identifiers import is_id
+from hearth_runtime.tasks import Task
 
 from storage_service import arguments
-from storage_service.agents import Agent, AgentDraft, Agents, agent_not_found
+from storage_service.agents import AgentDraft, Agents, agent_not_found
 from storage_service.attempts import Attempts, Ending
 from storage_service.events import EventFilter, Events
 from storage_service.queue import Queue
 from storage_service.subscriptions import Subscription, Subscriptions
-from storage_service.tasks import FINAL, NewTask, Task, TaskFilter, Tasks, task_not_found
+from storage_service.tasks import NewTask, TaskFilter, Tasks, task_not_found
 
 PAGE_LIMIT = 500
 EVENT_PAGE_LIMIT = 5000
@@ -108,7 +110,7 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
         arguments.uuid(ending.id, "id")
         if ending.output is not None:
             arguments.json_object(ending.output, "output")
-        if ending.status not in FINAL:
+        if not ending.status.is_final:
             raise arguments.invalid("status", "must be completed, failed or cancelled")
         return task_store_pb2.FinishTaskResponse(task=_task(await self._attempts.finish(ending)))
 

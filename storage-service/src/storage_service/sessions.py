@@ -1,9 +1,10 @@
 """Sessions: the earlier turns of a conversation, in the column `session_data` of the table `sessions`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+
+from hearth_runtime.tasks import Turn
 
 from storage_service.database import Transaction
 from storage_service.queries import load_queries
@@ -13,14 +14,6 @@ SQL = load_queries("sessions")
 # A session keeps its newest turns within these bounds; every turn also stays in the task that made it.
 TURNS_LIMIT = 1000
 TURNS_BYTES = 4 * 1024 * 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class Turn:
-    """One message of a conversation."""
-
-    role: str
-    content: str
 
 
 def turns_of(session_data: dict[str, Any] | None) -> tuple[Turn, ...]:

@@ -6,7 +6,6 @@ nothing was changed does a second one find out why. Times are compared by Postgr
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from asyncpg import Record
@@ -19,6 +18,7 @@ from hearth_runtime.errors import (
     TaskNotFound,
     Unavailable,
 )
+from hearth_runtime.tasks import Task, TaskStatus
 
 from storage_service.agents import agent_not_found
 from storage_service.database import Database
@@ -28,40 +28,6 @@ from storage_service.queries import load_queries
 SQL = load_queries("tasks")
 
 DEFAULT_MAX_RETRIES = 3
-
-
-class TaskStatus(StrEnum):
-    """The states of a task; the last three are final."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-FINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One run, as it lies in its row."""
-
-    id: str
-    agent_id: str
-    session_id: str | None
-    status: TaskStatus
-    input: dict[str, Any]
-    output: dict[str, Any] | None
-    error_code: str | None
-    error_message: str | None
-    retry_count: int
-    attempt: int
-    created_at: datetime
-    started_at: datetime | None
-    completed_at: datetime | None
-    next_attempt_at: datetime | None
-    cancel_requested: bool
 
 
 @dataclass(frozen=True, kw_only=True)

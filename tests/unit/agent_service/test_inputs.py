@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
-from agent_service.agents import AgentConfig, AgentDraft
-from agent_service.tasks import Turn, turns_of
+from agent_service.agents import AgentDraft
+from agent_service.tasks import turns_of
+from hearth_runtime.agents import AgentConfig
 from hearth_runtime.errors import InvalidArgument
+from hearth_runtime.tasks import Turn
 
 
 def test_a_prompt_is_one_turn_of_the_user() -> None:

@@ -9,6 +9,9 @@ import sys
 
 import httpx
 import pytest
+from gateway.main import listen
+from gateway.settings import GatewaySettings
+from hearth_runtime.identifiers import new_id
 from servers.gateway import World, open_world, until
 
 
@@ -73,6 +76,31 @@ async def test_requests_under_way_end_before_the_process_does() -> None:
         world.stopping.set()
         await world.services.agent.start()
         assert (await waiting).status_code == 200
+
+
+def test_answers_wait_for_no_acknowledgement() -> None:
+    with listen(GatewaySettings(port=0)) as listener:
+        # On connections of another protocol asyncio leaves Nagle's algorithm on.
+        assert listener.proto == socket.IPPROTO_TCP
+
+
+async def test_it_works_the_same_when_it_is_traced() -> None:
+    async with open_world(otlp_endpoint="http://127.0.0.1:1") as world:
+        task = await world.state.add_task()
+        assert (await world.http.get(f"/tasks/{task.id}/status")).status_code == 200
+        assert (await world.http.get(f"/logs/stream/{new_id()}")).json()["code"] == "task_not_found"
+        async with world.stream(task.id) as stream, world.socket(f"/tasks/{task.id}") as client:
+            event = await world.state.add_event(task)
+            assert (await anext(stream)).id == event.stream_id
+            assert event.stream_id in str(await client.recv())
+            await world.services.log.stop()
+            event = await world.state.add_event(task)
+            await world.services.log.start()
+            assert (await anext(stream)).id == event.stream_id
+            while "heartbeat" in (frame := str(await client.recv())):
+                pass
+            assert event.stream_id in frame
+        await until(lambda: world.state.open_streams == 0)
 
 
 async def is_waiting(world: World) -> bool:

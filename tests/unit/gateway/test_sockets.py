@@ -248,6 +248,8 @@ async def test_a_new_name_is_at_the_time_of_its_first_visit(world: World) -> Non
     name = new_id()
     async with world.socket("/logs") as client:
         await subscribe(client, {"task_ids": [task.id]}, name=name)
+        # Kept by now: a gateway that is killed keeps nothing any more.
+        assert world.state.subscriptions[name].last_seen_stream_id
     event = await world.state.add_event(task, "while nobody was there")
     async with world.socket("/logs") as client:
         await subscribe(client, name=name)

@@ -105,7 +105,8 @@ async def test_reflection_names_every_service(channel: grpc.aio.Channel) -> None
     async def requests() -> AsyncIterator[Any]:
         yield reflection_pb2.ServerReflectionRequest(list_services="")
 
-    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+    untyped: Any = channel
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(untyped)
     answer = await anext(aiter(stub.ServerReflectionInfo(requests())))
     assert {
         "grpc.health.v1.Health",

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 from hearth_runtime.errors import Unavailable
 from hearth_runtime.events import Event, EventKind, StreamId
+from hearth_runtime.tasks import TaskStatus
 from log_service.ends import TaskEnd
 from log_service.filters import EventFilter
-from log_service.storage import TaskStatus
 from log_service.streams import End, Heartbeat, Item, Streams
 from log_service.window import BEGINNING, Entry, Window
 from servers.log_process import event

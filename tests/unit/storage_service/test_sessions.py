@@ -1,6 +1,7 @@
 """What a session keeps of a conversation."""
 
-from storage_service.sessions import TURNS_BYTES, TURNS_LIMIT, Turn, newest, turns_of
+from hearth_runtime.tasks import Turn
+from storage_service.sessions import TURNS_BYTES, TURNS_LIMIT, newest, turns_of
 
 
 def turn(content: str) -> Turn:

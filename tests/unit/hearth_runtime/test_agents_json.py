@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from storage_service.agents import AgentConfig
+from hearth_runtime.agents import AgentConfig
 
 EMPTY = AgentConfig.from_json({})
 

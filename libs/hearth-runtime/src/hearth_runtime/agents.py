@@ -1,0 +1,54 @@
+"""Agents, as every service knows them: the values of hearth.agent.v1.Agent."""
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentConfig:
+    """How the model is called; `None` and `()` leave a thing to the model host, or to Hearth's default.
+
+    `output_schema` is JSON text: jsonb would reorder its properties, and models fill them in their order.
+    """
+
+    system_prompt: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    context_tokens: int | None = None
+    timeout_seconds: float | None = None
+    max_retries: int | None = None
+    fallback_models: tuple[str, ...] = ()
+    output_schema: str | None = None
+    keep_alive: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What is set."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None and value != ()}
+
+    @classmethod
+    def from_json(cls, config: dict[str, Any]) -> "AgentConfig":
+        """What `to_json` gave. A field that this version does not know is passed over."""
+        values: dict[str, Any] = {field.name: config.get(field.name) for field in dataclasses.fields(cls)}
+        values["stop"] = tuple(config.get("stop", ()))
+        values["fallback_models"] = tuple(config.get("fallback_models", ()))
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent:
+    """An agent as it is stored."""
+
+    id: str
+    name: str
+    description: str
+    model_name: str
+    config: AgentConfig
+    created_at: datetime
+    updated_at: datetime
+    is_active: bool
