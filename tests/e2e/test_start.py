@@ -32,6 +32,14 @@ def descendants(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
+def is_alive(process: psutil.Process, word: str = "") -> bool:
+    """Whether it runs still, and has `word` on its command line."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and (not word or word in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
 async def test_the_walk(instance: Instance) -> None:
     client = Client(instance.url)
     agent = await client.create_agent(config={"system_prompt": "You are brief."})
@@ -81,8 +89,7 @@ async def test_only_the_gateway_opens_a_port(instance: Instance) -> None:
 
 async def test_a_part_that_is_killed_is_started_again(instance: Instance) -> None:
     def part(module: str) -> psutil.Process | None:
-        living = [p for p in descendants(instance.pid) if p.status() != psutil.STATUS_ZOMBIE]
-        return next((p for p in living if module in p.cmdline()), None)
+        return next((p for p in descendants(instance.pid) if is_alive(p, module)), None)
 
     client = Client(instance.url)
     for module in ("storage_service", "agent_service.worker"):
@@ -106,7 +113,7 @@ async def test_ctrl_c_ends_all_of_it_and_data_is_there_at_the_next_start(instanc
     assert len(processes) >= 8
     took = await to_thread(instance.stop)
     assert took < STOP_SECONDS
-    assert [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+    assert [p for p in processes if is_alive(p)] == []
 
     await to_thread(instance.start)
     assert instance.start_seconds < SECOND_START_SECONDS
@@ -133,7 +140,7 @@ async def test_a_killed_supervisor_leaves_no_process_and_no_lock(short_folder: P
     processes = descendants(killed.pid)
     os.kill(killed.pid, signal.SIGKILL)
     killed.kill()
-    until(lambda: not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE], what="their end")
+    until(lambda: not [p for p in processes if is_alive(p)], what="their end")
     again = Instance(killed.home)
     await to_thread(again.start)
     await to_thread(again.stop)
