@@ -91,7 +91,12 @@ async def test_a_schema_holds(client: ollama.AsyncClient) -> None:
 
 async def test_an_empty_request_loads_and_unloads(client: ollama.AsyncClient) -> None:
     assert (await client.chat(CHAT, [])).done_reason == "load"
+    assert CHAT in {m.model for m in (await client.ps()).models}
     assert (await client.generate(CHAT, "", keep_alive=0)).done_reason == "unload"
+    assert CHAT not in {m.model for m in (await client.ps()).models}
+    again = await client.chat(CHAT, COLOURS, options=STILL)
+    assert (again.total_duration or 0) > (again.load_duration or 0) > 0
+    assert (await client.chat(CHAT, COLOURS, options=STILL)).load_duration == 0
 
 
 async def test_embeddings_are_near_for_what_is_near(client: ollama.AsyncClient) -> None:
@@ -117,8 +122,8 @@ async def test_the_lists(client: ollama.AsyncClient) -> None:
     assert {m.model for m in (await client.list()).models} == {CHAT, f"{EMBEDDING}:latest"}
     shown = await client.show(CHAT)
     assert shown.capabilities == ["completion"]
+    assert (shown.modelinfo or {})["llama.context_length"] == 8192
     assert (await client.show(EMBEDDING)).capabilities == ["embedding"]
-    assert CHAT in {m.model for m in (await client.ps()).models}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -26,6 +28,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=default_threads(), help="threads for generating")
     parser.add_argument("--context-tokens", type=int, default=8192, help="tokens that all conversations share")
     options = parser.parse_args()
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        # Uvicorn raises the signal again once it has shut down: that must not kill us before the folder is removed.
+        signal.signal(ending, lambda *_: sys.exit(0))
     with tempfile.TemporaryDirectory(prefix="hearth-") as private:
         chat = ChatModel(
             threads=options.threads, context_tokens=options.context_tokens, socket=Path(private) / "llama.sock"

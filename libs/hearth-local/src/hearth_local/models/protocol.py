@@ -1,13 +1,20 @@
 """Requests of Ollama's API, checked, and its errors. Source: https://docs.ollama.com/api"""
 
+import json
 import re
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 ROLES = ("system", "user", "assistant", "tool")
 MAX_BATCH = 2048
+MAX_CONTEXT = 1 << 20
+MAX_TOKEN = 1 << 31
+MAX_BODY_BYTES = 16 << 20
 
-_DURATION = re.compile(r"-?(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+")
+NO_IMAGES = "this model is missing data required for image input"
+
+_DURATION = re.compile(r"-?([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+")
 
 # Ollama's option, and what llama.cpp calls it.
 SAMPLING = {
@@ -23,6 +30,7 @@ SAMPLING = {
     "presence_penalty": "presence_penalty",
     "frequency_penalty": "frequency_penalty",
 }
+WHOLE = ("top_k", "seed", "num_predict", "repeat_last_n")
 DEFAULTS: dict[str, float | int] = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "min_p": 0.0, "repeat_penalty": 1.1}
 
 
@@ -44,6 +52,29 @@ class Generation:
     sampling: dict[str, Any] = field(default_factory=dict)
     stop: tuple[str, ...] = ()
     output: dict[str, Any] | bool | None = None  # a JSON Schema; True for any JSON
+    context_tokens: int | None = None  # Ollama's num_ctx: prompt and answer together
+    truncates: bool = True  # leaves out the oldest messages where they do not fit
+    context: tuple[int, ...] = ()  # tokens to go on from, as an earlier answer gave them
+    remembers: bool = False  # whether the answer gives such tokens
+
+
+def read(raw: bytes) -> dict[str, Any]:
+    """A request's body. Raises ApiError."""
+    if not raw:
+        raise ApiError(400, "missing request body")
+    try:
+        body = json.loads(raw, parse_constant=_no_number)
+        # JSON may hold half a surrogate pair, which is no character and which llama.cpp does not take.
+        body = json.loads(json.dumps(body, ensure_ascii=False).encode(errors="replace"))
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, f"invalid request body: {error}") from error
+    if not isinstance(body, dict):
+        raise ApiError(400, "invalid request body: not an object")
+    return body
+
+
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")
 
 
 def text(body: dict[str, Any], name: str, *, default: str = "") -> str:
@@ -67,7 +98,7 @@ def flag(body: dict[str, Any], name: str, *, default: bool) -> bool:
 
 
 def check_keep_alive(body: dict[str, Any]) -> float | None:
-    """The sign of `keep_alive` in seconds: 0 unloads. Models stay loaded here, so its length does not matter."""
+    """The sign of `keep_alive`: 0 unloads. Models stay loaded otherwise, so its length does not matter."""
     value = body.get("keep_alive")
     if isinstance(value, bool):
         raise ApiError(400, "keep_alive must be a duration or a number of seconds")
@@ -75,8 +106,8 @@ def check_keep_alive(body: dict[str, Any]) -> float | None:
         return value
     if isinstance(value, str):
         if _DURATION.fullmatch(value):
-            return 0.0 if float(re.sub(r"[^\d.]", "", value) or 0) == 0 else 1.0
-        if re.fullmatch(r"-?\d+", value):
+            return 1.0 if any(digit in "123456789" for digit in value) else 0.0
+        if re.fullmatch(r"-?[0-9]+", value):
             return float(value)
     raise ApiError(400, f'time: invalid duration "{value}"')
 
@@ -91,12 +122,18 @@ def messages_of(body: dict[str, Any]) -> tuple[dict[str, str], ...]:
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             raise ApiError(400, f"invalid message: role must be one of {', '.join(ROLES)}")
         if message.get("images"):
-            raise ApiError(400, "this model is missing data required for image input")
+            raise ApiError(400, NO_IMAGES)
         messages.append({"role": message["role"], "content": text(message, "content")})
     return tuple(messages)
 
 
-def generation(body: dict[str, Any], *, messages: tuple[dict[str, str], ...], prompt: str | None = None) -> Generation:
+def generation(
+    body: dict[str, Any],
+    *,
+    messages: tuple[dict[str, str], ...],
+    prompt: str | None = None,
+    remembers: bool = False,
+) -> Generation:
     """The rest of a chat's or a generate's request."""
     options = body.get("options") or {}
     if not isinstance(options, dict):
@@ -108,14 +145,43 @@ def generation(body: dict[str, Any], *, messages: tuple[dict[str, str], ...], pr
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ApiError(400, f'option "{name}" must be a number')
-        sampling[native] = value
-    if sampling.get("max_tokens", -1) < 0:
+        if not isfinite(value):
+            raise ApiError(400, f'option "{name}" must be a finite number')
+        sampling[native] = int(value) if name in WHOLE else value
+    if sampling.get("max_tokens", 0) <= 0:  # Ollama's words for "until it stops"
         sampling.pop("max_tokens", None)
+    if sampling.get("seed", 0) < 0:  # and for "any"
+        sampling.pop("seed")
+    context_tokens = options.get("num_ctx")
+    if context_tokens is not None and (
+        type(context_tokens) not in (int, float) or not 1 < context_tokens < MAX_CONTEXT
+    ):
+        raise ApiError(400, f'option "num_ctx" must be a number from 2 to {MAX_CONTEXT}')
     stop = options.get("stop") or []
     stop = [stop] if isinstance(stop, str) else stop
     if not isinstance(stop, list) or not all(isinstance(s, str) for s in stop):
         raise ApiError(400, 'option "stop" must be of type array')
-    return Generation(messages=messages, prompt=prompt, sampling=sampling, stop=tuple(stop), output=_output(body))
+    output, context = _output(body), _context(body)
+    if output and (prompt is not None or context):
+        raise ApiError(400, "format is supported here only where there is neither raw nor context")
+    return Generation(
+        messages=messages,
+        prompt=prompt,
+        sampling=sampling,
+        stop=tuple(s for s in stop if s),  # llama.cpp would stop at the empty one at once
+        output=output,
+        context_tokens=None if context_tokens is None else int(context_tokens),
+        truncates=flag(body, "truncate", default=True),
+        context=context,
+        remembers=remembers,
+    )
+
+
+def _context(body: dict[str, Any]) -> tuple[int, ...]:
+    given = body.get("context") or []
+    if not isinstance(given, list) or not all(type(t) is int and 0 <= t < MAX_TOKEN for t in given):
+        raise ApiError(400, "context must be a list of tokens, as an earlier answer gave them")
+    return tuple(given)
 
 
 def _output(body: dict[str, Any]) -> dict[str, Any] | bool | None:
