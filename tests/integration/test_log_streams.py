@@ -98,8 +98,13 @@ async def test_a_stream_ends_by_the_row_when_the_last_event_never_comes(
 async def test_a_last_event_that_comes_late_is_not_lost(log: LogProcess, redis: Redis, storage: FakeStorage) -> None:
     task_id = new_id()
     storage.set_task(task_id, "completed", completed_at=datetime.now(UTC))
+    before = storage.row_reads
+
+    async def row_was_seen() -> bool:
+        return storage.row_reads > before
+
     async with subscriber(log.stub, of_task(task_id)) as reader:
-        await asyncio.sleep(1.2)  # the row has been seen by now
+        await eventually(row_was_seen)
         assert not reader.done.done()
         last = event(task_id, "completed", kind=EventKind.STATUS, context={"status": "completed"})
         sent = await publish(redis, event(task_id, "straggler"), last)
