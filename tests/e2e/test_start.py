@@ -65,7 +65,7 @@ async def test_the_walk(instance: Instance) -> None:
 
 async def test_the_console_names_each_part_and_a_request_to_paste(instance: Instance) -> None:
     console = instance.console()
-    for part in ("postgresql", "redis", "models", "storage", "inference", "log", "agent", "worker"):
+    for part in ("postgresql", "redis", "models", "storage", "inference", "log", "agent", "worker", "gateway"):
         assert f"  {part} " in console
     assert f"http://localhost:{instance.port}" in console
     paste = console[console.index("  H=localhost") : console.index("Ctrl-C ends it")]

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from hearth_local.home import Home, StartError
@@ -85,6 +86,7 @@ async def _bring_up(supervisor: Supervisor, home: Home, options: Options) -> Non
     await supervisor.start(await asyncio.to_thread(postgresql, home))
     if is_first_start:  # services would only complain that there are no tables
         await supervisor.complete(migrations(home))
+    started = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         if options.ollama_url is None:
             group.create_task(supervisor.start(models(home)))
@@ -92,13 +94,18 @@ async def _bring_up(supervisor: Supervisor, home: Home, options: Options) -> Non
             group.create_task(supervisor.complete(migrations(home)))
         for part in services(home, options):
             group.create_task(supervisor.start(part))
-    await _healthy(options.port)
+    await _healthy(options.port, lambda: say(f"  {'gateway':<12} ready  {time.perf_counter() - started:5.1f} s"))
 
 
-async def _healthy(port: int) -> None:
+async def _healthy(port: int, on_answer: Callable[[], None]) -> None:
+    """Returns when all of Hearth is healthy; calls `on_answer` when the gateway begins to answer."""
     deadline = time.monotonic() + HEALTHY_SECONDS
+    has_answered = False
     while time.monotonic() < deadline:
         status, body = await asyncio.to_thread(_get_health, port)
+        if status and not has_answered:
+            has_answered = True
+            on_answer()
         if status == http.client.OK:
             return
         await asyncio.sleep(POLL_SECONDS)
