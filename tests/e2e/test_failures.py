@@ -174,6 +174,7 @@ async def test_an_answer_is_cleaned_and_its_schema_checked(client: Client, fake_
     schema = {"type": "object", "properties": {"colour": {"type": "string"}}, "required": ["colour"]}
     agent = await client.create_agent(model_name="liar:1b", config={"output_schema": schema})
     task = await client.wait(await client.run(agent["id"]))
+    assert task["status"] == "completed", (task["attempt"], task["error_code"], task["error_message"])
     assert task["output"]["data"] == {"colour": "red"}
     assert task["attempt"] == 2
     assert fake_ollama.requests["liar:1b"][0].body["format"] == schema

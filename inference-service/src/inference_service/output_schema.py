@@ -61,7 +61,10 @@ class SchemaChecker:
         return data
 
     async def _ask(self, schema: str, answer: str | None) -> dict[str, str | None] | None:
-        """What the process writes; None where the check made it end."""
+        """What the process writes; None where the check made it end, twice: once may be for reasons of its own."""
+        return await self._ask_once(schema, answer) or await self._ask_once(schema, answer)
+
+    async def _ask_once(self, schema: str, answer: str | None) -> dict[str, str | None] | None:
         line = orjson.dumps({"schema": schema, "answer": answer}) + b"\n"
         async with self._turn:
             complete = False
