@@ -78,7 +78,7 @@ class SchemaChecker:
                     written = await process.stdout.readline()
                 complete = written.endswith(b"\n")
                 return orjson.loads(written) if complete else None
-            except (BrokenPipeError, ConnectionResetError):
+            except (BrokenPipeError, ConnectionResetError, RuntimeError):  # the last is uvloop's, of a closed pipe
                 return None
             except TimeoutError as error:
                 raise Unavailable("The check of output_schema did not start in time. Try again.") from error
