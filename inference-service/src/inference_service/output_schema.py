@@ -1,10 +1,11 @@
 """Answers that must fit a JSON Schema, checked in a process of their own so that no check can take long."""
 
 import asyncio
+import socket
+import subprocess
 import sys
-from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import orjson
 from hearth_runtime.errors import FieldViolation, InvalidArgument, ModelOutputInvalid, Unavailable
@@ -29,7 +30,7 @@ class SchemaChecker:
 
     def __init__(self, *, seconds: float) -> None:
         self._seconds = seconds
-        self._process: Process | None = None
+        self._process: _Process | None = None
         self._turn = asyncio.Lock()
 
     async def close(self) -> None:
@@ -61,24 +62,19 @@ class SchemaChecker:
         return data
 
     async def _ask(self, schema: str, answer: str | None) -> dict[str, str | None] | None:
-        """What the process writes; None where the check made it end, twice: once may be for reasons of its own."""
-        return await self._ask_once(schema, answer) or await self._ask_once(schema, answer)
-
-    async def _ask_once(self, schema: str, answer: str | None) -> dict[str, str | None] | None:
+        """What the process writes; None where the check made it end."""
         line = orjson.dumps({"schema": schema, "answer": answer}) + b"\n"
         async with self._turn:
             complete = False
             try:
                 async with asyncio.timeout(self._seconds + START_SECONDS):
-                    process = self._process = self._process or await self._start()
-                    assert process.stdin is not None
-                    assert process.stdout is not None
-                    process.stdin.write(line)
-                    await process.stdin.drain()
-                    written = await process.stdout.readline()
+                    if self._process is None or self._process.has_ended:
+                        await self._end()
+                        self._process = await _Process.start(self._seconds)
+                    written = await self._process.ask(line)
                 complete = written.endswith(b"\n")
                 return orjson.loads(written) if complete else None
-            except (BrokenPipeError, ConnectionResetError, RuntimeError):  # the last is uvloop's, of a closed pipe
+            except (ConnectionError, RuntimeError):  # the last is uvloop's, of a connection that has closed
                 return None
             except TimeoutError as error:
                 raise Unavailable("The check of output_schema did not start in time. Try again.") from error
@@ -87,25 +83,51 @@ class SchemaChecker:
                 if not complete:
                     await self._end()
 
-    async def _start(self) -> Process:
-        # A session of its own: Ctrl-C in a terminal is for the service, which then ends it.
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "inference_service.schema_process", str(self._seconds)),
-            stdin=PIPE,
-            stdout=PIPE,
-            limit=MAX_LINE_BYTES,
-            start_new_session=True,
-        )
-
     async def _end(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        if process.returncode is None:
-            process.kill()
-        assert process.stdin is not None
-        process.stdin.close()
-        await process.wait()
+        if process is not None:
+            await process.end()
+
+
+class _Process:
+    """A running `schema_process`, spoken to over a socket that is its stdin and stdout."""
+
+    def __init__(
+        self, popen: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._popen = popen
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def start(cls, seconds: float) -> Self:
+        # Not by the event loop: uvloop runs Python's fork handlers in the child, where OpenTelemetry's start threads
+        # before the new program does, and the child now and then dies of SIGSEGV. Popen forks without them.
+        ours, theirs = socket.socketpair()
+        with theirs:
+            popen = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+                [sys.executable, "-m", "inference_service.schema_process", str(seconds)],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                start_new_session=True,  # Ctrl-C in a terminal is for the service, which then ends it
+            )
+        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+        return cls(popen, reader, writer)
+
+    @property
+    def has_ended(self) -> bool:
+        return self._popen.poll() is not None
+
+    async def ask(self, line: bytes) -> bytes:
+        """The line that it answers with, without its end where the process ended first."""
+        self._writer.write(line)
+        await self._writer.drain()
+        return await self._reader.readline()
+
+    async def end(self) -> None:
+        self._popen.kill()
+        self._writer.close()
+        await asyncio.to_thread(self._popen.wait)
 
 
 def _refuse(message: str) -> NoReturn:

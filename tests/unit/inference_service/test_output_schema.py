@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import psutil
 import pytest
 from hearth_runtime.errors import InvalidArgument, ModelOutputInvalid
 from inference_service.output import clean
 from inference_service.output_schema import SchemaChecker
 from inference_service.schema_process import check
+from system.waiting import until
 
 SCHEMA = '{"type": "object", "properties": {"names": {"items": {"type": "string", "pattern": "^[a-z]+$"}}}}'
 
@@ -81,6 +83,14 @@ async def test_it_goes_on_after_it_was_ended(checker: SchemaChecker) -> None:
     with pytest.raises(ModelOutputInvalid, match="within 1 seconds"):
         await checker.check(endless, "1")
     assert await checker.check(await checker.schema(SCHEMA), "{}") == "{}"
+
+
+async def test_it_goes_on_after_it_was_killed_between_checks(checker: SchemaChecker) -> None:
+    schema = await checker.schema(SCHEMA)
+    (child,) = (c for c in psutil.Process().children() if "inference_service.schema_process" in c.cmdline())
+    child.kill()
+    until(lambda: child.status() == psutil.STATUS_ZOMBIE)
+    assert await checker.check(schema, "{}") == "{}"
 
 
 async def test_who_is_cancelled_does_not_leave_an_answer_for_the_next(checker: SchemaChecker) -> None:
