@@ -1,6 +1,6 @@
 """`python -m storage_service.migrate [upgrade|downgrade|current] [REVISION]`: brings the tables to a revision.
 
-`upgrade` goes to the newest and `downgrade` to the one before, if no revision ("0001", "head", "base") is named. It
+`upgrade` goes to the newest and `downgrade` to the one before, if no revision ("0002", "head", "base") is named. It
 waits for PostgreSQL, runs alone by an advisory lock, and changes all or nothing.
 """
 
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m storage_service.migrate", description=(__doc__ or "").split(":")[0]
     )
     parser.add_argument("action", nargs="?", default="upgrade", choices=["upgrade", "downgrade", "current"])
-    parser.add_argument("revision", nargs="?", default=None, help="0001, head or base")
+    parser.add_argument("revision", nargs="?", default=None, help="0002, head or base")
     options = parser.parse_args(arguments)
     settings = load_settings(StorageSettings)
     try:

@@ -165,6 +165,36 @@ class TaskNotClaimable(Conflict):
     title = "The task does not wait for a worker"
 
 
+class TaskNotRetryable(Conflict):
+    code = "task_not_retryable"
+    title = "Only a task that failed or was cancelled can be started again"
+
+
+class NoTaskWaits(NotFound):
+    code = "no_task_waits"
+    title = "No task waits for a worker"
+
+
+class QueueFull(ResourceExhausted):
+    code = "queue_full"
+    title = "Too many tasks wait already"
+
+
+class CheckpointNotFound(NotFound):
+    code = "checkpoint_not_found"
+    title = "There is no such checkpoint"
+
+
+class ToolCallUnfinished(Conflict):
+    code = "tool_call_unfinished"
+    title = "A tool call was cut off, and repeating it may do harm"
+
+
+class DeadLetterNotFound(NotFound):
+    code = "dead_letter_not_found"
+    title = "There is no such dead letter"
+
+
 class AttemptOutdated(Conflict):
     code = "attempt_outdated"
     title = "Another attempt of the task has taken over"

@@ -128,3 +128,91 @@ class Task(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__session_id) -> _WhichOneofReturnType__session_id | None: ...
 
 Global___Task: _TypeAlias = Task  # noqa: Y015
+
+@_typing.final
+class Attempt(_message.Message):
+    """One worker's go at a task."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Outcome:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Attempt._Outcome.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        OUTCOME_UNSPECIFIED: Attempt._Outcome.ValueType  # 0
+        """it is going on"""
+        OUTCOME_COMPLETED: Attempt._Outcome.ValueType  # 1
+        OUTCOME_FAILED: Attempt._Outcome.ValueType  # 2
+        OUTCOME_CANCELLED: Attempt._Outcome.ValueType  # 3
+        OUTCOME_RETRIED: Attempt._Outcome.ValueType  # 4
+        """it failed, and another followed"""
+        OUTCOME_HANDED_OVER: Attempt._Outcome.ValueType  # 5
+        """its worker stopped in good order"""
+        OUTCOME_WORKER_LOST: Attempt._Outcome.ValueType  # 6
+        """its worker was not heard of while its lease lasted"""
+
+    class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper): ...
+    OUTCOME_UNSPECIFIED: Attempt.Outcome.ValueType  # 0
+    """it is going on"""
+    OUTCOME_COMPLETED: Attempt.Outcome.ValueType  # 1
+    OUTCOME_FAILED: Attempt.Outcome.ValueType  # 2
+    OUTCOME_CANCELLED: Attempt.Outcome.ValueType  # 3
+    OUTCOME_RETRIED: Attempt.Outcome.ValueType  # 4
+    """it failed, and another followed"""
+    OUTCOME_HANDED_OVER: Attempt.Outcome.ValueType  # 5
+    """its worker stopped in good order"""
+    OUTCOME_WORKER_LOST: Attempt.Outcome.ValueType  # 6
+    """its worker was not heard of while its lease lasted"""
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    ERROR_CODE_FIELD_NUMBER: _builtins.int
+    ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
+    RESUMED_FROM_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.int
+    """the fencing number, from 1"""
+    worker_id: _builtins.str
+    outcome: Global___Attempt.Outcome.ValueType
+    error_code: _builtins.str
+    error_message: _builtins.str
+    resumed_from: _builtins.str
+    """the step that it went on with, where an earlier attempt had finished others"""
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.int = ...,
+        worker_id: _builtins.str = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+        outcome: Global___Attempt.Outcome.ValueType = ...,
+        error_code: _builtins.str | None = ...,
+        error_message: _builtins.str | None = ...,
+        resumed_from: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_resumed_from", b"_resumed_from", "ended_at", b"ended_at", "error_code", b"error_code", "error_message", b"error_message", "resumed_from", b"resumed_from", "started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_resumed_from", b"_resumed_from", "attempt", b"attempt", "ended_at", b"ended_at", "error_code", b"error_code", "error_message", b"error_message", "outcome", b"outcome", "resumed_from", b"resumed_from", "started_at", b"started_at", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__error_code: _TypeAlias = _typing.Literal["error_code"]  # noqa: Y015
+    _WhichOneofArgType__error_code: _TypeAlias = _typing.Literal["_error_code", b"_error_code"]  # noqa: Y015
+    _WhichOneofReturnType__error_message: _TypeAlias = _typing.Literal["error_message"]  # noqa: Y015
+    _WhichOneofArgType__error_message: _TypeAlias = _typing.Literal["_error_message", b"_error_message"]  # noqa: Y015
+    _WhichOneofReturnType__resumed_from: _TypeAlias = _typing.Literal["resumed_from"]  # noqa: Y015
+    _WhichOneofArgType__resumed_from: _TypeAlias = _typing.Literal["_resumed_from", b"_resumed_from"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error_code) -> _WhichOneofReturnType__error_code | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error_message) -> _WhichOneofReturnType__error_message | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resumed_from) -> _WhichOneofReturnType__resumed_from | None: ...
+
+Global___Attempt: _TypeAlias = Attempt  # noqa: Y015

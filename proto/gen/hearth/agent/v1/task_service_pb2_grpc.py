@@ -55,6 +55,16 @@ class TaskServiceStub:
                 request_serializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.CancelTaskRequest.SerializeToString,
                 response_deserializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.CancelTaskResponse.FromString,
                 _registered_method=True)
+        self.RetryTask = channel.unary_unary(
+                '/hearth.agent.v1.TaskService/RetryTask',
+                request_serializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.RetryTaskRequest.SerializeToString,
+                response_deserializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.RetryTaskResponse.FromString,
+                _registered_method=True)
+        self.ListAttempts = channel.unary_unary(
+                '/hearth.agent.v1.TaskService/ListAttempts',
+                request_serializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.ListAttemptsRequest.SerializeToString,
+                response_deserializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.ListAttemptsResponse.FromString,
+                _registered_method=True)
 
 
 class TaskServiceServicer:
@@ -63,7 +73,8 @@ class TaskServiceServicer:
 
     def CreateTask(self, request, context):
         """Accepts a run: once this is answered, the task will end.
-        NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict.
+        NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict,
+        RESOURCE_EXHAUSTED queue_full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,6 +96,21 @@ class TaskServiceServicer:
 
     def CancelTask(self, request, context):
         """Cancels a queued task at once, asks a running one to stop. FAILED_PRECONDITION task_finished.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryTask(self, request, context):
+        """Starts a failed or cancelled task again, with all its retries. FAILED_PRECONDITION task_not_retryable,
+        tool_call_unfinished, agent_inactive; RESOURCE_EXHAUSTED queue_full.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAttempts(self, request, context):
+        """Pages through a task's attempts, the first one first. NOT_FOUND task_not_found.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,6 +138,16 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.CancelTask,
                     request_deserializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.CancelTaskRequest.FromString,
                     response_serializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.CancelTaskResponse.SerializeToString,
+            ),
+            'RetryTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryTask,
+                    request_deserializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.RetryTaskRequest.FromString,
+                    response_serializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.RetryTaskResponse.SerializeToString,
+            ),
+            'ListAttempts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAttempts,
+                    request_deserializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.ListAttemptsRequest.FromString,
+                    response_serializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.ListAttemptsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +259,60 @@ class TaskService:
             '/hearth.agent.v1.TaskService/CancelTask',
             hearth_dot_agent_dot_v1_dot_task__service__pb2.CancelTaskRequest.SerializeToString,
             hearth_dot_agent_dot_v1_dot_task__service__pb2.CancelTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hearth.agent.v1.TaskService/RetryTask',
+            hearth_dot_agent_dot_v1_dot_task__service__pb2.RetryTaskRequest.SerializeToString,
+            hearth_dot_agent_dot_v1_dot_task__service__pb2.RetryTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAttempts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hearth.agent.v1.TaskService/ListAttempts',
+            hearth_dot_agent_dot_v1_dot_task__service__pb2.ListAttemptsRequest.SerializeToString,
+            hearth_dot_agent_dot_v1_dot_task__service__pb2.ListAttemptsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,7 +35,8 @@ class TaskServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TaskServiceAsyncStub: ...
     CreateTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CreateTaskRequest, _task_service_pb2.CreateTaskResponse]
     """Accepts a run: once this is answered, the task will end.
-    NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict.
+    NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict,
+    RESOURCE_EXHAUSTED queue_full.
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.GetTaskRequest, _task_service_pb2.GetTaskResponse]
     """Reads one task. NOT_FOUND task_not_found."""
@@ -43,6 +44,12 @@ class TaskServiceStub:
     """Pages through the tasks, the newest first."""
     CancelTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_service_pb2.CancelTaskResponse]
     """Cancels a queued task at once, asks a running one to stop. FAILED_PRECONDITION task_finished."""
+    RetryTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.RetryTaskRequest, _task_service_pb2.RetryTaskResponse]
+    """Starts a failed or cancelled task again, with all its retries. FAILED_PRECONDITION task_not_retryable,
+    tool_call_unfinished, agent_inactive; RESOURCE_EXHAUSTED queue_full.
+    """
+    ListAttempts: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ListAttemptsRequest, _task_service_pb2.ListAttemptsResponse]
+    """Pages through a task's attempts, the first one first. NOT_FOUND task_not_found."""
 
 @_typing.type_check_only
 class TaskServiceAsyncStub(TaskServiceStub):
@@ -51,7 +58,8 @@ class TaskServiceAsyncStub(TaskServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CreateTaskRequest, _task_service_pb2.CreateTaskResponse]  # type: ignore[assignment]
     """Accepts a run: once this is answered, the task will end.
-    NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict.
+    NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict,
+    RESOURCE_EXHAUSTED queue_full.
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.GetTaskRequest, _task_service_pb2.GetTaskResponse]  # type: ignore[assignment]
     """Reads one task. NOT_FOUND task_not_found."""
@@ -59,6 +67,12 @@ class TaskServiceAsyncStub(TaskServiceStub):
     """Pages through the tasks, the newest first."""
     CancelTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CancelTaskRequest, _task_service_pb2.CancelTaskResponse]  # type: ignore[assignment]
     """Cancels a queued task at once, asks a running one to stop. FAILED_PRECONDITION task_finished."""
+    RetryTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.RetryTaskRequest, _task_service_pb2.RetryTaskResponse]  # type: ignore[assignment]
+    """Starts a failed or cancelled task again, with all its retries. FAILED_PRECONDITION task_not_retryable,
+    tool_call_unfinished, agent_inactive; RESOURCE_EXHAUSTED queue_full.
+    """
+    ListAttempts: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ListAttemptsRequest, _task_service_pb2.ListAttemptsResponse]  # type: ignore[assignment]
+    """Pages through a task's attempts, the first one first. NOT_FOUND task_not_found."""
 
 class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     """The runs of agents, from acceptance to their end."""
@@ -70,7 +84,8 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_task_service_pb2.CreateTaskResponse, _abc.Awaitable[_task_service_pb2.CreateTaskResponse]]:
         """Accepts a run: once this is answered, the task will end.
-        NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict.
+        NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict,
+        RESOURCE_EXHAUSTED queue_full.
         """
 
     @_abc_1.abstractmethod
@@ -96,5 +111,23 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_task_service_pb2.CancelTaskResponse, _abc.Awaitable[_task_service_pb2.CancelTaskResponse]]:
         """Cancels a queued task at once, asks a running one to stop. FAILED_PRECONDITION task_finished."""
+
+    @_abc_1.abstractmethod
+    def RetryTask(
+        self,
+        request: _task_service_pb2.RetryTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.RetryTaskResponse, _abc.Awaitable[_task_service_pb2.RetryTaskResponse]]:
+        """Starts a failed or cancelled task again, with all its retries. FAILED_PRECONDITION task_not_retryable,
+        tool_call_unfinished, agent_inactive; RESOURCE_EXHAUSTED queue_full.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAttempts(
+        self,
+        request: _task_service_pb2.ListAttemptsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.ListAttemptsResponse, _abc.Awaitable[_task_service_pb2.ListAttemptsResponse]]:
+        """Pages through a task's attempts, the first one first. NOT_FOUND task_not_found."""
 
 def add_TaskServiceServicer_to_server(servicer: TaskServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

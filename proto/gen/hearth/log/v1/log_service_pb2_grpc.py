@@ -55,6 +55,21 @@ class LogServiceStub:
                 request_serializer=hearth_dot_log_dot_v1_dot_log__service__pb2.SaveSubscriptionRequest.SerializeToString,
                 response_deserializer=hearth_dot_log_dot_v1_dot_log__service__pb2.SaveSubscriptionResponse.FromString,
                 _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/hearth.log.v1.LogService/ListDeadLetters',
+                request_serializer=hearth_dot_log_dot_v1_dot_log__service__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=hearth_dot_log_dot_v1_dot_log__service__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.GetDeadLetter = channel.unary_unary(
+                '/hearth.log.v1.LogService/GetDeadLetter',
+                request_serializer=hearth_dot_log_dot_v1_dot_log__service__pb2.GetDeadLetterRequest.SerializeToString,
+                response_deserializer=hearth_dot_log_dot_v1_dot_log__service__pb2.GetDeadLetterResponse.FromString,
+                _registered_method=True)
+        self.RequeueDeadLetters = channel.unary_unary(
+                '/hearth.log.v1.LogService/RequeueDeadLetters',
+                request_serializer=hearth_dot_log_dot_v1_dot_log__service__pb2.RequeueDeadLettersRequest.SerializeToString,
+                response_deserializer=hearth_dot_log_dot_v1_dot_log__service__pb2.RequeueDeadLettersResponse.FromString,
+                _registered_method=True)
 
 
 class LogServiceServicer:
@@ -91,6 +106,27 @@ class LogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDeadLetters(self, request, context):
+        """Pages through the dead letters: entries of the event stream that could not be persisted. The oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDeadLetter(self, request, context):
+        """Reads one with all that the entry held. NOT_FOUND dead_letter_not_found.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequeueDeadLetters(self, request, context):
+        """Tries to persist dead letters again, and removes those that were. The rest stay, each with its new reason.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LogServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +149,21 @@ def add_LogServiceServicer_to_server(servicer, server):
                     servicer.SaveSubscription,
                     request_deserializer=hearth_dot_log_dot_v1_dot_log__service__pb2.SaveSubscriptionRequest.FromString,
                     response_serializer=hearth_dot_log_dot_v1_dot_log__service__pb2.SaveSubscriptionResponse.SerializeToString,
+            ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=hearth_dot_log_dot_v1_dot_log__service__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=hearth_dot_log_dot_v1_dot_log__service__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'GetDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDeadLetter,
+                    request_deserializer=hearth_dot_log_dot_v1_dot_log__service__pb2.GetDeadLetterRequest.FromString,
+                    response_serializer=hearth_dot_log_dot_v1_dot_log__service__pb2.GetDeadLetterResponse.SerializeToString,
+            ),
+            'RequeueDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequeueDeadLetters,
+                    request_deserializer=hearth_dot_log_dot_v1_dot_log__service__pb2.RequeueDeadLettersRequest.FromString,
+                    response_serializer=hearth_dot_log_dot_v1_dot_log__service__pb2.RequeueDeadLettersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -224,6 +275,87 @@ class LogService:
             '/hearth.log.v1.LogService/SaveSubscription',
             hearth_dot_log_dot_v1_dot_log__service__pb2.SaveSubscriptionRequest.SerializeToString,
             hearth_dot_log_dot_v1_dot_log__service__pb2.SaveSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hearth.log.v1.LogService/ListDeadLetters',
+            hearth_dot_log_dot_v1_dot_log__service__pb2.ListDeadLettersRequest.SerializeToString,
+            hearth_dot_log_dot_v1_dot_log__service__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hearth.log.v1.LogService/GetDeadLetter',
+            hearth_dot_log_dot_v1_dot_log__service__pb2.GetDeadLetterRequest.SerializeToString,
+            hearth_dot_log_dot_v1_dot_log__service__pb2.GetDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequeueDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hearth.log.v1.LogService/RequeueDeadLetters',
+            hearth_dot_log_dot_v1_dot_log__service__pb2.RequeueDeadLettersRequest.SerializeToString,
+            hearth_dot_log_dot_v1_dot_log__service__pb2.RequeueDeadLettersResponse.FromString,
             options,
             channel_credentials,
             insecure,

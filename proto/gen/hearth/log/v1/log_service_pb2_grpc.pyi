@@ -44,6 +44,12 @@ class LogServiceStub:
     """Reads a named subscription. NOT_FOUND subscription_not_found."""
     SaveSubscription: _grpc.UnaryUnaryMultiCallable[_log_service_pb2.SaveSubscriptionRequest, _log_service_pb2.SaveSubscriptionResponse]
     """Creates or moves a named subscription: its filters and the last event its client was sent."""
+    ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_log_service_pb2.ListDeadLettersRequest, _log_service_pb2.ListDeadLettersResponse]
+    """Pages through the dead letters: entries of the event stream that could not be persisted. The oldest first."""
+    GetDeadLetter: _grpc.UnaryUnaryMultiCallable[_log_service_pb2.GetDeadLetterRequest, _log_service_pb2.GetDeadLetterResponse]
+    """Reads one with all that the entry held. NOT_FOUND dead_letter_not_found."""
+    RequeueDeadLetters: _grpc.UnaryUnaryMultiCallable[_log_service_pb2.RequeueDeadLettersRequest, _log_service_pb2.RequeueDeadLettersResponse]
+    """Tries to persist dead letters again, and removes those that were. The rest stay, each with its new reason."""
 
 @_typing.type_check_only
 class LogServiceAsyncStub(LogServiceStub):
@@ -61,6 +67,12 @@ class LogServiceAsyncStub(LogServiceStub):
     """Reads a named subscription. NOT_FOUND subscription_not_found."""
     SaveSubscription: _aio.UnaryUnaryMultiCallable[_log_service_pb2.SaveSubscriptionRequest, _log_service_pb2.SaveSubscriptionResponse]  # type: ignore[assignment]
     """Creates or moves a named subscription: its filters and the last event its client was sent."""
+    ListDeadLetters: _aio.UnaryUnaryMultiCallable[_log_service_pb2.ListDeadLettersRequest, _log_service_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
+    """Pages through the dead letters: entries of the event stream that could not be persisted. The oldest first."""
+    GetDeadLetter: _aio.UnaryUnaryMultiCallable[_log_service_pb2.GetDeadLetterRequest, _log_service_pb2.GetDeadLetterResponse]  # type: ignore[assignment]
+    """Reads one with all that the entry held. NOT_FOUND dead_letter_not_found."""
+    RequeueDeadLetters: _aio.UnaryUnaryMultiCallable[_log_service_pb2.RequeueDeadLettersRequest, _log_service_pb2.RequeueDeadLettersResponse]  # type: ignore[assignment]
+    """Tries to persist dead letters again, and removes those that were. The rest stay, each with its new reason."""
 
 class LogServiceServicer(metaclass=_abc_1.ABCMeta):
     """The events of runs: live, resumed and of the past."""
@@ -99,5 +111,29 @@ class LogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_log_service_pb2.SaveSubscriptionResponse, _abc.Awaitable[_log_service_pb2.SaveSubscriptionResponse]]:
         """Creates or moves a named subscription: its filters and the last event its client was sent."""
+
+    @_abc_1.abstractmethod
+    def ListDeadLetters(
+        self,
+        request: _log_service_pb2.ListDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_log_service_pb2.ListDeadLettersResponse, _abc.Awaitable[_log_service_pb2.ListDeadLettersResponse]]:
+        """Pages through the dead letters: entries of the event stream that could not be persisted. The oldest first."""
+
+    @_abc_1.abstractmethod
+    def GetDeadLetter(
+        self,
+        request: _log_service_pb2.GetDeadLetterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_log_service_pb2.GetDeadLetterResponse, _abc.Awaitable[_log_service_pb2.GetDeadLetterResponse]]:
+        """Reads one with all that the entry held. NOT_FOUND dead_letter_not_found."""
+
+    @_abc_1.abstractmethod
+    def RequeueDeadLetters(
+        self,
+        request: _log_service_pb2.RequeueDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_log_service_pb2.RequeueDeadLettersResponse, _abc.Awaitable[_log_service_pb2.RequeueDeadLettersResponse]]:
+        """Tries to persist dead letters again, and removes those that were. The rest stay, each with its new reason."""
 
 def add_LogServiceServicer_to_server(servicer: LogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

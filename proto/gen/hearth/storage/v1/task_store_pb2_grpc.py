@@ -77,10 +77,35 @@ class TaskStoreServiceStub:
                 request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.CancelTaskRequest.SerializeToString,
                 response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.CancelTaskResponse.FromString,
                 _registered_method=True)
+        self.RetryTask = channel.unary_unary(
+                '/hearth.storage.v1.TaskStoreService/RetryTask',
+                request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.RetryTaskRequest.SerializeToString,
+                response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.RetryTaskResponse.FromString,
+                _registered_method=True)
+        self.ListAttempts = channel.unary_unary(
+                '/hearth.storage.v1.TaskStoreService/ListAttempts',
+                request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ListAttemptsRequest.SerializeToString,
+                response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ListAttemptsResponse.FromString,
+                _registered_method=True)
+        self.RecordResume = channel.unary_unary(
+                '/hearth.storage.v1.TaskStoreService/RecordResume',
+                request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.RecordResumeRequest.SerializeToString,
+                response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.RecordResumeResponse.FromString,
+                _registered_method=True)
         self.TakeDueTasks = channel.unary_unary(
                 '/hearth.storage.v1.TaskStoreService/TakeDueTasks',
                 request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.TakeDueTasksRequest.SerializeToString,
                 response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.TakeDueTasksResponse.FromString,
+                _registered_method=True)
+        self.ListUnpublishedEnds = channel.unary_unary(
+                '/hearth.storage.v1.TaskStoreService/ListUnpublishedEnds',
+                request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ListUnpublishedEndsRequest.SerializeToString,
+                response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ListUnpublishedEndsResponse.FromString,
+                _registered_method=True)
+        self.ConfirmEnds = channel.unary_unary(
+                '/hearth.storage.v1.TaskStoreService/ConfirmEnds',
+                request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ConfirmEndsRequest.SerializeToString,
+                response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ConfirmEndsResponse.FromString,
                 _registered_method=True)
         self.GetQueueStats = channel.unary_unary(
                 '/hearth.storage.v1.TaskStoreService/GetQueueStats',
@@ -97,7 +122,7 @@ class TaskStoreServiceServicer:
 
     def CreateTask(self, request, context):
         """One INSERT, after which the task is accepted. NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive,
-        ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent.
+        ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent, RESOURCE_EXHAUSTED queue_full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,7 +143,8 @@ class TaskStoreServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ClaimTask(self, request, context):
-        """pending to running: attempt + 1 and a lease. FAILED_PRECONDITION task_not_claimable.
+        """The task whose turn it is, fairly between agents, from pending to running: attempt + 1 and a lease.
+        NOT_FOUND no_task_waits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,10 +178,46 @@ class TaskStoreServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RetryTask(self, request, context):
+        """failed or cancelled to pending. NOT_FOUND, FAILED_PRECONDITION task_not_retryable, tool_call_unfinished,
+        agent_inactive; RESOURCE_EXHAUSTED queue_full.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAttempts(self, request, context):
+        """The first attempt first. NOT_FOUND task_not_found.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordResume(self, request, context):
+        """Notes which step the attempt went on with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def TakeDueTasks(self, request, context):
         """Takes tasks whose doorbell must ring: never rung, backoff over, rung but not claimed, lease lost. Each is given to
         one caller only, and counts as rung. A task whose lease was lost goes back to pending, or ends where its attempts
         are used up or a cancel was asked for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUnpublishedEnds(self, request, context):
+        """Tasks that ended some time ago and whose last event nobody confirmed to be in the event stream, the oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmEnds(self, request, context):
+        """Notes that the event stream has the last events of these tasks. One that was started again since is passed over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -211,10 +273,35 @@ def add_TaskStoreServiceServicer_to_server(servicer, server):
                     request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.CancelTaskRequest.FromString,
                     response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.CancelTaskResponse.SerializeToString,
             ),
+            'RetryTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryTask,
+                    request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.RetryTaskRequest.FromString,
+                    response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.RetryTaskResponse.SerializeToString,
+            ),
+            'ListAttempts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAttempts,
+                    request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ListAttemptsRequest.FromString,
+                    response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ListAttemptsResponse.SerializeToString,
+            ),
+            'RecordResume': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordResume,
+                    request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.RecordResumeRequest.FromString,
+                    response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.RecordResumeResponse.SerializeToString,
+            ),
             'TakeDueTasks': grpc.unary_unary_rpc_method_handler(
                     servicer.TakeDueTasks,
                     request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.TakeDueTasksRequest.FromString,
                     response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.TakeDueTasksResponse.SerializeToString,
+            ),
+            'ListUnpublishedEnds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUnpublishedEnds,
+                    request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ListUnpublishedEndsRequest.FromString,
+                    response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ListUnpublishedEndsResponse.SerializeToString,
+            ),
+            'ConfirmEnds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmEnds,
+                    request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ConfirmEndsRequest.FromString,
+                    response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ConfirmEndsResponse.SerializeToString,
             ),
             'GetQueueStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetQueueStats,
@@ -452,6 +539,87 @@ class TaskStoreService:
             _registered_method=True)
 
     @staticmethod
+    def RetryTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hearth.storage.v1.TaskStoreService/RetryTask',
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.RetryTaskRequest.SerializeToString,
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.RetryTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAttempts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hearth.storage.v1.TaskStoreService/ListAttempts',
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.ListAttemptsRequest.SerializeToString,
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.ListAttemptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordResume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hearth.storage.v1.TaskStoreService/RecordResume',
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.RecordResumeRequest.SerializeToString,
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.RecordResumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def TakeDueTasks(request,
             target,
             options=(),
@@ -468,6 +636,60 @@ class TaskStoreService:
             '/hearth.storage.v1.TaskStoreService/TakeDueTasks',
             hearth_dot_storage_dot_v1_dot_task__store__pb2.TakeDueTasksRequest.SerializeToString,
             hearth_dot_storage_dot_v1_dot_task__store__pb2.TakeDueTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUnpublishedEnds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hearth.storage.v1.TaskStoreService/ListUnpublishedEnds',
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.ListUnpublishedEndsRequest.SerializeToString,
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.ListUnpublishedEndsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmEnds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hearth.storage.v1.TaskStoreService/ConfirmEnds',
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.ConfirmEndsRequest.SerializeToString,
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.ConfirmEndsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,14 +38,16 @@ class TaskStoreServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TaskStoreServiceAsyncStub: ...
     CreateTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.CreateTaskRequest, _task_store_pb2.CreateTaskResponse]
     """One INSERT, after which the task is accepted. NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive,
-    ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent.
+    ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent, RESOURCE_EXHAUSTED queue_full.
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.GetTaskRequest, _task_store_pb2.GetTaskResponse]
     """NOT_FOUND task_not_found."""
     ListTasks: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.ListTasksRequest, _task_store_pb2.ListTasksResponse]
     """The newest first, by id."""
     ClaimTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.ClaimTaskRequest, _task_store_pb2.ClaimTaskResponse]
-    """pending to running: attempt + 1 and a lease. FAILED_PRECONDITION task_not_claimable."""
+    """The task whose turn it is, fairly between agents, from pending to running: attempt + 1 and a lease.
+    NOT_FOUND no_task_waits.
+    """
     ExtendLease: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.ExtendLeaseRequest, _task_store_pb2.ExtendLeaseResponse]
     """Keeps the lease, and brings the news that a cancel was asked for."""
     FinishTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.FinishTaskRequest, _task_store_pb2.FinishTaskResponse]
@@ -54,11 +56,23 @@ class TaskStoreServiceStub:
     """running to pending: after an error that may pass (a retry, counted), or to hand the task over (not counted)."""
     CancelTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.CancelTaskRequest, _task_store_pb2.CancelTaskResponse]
     """pending to cancelled, or running with cancel_requested. NOT_FOUND, FAILED_PRECONDITION task_finished."""
+    RetryTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.RetryTaskRequest, _task_store_pb2.RetryTaskResponse]
+    """failed or cancelled to pending. NOT_FOUND, FAILED_PRECONDITION task_not_retryable, tool_call_unfinished,
+    agent_inactive; RESOURCE_EXHAUSTED queue_full.
+    """
+    ListAttempts: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.ListAttemptsRequest, _task_store_pb2.ListAttemptsResponse]
+    """The first attempt first. NOT_FOUND task_not_found."""
+    RecordResume: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.RecordResumeRequest, _task_store_pb2.RecordResumeResponse]
+    """Notes which step the attempt went on with."""
     TakeDueTasks: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.TakeDueTasksRequest, _task_store_pb2.TakeDueTasksResponse]
     """Takes tasks whose doorbell must ring: never rung, backoff over, rung but not claimed, lease lost. Each is given to
     one caller only, and counts as rung. A task whose lease was lost goes back to pending, or ends where its attempts
     are used up or a cancel was asked for.
     """
+    ListUnpublishedEnds: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.ListUnpublishedEndsRequest, _task_store_pb2.ListUnpublishedEndsResponse]
+    """Tasks that ended some time ago and whose last event nobody confirmed to be in the event stream, the oldest first."""
+    ConfirmEnds: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.ConfirmEndsRequest, _task_store_pb2.ConfirmEndsResponse]
+    """Notes that the event stream has the last events of these tasks. One that was started again since is passed over."""
     GetQueueStats: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.GetQueueStatsRequest, _task_store_pb2.GetQueueStatsResponse]
     """How many tasks are in each state that has not ended, and how long the oldest waits."""
 
@@ -72,14 +86,16 @@ class TaskStoreServiceAsyncStub(TaskStoreServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.CreateTaskRequest, _task_store_pb2.CreateTaskResponse]  # type: ignore[assignment]
     """One INSERT, after which the task is accepted. NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive,
-    ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent.
+    ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent, RESOURCE_EXHAUSTED queue_full.
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.GetTaskRequest, _task_store_pb2.GetTaskResponse]  # type: ignore[assignment]
     """NOT_FOUND task_not_found."""
     ListTasks: _aio.UnaryUnaryMultiCallable[_task_store_pb2.ListTasksRequest, _task_store_pb2.ListTasksResponse]  # type: ignore[assignment]
     """The newest first, by id."""
     ClaimTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.ClaimTaskRequest, _task_store_pb2.ClaimTaskResponse]  # type: ignore[assignment]
-    """pending to running: attempt + 1 and a lease. FAILED_PRECONDITION task_not_claimable."""
+    """The task whose turn it is, fairly between agents, from pending to running: attempt + 1 and a lease.
+    NOT_FOUND no_task_waits.
+    """
     ExtendLease: _aio.UnaryUnaryMultiCallable[_task_store_pb2.ExtendLeaseRequest, _task_store_pb2.ExtendLeaseResponse]  # type: ignore[assignment]
     """Keeps the lease, and brings the news that a cancel was asked for."""
     FinishTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.FinishTaskRequest, _task_store_pb2.FinishTaskResponse]  # type: ignore[assignment]
@@ -88,11 +104,23 @@ class TaskStoreServiceAsyncStub(TaskStoreServiceStub):
     """running to pending: after an error that may pass (a retry, counted), or to hand the task over (not counted)."""
     CancelTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.CancelTaskRequest, _task_store_pb2.CancelTaskResponse]  # type: ignore[assignment]
     """pending to cancelled, or running with cancel_requested. NOT_FOUND, FAILED_PRECONDITION task_finished."""
+    RetryTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.RetryTaskRequest, _task_store_pb2.RetryTaskResponse]  # type: ignore[assignment]
+    """failed or cancelled to pending. NOT_FOUND, FAILED_PRECONDITION task_not_retryable, tool_call_unfinished,
+    agent_inactive; RESOURCE_EXHAUSTED queue_full.
+    """
+    ListAttempts: _aio.UnaryUnaryMultiCallable[_task_store_pb2.ListAttemptsRequest, _task_store_pb2.ListAttemptsResponse]  # type: ignore[assignment]
+    """The first attempt first. NOT_FOUND task_not_found."""
+    RecordResume: _aio.UnaryUnaryMultiCallable[_task_store_pb2.RecordResumeRequest, _task_store_pb2.RecordResumeResponse]  # type: ignore[assignment]
+    """Notes which step the attempt went on with."""
     TakeDueTasks: _aio.UnaryUnaryMultiCallable[_task_store_pb2.TakeDueTasksRequest, _task_store_pb2.TakeDueTasksResponse]  # type: ignore[assignment]
     """Takes tasks whose doorbell must ring: never rung, backoff over, rung but not claimed, lease lost. Each is given to
     one caller only, and counts as rung. A task whose lease was lost goes back to pending, or ends where its attempts
     are used up or a cancel was asked for.
     """
+    ListUnpublishedEnds: _aio.UnaryUnaryMultiCallable[_task_store_pb2.ListUnpublishedEndsRequest, _task_store_pb2.ListUnpublishedEndsResponse]  # type: ignore[assignment]
+    """Tasks that ended some time ago and whose last event nobody confirmed to be in the event stream, the oldest first."""
+    ConfirmEnds: _aio.UnaryUnaryMultiCallable[_task_store_pb2.ConfirmEndsRequest, _task_store_pb2.ConfirmEndsResponse]  # type: ignore[assignment]
+    """Notes that the event stream has the last events of these tasks. One that was started again since is passed over."""
     GetQueueStats: _aio.UnaryUnaryMultiCallable[_task_store_pb2.GetQueueStatsRequest, _task_store_pb2.GetQueueStatsResponse]  # type: ignore[assignment]
     """How many tasks are in each state that has not ended, and how long the oldest waits."""
 
@@ -109,7 +137,7 @@ class TaskStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_task_store_pb2.CreateTaskResponse, _abc.Awaitable[_task_store_pb2.CreateTaskResponse]]:
         """One INSERT, after which the task is accepted. NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive,
-        ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent.
+        ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent, RESOURCE_EXHAUSTED queue_full.
         """
 
     @_abc_1.abstractmethod
@@ -134,7 +162,9 @@ class TaskStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_store_pb2.ClaimTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_store_pb2.ClaimTaskResponse, _abc.Awaitable[_task_store_pb2.ClaimTaskResponse]]:
-        """pending to running: attempt + 1 and a lease. FAILED_PRECONDITION task_not_claimable."""
+        """The task whose turn it is, fairly between agents, from pending to running: attempt + 1 and a lease.
+        NOT_FOUND no_task_waits.
+        """
 
     @_abc_1.abstractmethod
     def ExtendLease(
@@ -169,6 +199,32 @@ class TaskStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         """pending to cancelled, or running with cancel_requested. NOT_FOUND, FAILED_PRECONDITION task_finished."""
 
     @_abc_1.abstractmethod
+    def RetryTask(
+        self,
+        request: _task_store_pb2.RetryTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_store_pb2.RetryTaskResponse, _abc.Awaitable[_task_store_pb2.RetryTaskResponse]]:
+        """failed or cancelled to pending. NOT_FOUND, FAILED_PRECONDITION task_not_retryable, tool_call_unfinished,
+        agent_inactive; RESOURCE_EXHAUSTED queue_full.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAttempts(
+        self,
+        request: _task_store_pb2.ListAttemptsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_store_pb2.ListAttemptsResponse, _abc.Awaitable[_task_store_pb2.ListAttemptsResponse]]:
+        """The first attempt first. NOT_FOUND task_not_found."""
+
+    @_abc_1.abstractmethod
+    def RecordResume(
+        self,
+        request: _task_store_pb2.RecordResumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_store_pb2.RecordResumeResponse, _abc.Awaitable[_task_store_pb2.RecordResumeResponse]]:
+        """Notes which step the attempt went on with."""
+
+    @_abc_1.abstractmethod
     def TakeDueTasks(
         self,
         request: _task_store_pb2.TakeDueTasksRequest,
@@ -178,6 +234,22 @@ class TaskStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         one caller only, and counts as rung. A task whose lease was lost goes back to pending, or ends where its attempts
         are used up or a cancel was asked for.
         """
+
+    @_abc_1.abstractmethod
+    def ListUnpublishedEnds(
+        self,
+        request: _task_store_pb2.ListUnpublishedEndsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_store_pb2.ListUnpublishedEndsResponse, _abc.Awaitable[_task_store_pb2.ListUnpublishedEndsResponse]]:
+        """Tasks that ended some time ago and whose last event nobody confirmed to be in the event stream, the oldest first."""
+
+    @_abc_1.abstractmethod
+    def ConfirmEnds(
+        self,
+        request: _task_store_pb2.ConfirmEndsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_store_pb2.ConfirmEndsResponse, _abc.Awaitable[_task_store_pb2.ConfirmEndsResponse]]:
+        """Notes that the event stream has the last events of these tasks. One that was started again since is passed over."""
 
     @_abc_1.abstractmethod
     def GetQueueStats(
