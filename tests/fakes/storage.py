@@ -25,7 +25,7 @@ class FakeStorage(event_store_pb2_grpc.EventStoreServiceServicer, task_store_pb2
     def __init__(self, folder: str) -> None:
         self.address = f"unix:{folder}/s"
         self.events: dict[StreamId, event_pb2.Event] = {}
-        self.tasks: dict[str, task_pb2.Task] = {}
+        self.tasks: dict[str, task_store_pb2.GetTaskResponse] = {}
         self.subscriptions: dict[str, log_service_pb2.Subscription] = {}
         self.appended: list[list[StreamId]] = []
         self.row_reads = 0
@@ -49,12 +49,11 @@ class FakeStorage(event_store_pb2_grpc.EventStoreServiceServicer, task_store_pb2
             await self._running
             self._running = None
 
-    def set_task(self, task_id: str, status: str, *, completed_at: datetime | None = None) -> None:
+    def set_task(self, task_id: str, status: str, *, end_published: bool = False) -> None:
         """Makes the task, or changes its state."""
-        self.tasks[task_id] = task_pb2.Task(
-            id=task_id,
-            status=task_pb2.Task.Status.Value(f"STATUS_{status.upper()}"),
-            completed_at=timestamp(completed_at) if completed_at else None,
+        self.tasks[task_id] = task_store_pb2.GetTaskResponse(
+            task=task_pb2.Task(id=task_id, status=task_pb2.Task.Status.Value(f"STATUS_{status.upper()}")),
+            end_published=end_published,
         )
 
     async def AppendEvents(self, request: Any, context: Any) -> event_store_pb2.AppendEventsResponse:
@@ -93,7 +92,7 @@ class FakeStorage(event_store_pb2_grpc.EventStoreServiceServicer, task_store_pb2
         self.row_reads += 1
         if request.id not in self.tasks:
             raise TaskNotFound(f"No task {request.id}.")
-        return task_store_pb2.GetTaskResponse(task=self.tasks[request.id])
+        return self.tasks[request.id]
 
     async def GetSubscription(self, request: Any, context: Any) -> event_store_pb2.GetSubscriptionResponse:
         if request.name not in self.subscriptions:

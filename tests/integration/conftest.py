@@ -124,14 +124,32 @@ class Storage:
         )
         return str((await self.tasks.CreateTask(request)).task.id)
 
-    async def claim(self, task_id: str, *, lease_seconds: float = 30) -> Any:
-        """Claims a task."""
+    async def claim_next(self, *, lease_seconds: float = 30) -> Any:
+        """Claims the task whose turn it is."""
         lease = duration(timedelta(seconds=lease_seconds))
-        return await self.tasks.ClaimTask(task_store_pb2.ClaimTaskRequest(id=task_id, worker_id="w", lease=lease))
+        return await self.tasks.ClaimTask(task_store_pb2.ClaimTaskRequest(worker_id="w", lease=lease))
+
+    async def claim(self, task_id: str, *, lease_seconds: float = 30) -> Any:
+        """Claims this task, which waits."""
+        await self.put_first(task_id)
+        claim = await self.claim_next(lease_seconds=lease_seconds)
+        assert claim.task.id == task_id
+        return claim
+
+    async def put_first(self, task_id: str) -> None:
+        """Puts this task, which waits, before all others."""
+        await self.sql("UPDATE tasks SET turn = -1 WHERE id = $1 AND turn IS NOT NULL", task_id)
+
+    async def empty_queue(self) -> None:
+        """Cancels all that waits."""
+        await self.sql(
+            "UPDATE tasks SET status = 'cancelled', completed_at = now(), next_attempt_at = NULL, rung_at = NULL,"
+            " turn = NULL WHERE status = 'pending'"
+        )
 
 
 @asynccontextmanager
-async def storage_on(database_url: str) -> AsyncIterator[Storage]:
+async def storage_on(database_url: str, **options: Any) -> AsyncIterator[Storage]:
     """storage-service in this process, on a database that may be away."""
     folder = Path(tempfile.mkdtemp(prefix="h"))
     settings = StorageSettings(
@@ -140,6 +158,7 @@ async def storage_on(database_url: str) -> AsyncIterator[Storage]:
         database_call_seconds=3,
         database_metrics_seconds=0.2,
         grace_seconds=2,
+        **options,
     )
     stopping = asyncio.Event()
     running = asyncio.create_task(serve(settings, stopping))
@@ -153,8 +172,8 @@ async def storage_on(database_url: str) -> AsyncIterator[Storage]:
 
 
 @pytest.fixture(scope="session")
-def open_storage() -> Callable[[str], AbstractAsyncContextManager[Storage]]:
-    """Runs storage-service on the database with this URL."""
+def open_storage() -> Callable[..., AbstractAsyncContextManager[Storage]]:
+    """Runs storage-service on the database with this URL, with settings that are unlike the tests'."""
     return storage_on
 
 

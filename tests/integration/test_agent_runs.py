@@ -50,10 +50,11 @@ class Bench:
 
     async def start(self, work: Work, **task: Any) -> tuple[str, Run, Workflow, "asyncio.Task[None]"]:
         task_id = await self.storage.new_task(**task)
+        await self.storage.put_first(task_id)
         lease = timedelta(seconds=self._settings.lease_seconds)
         workflow = Workflow(work)
         run = Run(
-            await self.stored.claim(task_id, worker_id="w", lease=lease),
+            await self.stored.claim(worker_id="w", lease=lease),
             worker_id="w",
             store=self.stored,
             models=Models(self.storage.channel),
@@ -146,8 +147,8 @@ async def test_a_hand_over_puts_the_task_back_at_once(bench: Bench) -> None:
     await ended(running)
     task = await bench.stored.get(task_id)
     assert (task.status, task.retry_count) == ("pending", 0)
-    claim = await bench.stored.claim(task_id, worker_id="next", lease=timedelta(seconds=5))
-    assert claim.task.attempt == 2
+    claim = await bench.stored.claim(worker_id="next", lease=timedelta(seconds=5))
+    assert (claim.task.id, claim.task.attempt) == (task_id, 2)
 
 
 async def test_what_may_pass_is_retried_and_what_may_not_fails(bench: Bench) -> None:

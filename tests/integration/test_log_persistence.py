@@ -238,7 +238,7 @@ async def test_after_flushall_events_are_live_and_persisted_again(
         await holds(lambda: reader.received.ids == sent)
         await storage.start()
         await holds(lambda: set(storage.events) == places(sent), "all events persisted")
-        storage.set_task(task_id, "completed", completed_at=datetime.fromtimestamp(0, UTC))
+        storage.set_task(task_id, "completed", end_published=True)
         assert (await whole(log.stub, of_task(task_id))).ids == sent
 
 

@@ -4,7 +4,6 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -44,6 +43,10 @@ async def received(got: Received, count: int) -> None:
     await eventually(probe, what=f"{count} received events")
 
 
+async def row_was_read(storage: FakeStorage, *, after: int) -> bool:
+    return storage.row_reads > after
+
+
 async def test_a_run_is_seen_live_and_ends(log: LogProcess, redis: Redis, storage: FakeStorage) -> None:
     task_id = new_id()
     storage.set_task(task_id, "running")
@@ -51,7 +54,7 @@ async def test_a_run_is_seen_live_and_ends(log: LogProcess, redis: Redis, storag
         assert reader.received.heartbeats == 1
         sent = await publish(redis, event(task_id, "a"), event(new_id(), "another's"))
         sent += await publish(redis, event(task_id, "pie", kind=EventKind.DELTA))
-        storage.set_task(task_id, "completed", completed_at=datetime.now(UTC))
+        storage.set_task(task_id, "completed")
         last = event(task_id, "completed", kind=EventKind.STATUS, context={"status": "completed"})
         started = time.monotonic()
         sent += await publish(redis, last)
@@ -68,7 +71,7 @@ async def test_a_finished_task_is_replayed_and_ends_at_once(
     task_id = new_id()
     sent = await publish(redis, *(event(task_id, str(i)) for i in range(5)))
     await persisted(storage, 5)
-    storage.set_task(task_id, "failed", completed_at=datetime.now(UTC) - timedelta(minutes=1))
+    storage.set_task(task_id, "failed", end_published=True)
     started = time.monotonic()
     got = await whole(log.stub, of_task(task_id))
     assert (got.ids, got.end) == (sent, "failed")
@@ -80,14 +83,18 @@ async def test_a_finished_task_is_replayed_and_ends_at_once(
     assert time.monotonic() - started < 1
 
 
-async def test_a_stream_ends_by_the_row_when_the_last_event_never_comes(
+async def test_a_stream_ends_by_the_row_when_the_last_event_is_nowhere_to_be_seen(
     log: LogProcess, redis: Redis, storage: FakeStorage
 ) -> None:
     task_id = new_id()
     storage.set_task(task_id, "running")
     async with subscriber(log.stub, of_task(task_id)) as reader:
         sent = await publish(redis, event(task_id, "a"))
-        storage.set_task(task_id, "failed", completed_at=datetime.now(UTC))
+        storage.set_task(task_id, "failed")
+        before = storage.row_reads
+        await eventually(lambda: row_was_read(storage, after=before))
+        assert not reader.done.done()
+        storage.set_task(task_id, "failed", end_published=True)
         # Others go on, which is no reason to wait.
         while not reader.done.done():
             await publish(redis, event(new_id(), "noise"))
@@ -97,14 +104,10 @@ async def test_a_stream_ends_by_the_row_when_the_last_event_never_comes(
 
 async def test_a_last_event_that_comes_late_is_not_lost(log: LogProcess, redis: Redis, storage: FakeStorage) -> None:
     task_id = new_id()
-    storage.set_task(task_id, "completed", completed_at=datetime.now(UTC))
+    storage.set_task(task_id, "completed")
     before = storage.row_reads
-
-    async def row_was_seen() -> bool:
-        return storage.row_reads > before
-
     async with subscriber(log.stub, of_task(task_id)) as reader:
-        await eventually(row_was_seen)
+        await eventually(lambda: row_was_read(storage, after=before))
         assert not reader.done.done()
         last = event(task_id, "completed", kind=EventKind.STATUS, context={"status": "completed"})
         sent = await publish(redis, event(task_id, "straggler"), last)
@@ -118,7 +121,7 @@ async def test_the_end_is_noticed_though_status_events_are_not_wanted(
     task_id = new_id()
     storage.set_task(task_id, "running")
     async with subscriber(log.stub, of_task(task_id, kinds=[event_pb2.Event.KIND_DELTA])) as reader:
-        storage.set_task(task_id, "completed", completed_at=datetime.now(UTC))
+        storage.set_task(task_id, "completed")
         last = event(task_id, "completed", kind=EventKind.STATUS, context={"status": "completed"})
         await publish(redis, event(task_id, "x", kind=EventKind.DELTA), event(task_id, "no"), last)
         await asyncio.wait_for(reader.done, 1)
@@ -219,7 +222,7 @@ async def test_no_gap_and_no_duplicate_while_subscribers_come_drop_and_resume(
             sent[task_id] += await publish(redis, *(event(task_id, f"{number}.{i}") for i in range(10)))
             await asyncio.sleep(chance.random() * 0.02)
         for task_id in tasks:
-            storage.set_task(task_id, "completed", completed_at=datetime.now(UTC))
+            storage.set_task(task_id, "completed")
             last = event(task_id, "completed", kind=EventKind.STATUS, context={"status": "completed"})
             sent[task_id] += await publish(redis, last)
         published.set()
@@ -271,7 +274,7 @@ async def test_a_slow_reader_slows_nobody_and_gets_everything_kept(
             assert quick.received.ids == sent
         await persisted(storage, 2000)
         await eventually(lambda: shorter(redis, 51), what="a trimmed stream")
-        storage.set_task(task_id, "completed", completed_at=datetime.now(UTC) - timedelta(minutes=1))
+        storage.set_task(task_id, "completed", end_published=True)
         got = Received()
         async with asyncio.timeout(20):
             async for response in slow:
@@ -290,7 +293,7 @@ async def test_many_subscribers_of_one_task_share_rows_and_wake_together(
     started = time.monotonic()
     await asyncio.sleep(2.2)
     assert storage.row_reads - before <= 2 + (time.monotonic() - started)
-    storage.set_task(task_id, "completed", completed_at=datetime.now(UTC))
+    storage.set_task(task_id, "completed")
     last = event(task_id, "completed", kind=EventKind.STATUS, context={"status": "completed"})
     sent = await publish(redis, last)
     before = storage.row_reads

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -21,7 +22,14 @@ TABLES = {
     "task_logs",
     "log_subscriptions",
     "embeddings",
+    "checkpoints",
+    "checkpoint_writes",
+    "tool_calls",
 }
+TASK = (
+    "INSERT INTO tasks (id, agent_id, status, input, max_retries, request_hash, traceparent, next_attempt_at, rung_at,"
+    " lease_expires_at, completed_at) VALUES ($1, $2, $3, '{}', 3, '', '', $4, $5, $6, $7)"
+)
 
 
 @pytest.fixture
@@ -51,7 +59,7 @@ async def test_up_down_and_up_again_on_data(empty_url: str) -> None:
     settings = StorageSettings(database_url=empty_url)
     assert "at revision base" in await migrate(settings, "current")
     for _ in range(2):
-        assert await migrate(settings) == "The database is at revision 0001."
+        assert await migrate(settings) == "The database is at revision 0002."
         assert await tables(empty_url) == TABLES
         agent_id, task_id = new_id(), new_id()
         await query(
@@ -72,12 +80,33 @@ async def test_up_down_and_up_again_on_data(empty_url: str) -> None:
             new_id(),
             task_id,
         )
+        assert await migrate(settings, "downgrade") == "The database is at revision 0001."
+        assert await query(empty_url, "SELECT FROM tasks WHERE id = $1", task_id)
         assert await migrate(settings, "downgrade") == "The database is at revision base."
         assert await tables(empty_url) == set()
         assert await migrate(settings, "downgrade", "base") == "The database is at revision base."
     assert await migrate(settings, "upgrade", "0001") == "The database is at revision 0001."
     with pytest.raises(MigrationError, match="nope"):
         await migrate(settings, "upgrade", "nope")
+
+
+async def test_tasks_of_the_revision_before_wait_run_and_end_as_they_did(empty_url: str) -> None:
+    settings = StorageSettings(database_url=empty_url)
+    await migrate(settings, "upgrade", "0001")
+    agent_id, now = new_id(), datetime.now(UTC)
+    agent = "INSERT INTO agents (id, name, description, model_name, config) VALUES ($1, 'a', '', 'm', '{}')"
+    await query(empty_url, agent, agent_id)
+    queued, backing_off, running, done = [new_id() for _ in range(4)]
+    await query(empty_url, TASK, queued, agent_id, "pending", now, now, None, None)
+    await query(empty_url, TASK, backing_off, agent_id, "pending", now, None, None, None)
+    await query(empty_url, TASK, running, agent_id, "running", None, None, now, None)
+    await query(empty_url, TASK, done, agent_id, "completed", None, None, None, now)
+    await migrate(settings)
+    rows = {str(row["id"]): row for row in await query(empty_url, "SELECT * FROM tasks")}
+    assert {task_id: rows[task_id]["turn"] for task_id in rows} == {
+        queued: 0, backing_off: None, running: None, done: None
+    }  # fmt: skip
+    assert not any(row["end_unpublished"] for row in rows.values())
 
 
 async def test_the_extension_and_the_indexes_are_there(empty_url: str) -> None:
@@ -106,7 +135,7 @@ async def test_an_embedding_model_can_have_an_index_of_its_own(empty_url: str) -
 
 async def test_two_migrations_at_once_wait_for_each_other(empty_url: str) -> None:
     settings = StorageSettings(database_url=empty_url)
-    assert set(await asyncio.gather(*(migrate(settings) for _ in range(4)))) == {"The database is at revision 0001."}
+    assert set(await asyncio.gather(*(migrate(settings) for _ in range(4)))) == {"The database is at revision 0002."}
 
 
 async def test_a_migration_that_hangs_is_not_waited_for_for_ever(empty_url: str) -> None:
@@ -130,9 +159,9 @@ async def test_the_command_line(empty_url: str) -> None:
             check=False,
         )
 
-    assert (await run("current")).stdout == "The database is at revision base; the newest is 0001.\n"
-    assert (await run()).stdout == "The database is at revision 0001.\n"
-    assert (await run("downgrade")).stdout == "The database is at revision base.\n"
+    assert (await run("current")).stdout == "The database is at revision base; the newest is 0002.\n"
+    assert (await run()).stdout == "The database is at revision 0002.\n"
+    assert (await run("downgrade")).stdout == "The database is at revision 0001.\n"
     failed = await run(url="postgresql://nobody@/none?host=/nowhere")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr.splitlines()[-1].startswith("PostgreSQL was not ready within 0.5 seconds.")

@@ -1,6 +1,7 @@
 """The queue: whose doorbell rings, what becomes of a dead worker's task, and the figures about it."""
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,8 @@ from hearth.agent.v1 import agent_pb2, task_pb2
 from hearth.runtime.v1 import runtime_service_pb2, runtime_service_pb2_grpc
 from hearth.storage.v1 import task_store_pb2
 from hearth_runtime.codec import duration, timestamp
-from hearth_runtime.errors import AttemptOutdated, InvalidArgument
+from hearth_runtime.errors import AttemptOutdated, InvalidArgument, QueueFull
+from system.waiting import eventually
 
 Status = task_pb2.Task
 
@@ -133,7 +135,8 @@ async def test_a_lease_that_was_extended_is_not_lost(storage: Any) -> None:
 async def test_no_task_is_given_to_two_callers(storage: Any) -> None:
     agent_id = await storage.new_agent()
     ids = await asyncio.gather(*(storage.new_task(agent_id=agent_id) for _ in range(60)))
-    await asyncio.gather(*(lose(storage, task_id) for task_id in ids[:20]))
+    for task_id in ids[:20]:
+        await lose(storage, task_id)
     for task_id in ids[20:40]:
         await storage.claim(task_id)
         await release(storage, task_id, 1)
@@ -184,7 +187,7 @@ async def test_the_metrics_and_the_dependency_show_it(storage: Any) -> None:
     runtime = runtime_service_pb2_grpc.RuntimeServiceStub(storage.channel)
     (dependency,) = (await runtime.CheckDependencies(runtime_service_pb2.CheckDependenciesRequest())).dependencies
     assert (dependency.name, dependency.healthy, dependency.required) == ("postgresql", True, True)
-    assert "revision 0001" in dependency.detail
+    assert "revision 0002" in dependency.detail
     await storage.claim(await storage.new_task())
     async with asyncio.timeout(10):
         while True:
@@ -193,3 +196,122 @@ async def test_the_metrics_and_the_dependency_show_it(storage: Any) -> None:
                 break
             await asyncio.sleep(0.05)
     assert "hearth_queue_oldest_seconds 0.0" in text
+
+
+async def claimed(storage: Any, count: int) -> list[str]:
+    """The agents of the next tasks."""
+    return [(await storage.claim_next()).task.agent_id for _ in range(count)]
+
+
+async def test_agents_take_turns_whoever_has_more_waiting(storage: Any) -> None:
+    many, few, late = [await storage.new_agent() for _ in range(3)]
+    for _ in range(20):
+        await storage.new_task(agent_id=many)
+    for _ in range(3):
+        await storage.new_task(agent_id=few)
+    assert Counter(await claimed(storage, 6)) == {many: 3, few: 3}
+    assert await claimed(storage, 4) == [many] * 4
+    # Who comes late does not wait for all that is there, and has no more than its turn.
+    for _ in range(3):
+        await storage.new_task(agent_id=late)
+    assert Counter(await claimed(storage, 6)) == {many: 3, late: 3}
+
+
+async def test_within_an_agent_the_oldest_is_first(storage: Any) -> None:
+    agent_id = await storage.new_agent()
+    ids = [await storage.new_task(agent_id=agent_id) for _ in range(5)]
+    assert [(await storage.claim_next()).task.id for _ in range(5)] == ids
+
+
+async def test_what_comes_back_is_next(storage: Any) -> None:
+    agent_id = await storage.new_agent()
+    handed_over, retried, lost = [await storage.new_task(agent_id=agent_id) for _ in range(3)]
+    for task_id in (handed_over, retried, lost):
+        await storage.claim(task_id)
+    for _ in range(5):
+        await storage.new_task(agent_id=agent_id)
+    await storage.tasks.ReleaseTask(task_store_pb2.ReleaseTaskRequest(id=handed_over, attempt=1))
+    await release(storage, retried, 1)
+    await storage.sql("UPDATE tasks SET lease_expires_at = now() - interval '1 second' WHERE id = $1", lost)
+    assert await taken_ids(storage) == {retried, lost}
+    assert {(await storage.claim_next()).task.id for _ in range(3)} == {handed_over, retried, lost}
+
+
+async def unpublished(storage: Any, *, ended_before: float = 0) -> list[Any]:
+    request = task_store_pb2.ListUnpublishedEndsRequest(
+        limit=100, ended_before=duration(timedelta(seconds=ended_before))
+    )
+    return list((await storage.tasks.ListUnpublishedEnds(request)).ends)
+
+
+async def confirm(storage: Any, *tasks: Any) -> None:
+    ends = [task_store_pb2.ConfirmEndsRequest.End(task_id=t.id, completed_at=t.completed_at) for t in tasks]
+    await storage.tasks.ConfirmEnds(task_store_pb2.ConfirmEndsRequest(ends=ends))
+
+
+async def end_published(storage: Any, task_id: str) -> bool:
+    return bool((await storage.tasks.GetTask(task_store_pb2.GetTaskRequest(id=task_id))).end_published)
+
+
+async def test_every_way_to_end_is_in_the_outbox_until_it_is_confirmed(storage: Any) -> None:
+    agent_id = await storage.new_agent(config=agent_pb2.AgentConfig(max_retries=0))
+    finished, cancelled, released, lost = [await storage.new_task(agent_id=agent_id) for _ in range(4)]
+    await storage.claim(finished)
+    await storage.tasks.FinishTask(
+        task_store_pb2.FinishTaskRequest(id=finished, attempt=1, status=Status.STATUS_COMPLETED, output='{"text":"x"}')
+    )
+    await storage.tasks.CancelTask(task_store_pb2.CancelTaskRequest(id=cancelled))
+    await storage.claim(released)
+    await storage.tasks.CancelTask(task_store_pb2.CancelTaskRequest(id=released))
+    await storage.tasks.ReleaseTask(task_store_pb2.ReleaseTaskRequest(id=released, attempt=1))
+    await lose(storage, lost)
+    assert not await end_published(storage, lost)
+    await take(storage)
+
+    ends = await unpublished(storage)
+    assert [end.task.id for end in ends] == [finished, cancelled, released, lost]
+    assert {end.task.output for end in ends} == {""}
+    assert not await unpublished(storage, ended_before=60)
+    assert not any([await end_published(storage, end.task.id) for end in ends])
+    await confirm(storage, *(end.task for end in ends[:3]))
+    assert [end.task.id for end in await unpublished(storage)] == [lost]
+    assert await end_published(storage, finished)
+
+
+async def test_an_end_before_a_retry_by_hand_is_not_the_one_after(storage: Any) -> None:
+    task_id = await storage.new_task()
+    cancel = task_store_pb2.CancelTaskRequest(id=task_id)
+    first = (await storage.tasks.CancelTask(cancel)).task
+    await storage.tasks.RetryTask(task_store_pb2.RetryTaskRequest(id=task_id))
+    assert not await unpublished(storage)
+    assert not await end_published(storage, task_id)
+    await storage.tasks.CancelTask(cancel)
+    await confirm(storage, first)
+    assert [end.task.id for end in await unpublished(storage)] == [task_id]
+
+
+async def test_more_than_may_wait_are_refused_and_told_when_to_come_back(new_database: Any, open_storage: Any) -> None:
+    async with open_storage(await new_database(), queue_limit=5, queue_limit_per_agent=3) as storage:
+        one, other = await storage.new_agent(), await storage.new_agent()
+        first = await storage.new_task(agent_id=one, idempotency_key="first")
+        for _ in range(2):
+            await storage.new_task(agent_id=one)
+        with pytest.raises(QueueFull, match="3 tasks of this agent wait already"):
+            await storage.new_task(agent_id=one)
+        # What was accepted stays so.
+        assert await storage.new_task(agent_id=one, idempotency_key="first") == first
+        for _ in range(2):
+            await storage.new_task(agent_id=other)
+        with pytest.raises(QueueFull, match="5 tasks wait already"):
+            await storage.new_task(agent_id=other)
+        for _ in range(2):
+            await storage.claim_next()
+        await eventually(lambda: accepted(storage, other), what="room")
+
+
+async def accepted(storage: Any, agent_id: str) -> bool:
+    try:
+        await storage.new_task(agent_id=agent_id)
+    except QueueFull:
+        return False
+    return True

@@ -16,9 +16,11 @@ from hearth_runtime.errors import (
     AttemptOutdated,
     IdempotencyConflict,
     InvalidArgument,
+    NoTaskWaits,
     TaskFinished,
-    TaskNotClaimable,
     TaskNotFound,
+    TaskNotRetryable,
+    ToolCallUnfinished,
 )
 from hearth_runtime.identifiers import new_id
 
@@ -107,7 +109,7 @@ async def test_requests_that_are_not_valid_name_the_field(storage: Any) -> None:
         with pytest.raises(TaskNotFound):
             await call(storage, new_id())
     with pytest.raises(InvalidArgument, match="lease"):
-        await storage.tasks.ClaimTask(task_store_pb2.ClaimTaskRequest(id=new_id(), worker_id="w"))
+        await storage.tasks.ClaimTask(task_store_pb2.ClaimTaskRequest(worker_id="w"))
     with pytest.raises(InvalidArgument, match="status"):
         await storage.tasks.FinishTask(finish(new_id(), 1, Status.STATUS_RUNNING))
 
@@ -170,28 +172,29 @@ async def test_a_request_waits_for_an_equal_one_that_is_just_being_accepted(stor
 
 
 async def test_of_fifty_claims_at_once_one_wins(storage: Any) -> None:
+    await storage.empty_queue()
     task_id = await storage.new_task()
-    results = await asyncio.gather(*(storage.claim(task_id) for _ in range(50)), return_exceptions=True)
+    results = await asyncio.gather(*(storage.claim_next() for _ in range(50)), return_exceptions=True)
     won = [r for r in results if not isinstance(r, BaseException)]
-    assert len(won) == 1
-    assert won[0].task.attempt == 1
-    assert Counter(type(r) for r in results if isinstance(r, BaseException)) == {TaskNotClaimable: 49}
+    assert [(claim.task.id, claim.task.attempt) for claim in won] == [(task_id, 1)]
+    assert Counter(type(r) for r in results if isinstance(r, BaseException)) == {NoTaskWaits: 49}
     assert len(await storage.sql("SELECT FROM task_attempts WHERE task_id = $1", task_id)) == 1
 
 
 async def test_only_a_task_that_waits_and_is_due_can_be_claimed(storage: Any) -> None:
-    with pytest.raises(TaskNotClaimable):
-        await storage.claim(new_id())
+    await storage.empty_queue()
+    with pytest.raises(NoTaskWaits):
+        await storage.claim_next()
     task_id = await storage.new_task()
     await storage.claim(task_id)
-    with pytest.raises(TaskNotClaimable, match="running"):
-        await storage.claim(task_id)
+    with pytest.raises(NoTaskWaits):
+        await storage.claim_next()
     await storage.tasks.ReleaseTask(release(task_id, 1, is_retry=True, delay=60))
-    with pytest.raises(TaskNotClaimable, match="not due"):
-        await storage.claim(task_id)
+    with pytest.raises(NoTaskWaits):
+        await storage.claim_next()
     await cancel(storage, task_id)
-    with pytest.raises(TaskNotClaimable, match="cancelled"):
-        await storage.claim(task_id)
+    with pytest.raises(NoTaskWaits):
+        await storage.claim_next()
 
 
 async def test_a_session_gives_its_earlier_turns(storage: Any) -> None:
@@ -215,7 +218,8 @@ async def test_a_session_gives_its_earlier_turns(storage: Any) -> None:
 async def test_turns_of_runs_that_end_at_once_are_all_kept(storage: Any) -> None:
     agent_id, session_id = await storage.new_agent(), new_id()
     ids = await asyncio.gather(*(storage.new_task(agent_id=agent_id, session_id=session_id) for _ in range(8)))
-    await asyncio.gather(*(storage.claim(task_id) for task_id in ids))
+    for task_id in ids:
+        await storage.claim(task_id)
     turn = [task_store_pb2.Turn(role="user", content="x")]
     await asyncio.gather(*(storage.tasks.FinishTask(finish(task_id, 1, new_turns=turn)) for task_id in ids))
     last = await storage.claim(await storage.new_task(agent_id=agent_id, session_id=session_id))
@@ -306,12 +310,13 @@ async def test_cancel_of_a_running_task_is_asked_for_and_ends_it_when_given_back
 
 
 async def test_a_task_is_cancelled_or_claimed_but_never_both(storage: Any) -> None:
+    await storage.empty_queue()
     for _ in range(10):
         task_id = await storage.new_task()
         cancelling = asyncio.create_task(cancel(storage, task_id))
         try:
-            await storage.claim(task_id)
-        except TaskNotClaimable:
+            await storage.claim_next()
+        except NoTaskWaits:
             claimed = False
         else:
             claimed = True
@@ -381,3 +386,120 @@ async def test_a_garbled_token_names_the_cursor(storage: Any, token: str) -> Non
     with pytest.raises(InvalidArgument, match="cursor") as caught:
         await storage.tasks.ListTasks(task_store_pb2.ListTasksRequest(page_size=4, page_token=token))
     assert caught.value.fields[0].field == "cursor"
+
+
+async def retry(storage: Any, task_id: str, **fields: Any) -> Any:
+    return (await storage.tasks.RetryTask(task_store_pb2.RetryTaskRequest(id=task_id, **fields))).task
+
+
+async def failed_task(storage: Any, *, unfinished_call: bool = False) -> str:
+    """A task that failed after a checkpoint and a tool call."""
+    task_id = str(await storage.new_task())
+    await storage.claim(task_id)
+    await storage.sql("INSERT INTO checkpoints VALUES ($1, '', 'c', NULL, 1, 't', '', '{}')", task_id)
+    await storage.sql("INSERT INTO checkpoint_writes VALUES ($1, '', 'c', 's', 0, '', 'x', 't', '')", task_id)
+    await storage.sql("INSERT INTO tool_calls VALUES ($1, 'done', 1, 'clock', '{}', false, '1', now(), now())", task_id)
+    if unfinished_call:
+        await storage.sql("INSERT INTO tool_calls VALUES ($1, 'cut', 1, 'mailer', '{}', false, NULL)", task_id)
+    await storage.tasks.FinishTask(
+        finish(task_id, 1, Status.STATUS_FAILED, error_code="e", error_message="m", output=None)
+    )
+    return task_id
+
+
+async def progress(storage: Any, task_id: str) -> dict[str, int]:
+    tables = ("checkpoints", "checkpoint_writes", "tool_calls")
+    return {t: len(await storage.sql(f"SELECT FROM {t} WHERE task_id = $1", task_id)) for t in tables}
+
+
+async def test_a_failed_task_is_started_again_with_all_its_retries(storage: Any) -> None:
+    await storage.empty_queue()
+    task_id = await failed_task(storage)
+    before = await progress(storage, task_id)
+    assert before == {"checkpoints": 1, "checkpoint_writes": 1, "tool_calls": 1}
+    task = await retry(storage, task_id)
+    assert (task.status, task.retry_count, task.error_code) == (Status.STATUS_PENDING, 0, "e")
+    assert not task.HasField("completed_at")
+    assert await progress(storage, task_id) == before
+    claim = await storage.claim_next()
+    assert (claim.task.id, claim.task.attempt) == (task_id, 2)
+    await storage.tasks.FinishTask(finish(task_id, 2))
+    assert set((await progress(storage, task_id)).values()) == {0}
+
+
+async def test_a_cancelled_task_is_started_again_and_can_be_cancelled_again(storage: Any) -> None:
+    task_id = await storage.new_task()
+    await cancel(storage, task_id)
+    task = await retry(storage, task_id)
+    assert (task.status, task.cancel_requested) == (Status.STATUS_PENDING, False)
+    await storage.claim(task_id)
+    assert (await cancel(storage, task_id)).cancel_requested
+
+
+async def test_from_the_start_forgets_what_was_done(storage: Any) -> None:
+    task_id = await failed_task(storage, unfinished_call=True)
+    await retry(storage, task_id, from_start=True)
+    assert set((await progress(storage, task_id)).values()) == {0}
+
+
+async def test_a_tool_call_that_was_cut_off_is_asked_about(storage: Any) -> None:
+    task_id = await failed_task(storage, unfinished_call=True)
+    with pytest.raises(ToolCallUnfinished, match=r"mailer.*repeat_tool_calls"):
+        await retry(storage, task_id)
+    await retry(storage, task_id, repeat_tool_calls=True)
+    (call,) = await storage.sql("SELECT call_id FROM tool_calls WHERE task_id = $1", task_id)
+    assert call["call_id"] == "done"
+
+
+async def test_what_has_not_failed_is_not_started_again(storage: Any) -> None:
+    with pytest.raises(TaskNotFound):
+        await retry(storage, new_id())
+    task_id = await storage.new_task()
+    for state in ("pending", "running", "completed"):
+        with pytest.raises(TaskNotRetryable, match=state):
+            await retry(storage, task_id)
+        if state == "pending":
+            await storage.claim(task_id)
+        elif state == "running":
+            await storage.tasks.FinishTask(finish(task_id, 1))
+    agent_id = await storage.new_agent()
+    orphan = await storage.new_task(agent_id=agent_id)
+    await cancel(storage, orphan)
+    await storage.agents.DeactivateAgent(agent_store_pb2.DeactivateAgentRequest(id=agent_id))
+    with pytest.raises(AgentInactive):
+        await retry(storage, orphan)
+
+
+async def test_a_task_shows_its_attempts(storage: Any) -> None:
+    task_id = await storage.new_task()
+    for attempt, is_retry in ((1, True), (2, False), (3, True)):
+        await storage.claim(task_id)
+        if attempt > 1:
+            await storage.tasks.RecordResume(
+                task_store_pb2.RecordResumeRequest(id=task_id, attempt=attempt, step="generate")
+            )
+        await storage.tasks.ReleaseTask(release(task_id, attempt, is_retry=is_retry))
+        await storage.sql("UPDATE tasks SET turn = 0, rung_at = now() WHERE id = $1", task_id)
+    await storage.claim(task_id)
+    with pytest.raises(AttemptOutdated):
+        await storage.tasks.RecordResume(task_store_pb2.RecordResumeRequest(id=task_id, attempt=3, step="late"))
+
+    page = task_store_pb2.ListAttemptsRequest(task_id=task_id, page_size=3)
+    first = await storage.tasks.ListAttempts(page)
+    page.page_token = first.next_page_token
+    second = await storage.tasks.ListAttempts(page)
+    attempts = [*first.attempts, *second.attempts]
+    Outcome = task_pb2.Attempt  # noqa: N806 - the enum's values hang on the message
+    assert [(a.attempt, a.outcome, a.resumed_from) for a in attempts] == [
+        (1, Outcome.OUTCOME_RETRIED, ""),
+        (2, Outcome.OUTCOME_HANDED_OVER, "generate"),
+        (3, Outcome.OUTCOME_RETRIED, "generate"),
+        (4, Outcome.OUTCOME_UNSPECIFIED, ""),
+    ]
+    assert not second.next_page_token
+    assert not attempts[3].HasField("ended_at")
+    with pytest.raises(TaskNotFound):
+        await storage.tasks.ListAttempts(task_store_pb2.ListAttemptsRequest(task_id=new_id()))
+    assert not (
+        await storage.tasks.ListAttempts(task_store_pb2.ListAttemptsRequest(task_id=await storage.new_task()))
+    ).attempts

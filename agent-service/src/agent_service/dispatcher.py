@@ -13,10 +13,8 @@ from prometheus_client import Counter
 from redis.exceptions import RedisError
 
 from agent_service.bell import Bell
-from agent_service.publisher import EventPublisher
 from agent_service.settings import ApiSettings
 from agent_service.storage import StoredTasks
-from agent_service.tasks import publish_end
 
 SWEPT = Counter("hearth_dispatcher_tasks_total", "Tasks that a sweep found due, by what it did", ["action"])
 
@@ -24,10 +22,9 @@ SWEPT = Counter("hearth_dispatcher_tasks_total", "Tasks that a sweep found due, 
 class Dispatcher:
     """Sweeps until stopped. Any number may run: storage gives each due task to one of them."""
 
-    def __init__(self, store: StoredTasks, bell: Bell, publisher: EventPublisher, settings: ApiSettings) -> None:
+    def __init__(self, store: StoredTasks, bell: Bell, settings: ApiSettings) -> None:
         self._store = store
         self._bell = bell
-        self._publisher = publisher
         self._settings = settings
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -56,8 +53,7 @@ class Dispatcher:
                 if task.status is TaskStatus.PENDING:
                     await self._bell.ring(task.id)
                     SWEPT.labels("rung").inc()
-                else:
-                    await publish_end(self._publisher, task, found.traceparent)
+                else:  # the outbox tells of its end
                     SWEPT.labels(task.status.value).inc()
             finally:
                 context.detach(token)

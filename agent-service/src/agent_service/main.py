@@ -15,6 +15,7 @@ from hearth_runtime.settings import load_settings
 from agent_service.agents import Agents
 from agent_service.bell import Bell, broker_of
 from agent_service.dispatcher import Dispatcher
+from agent_service.outbox import Outbox
 from agent_service.publisher import EventPublisher
 from agent_service.rpc import AgentRpc, TaskRpc
 from agent_service.settings import ApiSettings
@@ -34,7 +35,8 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
         bell = Bell(broker, redis)
         publisher = EventPublisher(redis, limit=settings.event_buffer)
         stored_agents, stored_tasks = StoredAgents(channel), StoredTasks(channel)
-        dispatcher = Dispatcher(stored_tasks, bell, publisher, settings)
+        dispatcher = Dispatcher(stored_tasks, bell, settings)
+        outbox = Outbox(stored_tasks, publisher, settings)
 
         server = Server(settings, dependencies=[redis_dependency(redis, required=False), _workers_dependency(bell)])
         server.register(
@@ -47,7 +49,12 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
             TaskRpc(Tasks(stored_tasks, bell, publisher), stored_tasks),
             task_service_pb2,
         )
-        await run_with(publisher.drained_after(server.run(stopping)), publisher.run(), dispatcher.run(stopping))
+        await run_with(
+            publisher.drained_after(server.run(stopping)),
+            publisher.run(),
+            dispatcher.run(stopping),
+            outbox.run(stopping),
+        )
 
 
 def _workers_dependency(bell: Bell) -> Dependency:

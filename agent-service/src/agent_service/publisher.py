@@ -3,49 +3,65 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.resources import files
 from typing import Any
 
-from hearth_runtime.events import EVENT_FIELD, EVENTS_STREAM, Event, EventKind, EventLevel
+from hearth_runtime.events import EVENTS_STREAM, Event, EventKind, EventLevel
 from hearth_runtime.identifiers import new_id
+from hearth_runtime.tasks import Task, TaskStatus
 from loguru import logger
 from prometheus_client import Counter, Gauge
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 BATCH = 500
-LOOK_BACK = 4 * BATCH
+PUBLISHER_KEYS = "hearth.publisher."
+# How long Redis knows a task's attempt after its last new one, and a publisher's last batch.
+REMEMBER_SECONDS = 6 * 3600
 RETRY_SECONDS = 0.2
 RETRY_CAP_SECONDS = 5.0
 LAST_CHANCE_SECONDS = 2.0
 
 PUBLISHED = Counter("hearth_events_published_total", "Events that Redis took", ["kind"])
+OUTDATED = Counter("hearth_events_outdated_total", "Events that Redis did not take: an attempt's that was taken over")
 BUFFERED = Gauge("hearth_events_buffered_count", "Events that wait for Redis")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waiting:
+    event: Event
+    ended: datetime | None
 
 
 class EventPublisher:
     """One ordered buffer per process, drained by `run`.
 
-    While it waits, a task's adjacent deltas are merged; nothing is dropped. When it is full, publishing waits.
+    While it waits, a task's adjacent deltas are merged; nothing is dropped. When it is full, publishing waits. Redis
+    takes each batch whole and once, and no event of an attempt after the first one of the next (`publish.lua`).
     """
 
     def __init__(self, redis: Redis, *, limit: int) -> None:
         self._redis = redis
         self._limit = limit
-        self._waiting: deque[Event] = deque()
+        self._script = redis.register_script(files("agent_service").joinpath("publish.lua").read_text())
+        self._key = f"{PUBLISHER_KEYS}{new_id()}"
+        self._batches = 0
+        self._waiting: deque[_Waiting] = deque()
         self._sending = 0
         self._accepted = 0
         self._sent = 0
         self._changed = asyncio.Condition()
 
-    async def publish(self, event: Event) -> None:
-        """Takes the event; waits while the buffer is full."""
+    async def publish(self, event: Event, *, ended: datetime | None = None) -> None:
+        """Takes the event; waits while the buffer is full. An event that tells of a task's end names when it `ended`:
+        whoever tells of it again is not heard."""
         async with self._changed:
             if self._merge(event):
                 return
             await self._changed.wait_for(lambda: len(self._waiting) < self._limit)
-            self._waiting.append(event)
+            self._waiting.append(_Waiting(event=event, ended=ended))
             self._accepted += 1
             BUFFERED.set(len(self._waiting))
             self._changed.notify_all()
@@ -67,55 +83,49 @@ class EventPublisher:
 
     async def run(self) -> None:
         """Drains the buffer until cancelled."""
-        delay = RETRY_SECONDS
-        is_certain = True
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._waiting)
                 batch = [self._waiting[i] for i in range(min(BATCH, len(self._waiting)))]
                 self._sending = len(batch)
-            try:
-                arrived = frozenset() if is_certain else await self._arrived()
-                await self._send([event for event in batch if event.id not in arrived])
-            except (RedisError, OSError) as error:
-                logger.warning("events wait for Redis", count=len(self._waiting), error=repr(error))
-                # What was sent may have arrived, and only the answer be lost.
-                is_certain = False
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, RETRY_CAP_SECONDS)
-                continue
-            delay, is_certain = RETRY_SECONDS, True
+            await self._send_surely(batch)
             async with self._changed:
-                for event in batch:
+                for sent in batch:
                     self._waiting.popleft()
-                    PUBLISHED.labels(event.kind.value).inc()
+                    PUBLISHED.labels(sent.event.kind.value).inc()
                 self._sending = 0
                 self._sent += len(batch)
                 BUFFERED.set(len(self._waiting))
                 self._changed.notify_all()
 
-    async def _send(self, batch: list[Event]) -> None:
-        # Its order is kept without a transaction: one connection carries it.
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for event in batch:
-                pipe.xadd(EVENTS_STREAM, {EVENT_FIELD: event.encode()})
-            await pipe.execute()
+    async def _send_surely(self, batch: list[_Waiting]) -> None:
+        """Sends the batch, as often as it takes. Where only the answer is lost, Redis knows the batch by its number."""
+        self._batches += 1
+        delay = RETRY_SECONDS
+        while True:
+            try:
+                return await self._send(batch)
+            except (RedisError, OSError) as error:
+                logger.warning("events wait for Redis", count=len(self._waiting), error=repr(error))
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, RETRY_CAP_SECONDS)
 
-    async def _arrived(self) -> frozenset[str]:
-        """The ids of the events that Redis was given last."""
-        entries: Any = await self._redis.xrevrange(EVENTS_STREAM, count=LOOK_BACK)
-        return frozenset(
-            Event.decode(fields[EVENT_FIELD], stream_id="").id for _, fields in entries if EVENT_FIELD in fields
-        )
+    async def _send(self, batch: list[_Waiting]) -> None:
+        arguments: list[str | int | bytes] = [self._batches, REMEMBER_SECONDS]
+        for waiting in batch:
+            event, ended = waiting.event, "" if waiting.ended is None else waiting.ended.isoformat()
+            arguments += [event.task_id, event.attempt, ended, event.encode()]
+        if left_out := await self._script(keys=[EVENTS_STREAM, self._key], args=arguments):
+            OUTDATED.inc(left_out)
 
     def _merge(self, event: Event) -> bool:
         """Adds a delta to the one before it, if that is the last that waits and is not being sent."""
         if event.kind is not EventKind.DELTA or len(self._waiting) <= self._sending:
             return False
-        last = self._waiting[-1]
+        last = self._waiting[-1].event
         if last.kind is not EventKind.DELTA or (last.task_id, last.attempt) != (event.task_id, event.attempt):
             return False
-        self._waiting[-1] = replace(last, message=last.message + event.message)
+        self._waiting[-1] = replace(self._waiting[-1], event=replace(last, message=last.message + event.message))
         return True
 
 
@@ -138,6 +148,7 @@ class RunEvents:
         message: str,
         level: EventLevel = EventLevel.INFO,
         context: Mapping[str, Any] | None = None,
+        ended: datetime | None = None,
     ) -> None:
         """Publishes one event of this attempt."""
         await self._publisher.publish(
@@ -153,7 +164,8 @@ class RunEvents:
                 context=dict(context or {}),
                 timestamp=datetime.now(UTC),
                 traceparent=self._traceparent,
-            )
+            ),
+            ended=ended,
         )
 
     async def log(self, level: EventLevel, message: str, **context: Any) -> None:
@@ -171,6 +183,20 @@ class RunEvents:
     async def delta(self, text: str) -> None:
         """A piece of the model's answer."""
         await self.publish(EventKind.DELTA, level=EventLevel.DEBUG, message=text)
+
+    async def ended(self, task: Task) -> None:
+        """The task has ended, as its row tells. Whoever tells of the same end again is not heard."""
+        failed = task.status is TaskStatus.FAILED
+        context: dict[str, Any] = {"status": task.status.value}
+        if failed:
+            context["code"] = task.error_code
+        await self.publish(
+            EventKind.STATUS,
+            level=EventLevel.ERROR if failed else EventLevel.INFO,
+            message=(task.error_message or "failed") if failed else task.status.value,
+            context=context,
+            ended=task.completed_at,
+        )
 
     async def flush(self) -> None:
         """Waits until Redis has all of them."""

@@ -113,6 +113,22 @@ class TaskRpc(task_service_pb2_grpc.TaskServiceServicer):
         task = await self._tasks.cancel(request.id)
         return task_service_pb2.CancelTaskResponse(task=to_message(task, task_pb2.Task))
 
+    async def RetryTask(
+        self, request: task_service_pb2.RetryTaskRequest, context: Any
+    ) -> task_service_pb2.RetryTaskResponse:
+        task = await self._tasks.retry(
+            request.id, from_start=request.from_start, repeat_tool_calls=request.repeat_tool_calls
+        )
+        return task_service_pb2.RetryTaskResponse(task=to_message(task, task_pb2.Task))
+
+    async def ListAttempts(
+        self, request: task_service_pb2.ListAttemptsRequest, context: Any
+    ) -> task_service_pb2.ListAttemptsResponse:
+        attempts, token = await self._stored.attempts(request.task_id, size=request.page_size, token=request.page_token)
+        return task_service_pb2.ListAttemptsResponse(
+            attempts=[to_message(a, task_pb2.Attempt) for a in attempts], next_page_token=token
+        )
+
 
 def _json_object(text: str, field: str) -> dict[str, Any]:
     try:

@@ -168,7 +168,7 @@ class Run:
         # Redis has all that the run said before the row says that it ended: streams end by the row.
         await self._events.flush()
         new_turns = (*turns_of(self._task.input), Turn(role="assistant", content=output["text"]))
-        await self._store_reliably(
+        ended = await self._store_reliably(
             lambda: self._store.finish(
                 self._task,
                 status=TaskStatus.COMPLETED,
@@ -176,7 +176,7 @@ class Run:
                 new_turns=new_turns if self._task.session_id else (),
             )
         )
-        await self._events.status("completed", "completed")
+        await self._events.ended(ended)
         return "completed"
 
     async def _end_interrupted(self, reason: Interruption) -> str:
@@ -194,8 +194,8 @@ class Run:
 
     async def _end_cancelled(self) -> str:
         await self._events.flush()
-        await self._store_reliably(lambda: self._store.finish(self._task, status=TaskStatus.CANCELLED))
-        await self._events.status("cancelled", "cancelled")
+        ended = await self._store_reliably(lambda: self._store.finish(self._task, status=TaskStatus.CANCELLED))
+        await self._events.ended(ended)
         return "cancelled"
 
     async def _end_failed(self, error: HearthError) -> str:
@@ -206,12 +206,12 @@ class Run:
         trace.get_current_span().set_status(trace.StatusCode.ERROR, error.code)
         if delay is None:
             await self._events.flush()
-            await self._store_reliably(
+            ended = await self._store_reliably(
                 lambda: self._store.finish(
                     self._task, status=TaskStatus.FAILED, error_code=error.code, error_message=error.detail
                 )
             )
-            await self._events.status("failed", error.detail, level=EventLevel.ERROR, code=error.code)
+            await self._events.ended(ended)
             return "failed"
         await self._events.log(
             EventLevel.WARNING,
@@ -227,7 +227,7 @@ class Run:
             )
         )
         if released.status is TaskStatus.CANCELLED:
-            await self._events.status("cancelled", "cancelled")
+            await self._events.ended(released)
             return "cancelled"
         return "retried"
 

@@ -10,7 +10,7 @@ from hearth.agent.v1 import agent_pb2, task_pb2
 from hearth.storage.v1 import agent_store_pb2, agent_store_pb2_grpc, task_store_pb2, task_store_pb2_grpc
 from hearth_runtime.agents import Agent
 from hearth_runtime.codec import duration, from_message, timestamp, to_message
-from hearth_runtime.tasks import Task, TaskStatus, Turn
+from hearth_runtime.tasks import Attempt, Task, TaskStatus, Turn
 
 from agent_service.agents import AgentDraft
 from agent_service.tasks import Claim, DueTask, NewTask
@@ -106,9 +106,9 @@ class StoredTasks:
         answer = await self._stub.CancelTask(task_store_pb2.CancelTaskRequest(id=task_id))
         return from_message(answer.task, Task)
 
-    async def claim(self, task_id: str, *, worker_id: str, lease: timedelta) -> Claim:
-        """Raises TaskNotClaimable where somebody else runs it, or nobody may."""
-        request = task_store_pb2.ClaimTaskRequest(id=task_id, worker_id=worker_id, lease=duration(lease))
+    async def claim(self, *, worker_id: str, lease: timedelta) -> Claim:
+        """The task whose turn it is, for this worker to run. Raises NoTaskWaits."""
+        request = task_store_pb2.ClaimTaskRequest(worker_id=worker_id, lease=duration(lease))
         return from_message(await self._stub.ClaimTask(request), Claim)
 
     async def extend(self, task: Task, *, lease: timedelta) -> bool:
@@ -160,6 +160,40 @@ class StoredTasks:
             )
         )
         return from_message(answer.task, Task)
+
+    async def retry(self, task_id: str, *, from_start: bool, repeat_tool_calls: bool) -> Task:
+        """Puts a task that failed or was cancelled back into the queue."""
+        answer = await self._stub.RetryTask(
+            task_store_pb2.RetryTaskRequest(id=task_id, from_start=from_start, repeat_tool_calls=repeat_tool_calls)
+        )
+        return from_message(answer.task, Task)
+
+    async def attempts(self, task_id: str, *, size: int, token: str) -> tuple[tuple[Attempt, ...], str]:
+        """A page of a task's attempts, the first one first."""
+        answer = await self._stub.ListAttempts(
+            task_store_pb2.ListAttemptsRequest(task_id=task_id, page_size=size, page_token=token)
+        )
+        return tuple(from_message(a, Attempt) for a in answer.attempts), answer.next_page_token
+
+    async def record_resume(self, task: Task, step: str) -> None:
+        """Notes which step the attempt goes on with. Raises AttemptOutdated."""
+        await self._stub.RecordResume(task_store_pb2.RecordResumeRequest(id=task.id, attempt=task.attempt, step=step))
+
+    async def unpublished_ends(self, *, limit: int, ended_before: timedelta) -> tuple[DueTask, ...]:
+        """Tasks that ended so long ago and whose last event may not be in the event stream."""
+        answer = await self._stub.ListUnpublishedEnds(
+            task_store_pb2.ListUnpublishedEndsRequest(limit=limit, ended_before=duration(ended_before))
+        )
+        return tuple(from_message(e, DueTask) for e in answer.ends)
+
+    async def confirm_ends(self, ended: Sequence[Task]) -> None:
+        """Notes that the event stream has the last events of these tasks."""
+        ends = [
+            task_store_pb2.ConfirmEndsRequest.End(task_id=task.id, completed_at=timestamp(task.completed_at))
+            for task in ended
+            if task.completed_at is not None
+        ]
+        await self._stub.ConfirmEnds(task_store_pb2.ConfirmEndsRequest(ends=ends))
 
     async def take_due(
         self, *, limit: int, ring_again_after: timedelta, delivered_before: datetime | None

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import orjson
 from hearth_runtime.agents import Agent
 from hearth_runtime.errors import FieldViolation, InvalidArgument
-from hearth_runtime.events import EventKind, EventLevel
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.tasks import Task, TaskStatus, Turn
 from hearth_runtime.telemetry import current_traceparent
@@ -33,7 +32,7 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class DueTask:
-    """A task that the dispatcher found: pending, or ended on the spot."""
+    """A task that the dispatcher found: pending, or ended."""
 
     task: Task
     traceparent: str
@@ -59,6 +58,8 @@ class TaskStore(Protocol):
 
     async def cancel(self, task_id: str) -> Task: ...
 
+    async def retry(self, task_id: str, *, from_start: bool, repeat_tool_calls: bool) -> Task: ...
+
 
 def turns_of(task_input: dict[str, Any]) -> tuple[Turn, ...]:
     """The messages that an input stands for. Raises InvalidArgument where it is neither a prompt nor messages."""
@@ -82,7 +83,7 @@ def _turn(index: int, message: object) -> Turn:
 
 
 class Tasks:
-    """Accepts and cancels runs."""
+    """Accepts and cancels runs, and starts them again."""
 
     def __init__(self, store: TaskStore, bell: Bell, publisher: EventPublisher) -> None:
         self._store = store
@@ -115,25 +116,26 @@ class Tasks:
         """Ends a queued task, asks the worker of a running one to stop."""
         task = await self._store.cancel(task_id)
         if task.status is TaskStatus.CANCELLED:
-            await publish_end(self._publisher, task, current_traceparent())
+            await self._events(task).ended(task)
         else:
             await self._bell.tell_cancel(task_id)
         logger.info("task cancelled", task_id=task.id, agent_id=task.agent_id, status=task.status.value)
         return task
 
+    async def retry(self, task_id: str, *, from_start: bool, repeat_tool_calls: bool) -> Task:
+        """Puts a task that failed or was cancelled back into the queue, then rings."""
+        task = await self._store.retry(task_id, from_start=from_start, repeat_tool_calls=repeat_tool_calls)
+        origin = "the beginning" if from_start else "its last checkpoint"
+        await self._events(task).status("pending", f"started again from {origin}", retried_by_hand=True)
+        await self._bell.ring(task.id)
+        logger.info("task started again", task_id=task.id, agent_id=task.agent_id, from_start=from_start)
+        return task
 
-async def publish_end(publisher: EventPublisher, task: Task, traceparent: str) -> None:
-    """Tells subscribers of a task that ended without a worker; one that misses it learns it from the row."""
-    events = RunEvents(
-        publisher, task_id=task.id, agent_id=task.agent_id, attempt=task.attempt, traceparent=traceparent
-    )
-    failed = task.status is TaskStatus.FAILED
-    context: dict[str, Any] = {"status": task.status.value}
-    if failed:
-        context["code"] = task.error_code
-    await events.publish(
-        EventKind.STATUS,
-        level=EventLevel.ERROR if failed else EventLevel.INFO,
-        message=(task.error_message or "failed") if failed else task.status.value,
-        context=context,
-    )
+    def _events(self, task: Task) -> RunEvents:
+        return RunEvents(
+            self._publisher,
+            task_id=task.id,
+            agent_id=task.agent_id,
+            attempt=task.attempt,
+            traceparent=current_traceparent(),
+        )

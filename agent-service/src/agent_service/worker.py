@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from faststream.redis import RedisBroker, StreamSub
 from hearth_runtime.channels import open_channel
-from hearth_runtime.errors import HearthError, TaskNotClaimable, TaskNotFound
+from hearth_runtime.errors import HearthError, NoTaskWaits
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.lifecycle import pause, run, run_with
 from hearth_runtime.redis_streams import (
@@ -21,7 +21,7 @@ from hearth_runtime.redis_streams import (
 )
 from hearth_runtime.server import Server
 from hearth_runtime.settings import load_settings
-from hearth_runtime.telemetry import tracer
+from hearth_runtime.telemetry import context_of, tracer
 from loguru import logger
 from prometheus_client import Gauge
 from redis.asyncio import Redis
@@ -65,7 +65,7 @@ class Worker:
         While it has not returned no further doorbell is read, so that one is heard by a worker with room.
         """
         if not self._stopping:
-            await self._claim(doorbell.task_id)
+            await self._claim(doorbell)
         while len(self._runs) >= self._settings.worker_concurrency and not self._stopping:
             self._changed.clear()
             await self._changed.wait()
@@ -85,15 +85,16 @@ class Worker:
         if tasks:
             await asyncio.wait(tasks, timeout=self._settings.grace_seconds * 0.8)
 
-    async def _claim(self, task_id: str) -> None:
+    async def _claim(self, doorbell: Doorbell) -> None:
+        # Which task it is, storage decides: agents take turns.
         lease = timedelta(seconds=self._settings.lease_seconds)
         try:
-            claim = await self._store.claim(task_id, worker_id=self.id, lease=lease)
-        except (TaskNotClaimable, TaskNotFound) as error:
-            logger.debug("nothing to do for a doorbell", task_id=task_id, reason=error.code)
+            claim = await self._store.claim(worker_id=self.id, lease=lease)
+        except NoTaskWaits:
+            logger.debug("nothing to do for a doorbell", task_id=doorbell.task_id)
             return
         except HearthError as error:
-            logger.warning("a task could not be claimed; its doorbell rings again", task_id=task_id, error=error.detail)
+            logger.warning("no task could be claimed; the doorbell rings again", error=error.detail)
             return
         running = Run(
             claim,
@@ -105,7 +106,7 @@ class Worker:
             bell=self._bell,
             settings=self._settings,
         )
-        self._runs[task_id] = (running, asyncio.create_task(self._execute(claim, running)))
+        self._runs[claim.task.id] = (running, asyncio.create_task(self._execute(claim, running)))
         ACTIVE_RUNS.set(len(self._runs))
 
     async def _execute(self, claim: Claim, running: Run) -> None:
@@ -118,7 +119,10 @@ class Worker:
         }
         try:
             with (
-                tracer.start_as_current_span("run attempt", attributes=attributes),
+                # The task's own trace, whichever doorbell brought it here.
+                tracer.start_as_current_span(
+                    "run attempt", context=context_of(claim.traceparent), attributes=attributes
+                ),
                 logger.contextualize(task_id=task.id, agent_id=task.agent_id),
             ):
                 await running.execute()

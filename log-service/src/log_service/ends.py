@@ -3,7 +3,6 @@
 import asyncio
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from hearth_runtime.events import StreamId
 from hearth_runtime.tasks import TaskStatus
@@ -11,8 +10,6 @@ from hearth_runtime.tasks import TaskStatus
 from log_service.storage import StoredTasks
 from log_service.tail import Tail
 
-# How long a worker may take from FinishTask to having published its last event.
-LAST_EVENT_SECONDS = 2.0
 # Answers older than this are forgotten.
 FORGET_SECONDS = 5.0
 FORGET_OVER = 1000
@@ -23,15 +20,8 @@ class TaskEnd:
     """The task is final, and when that was seen, its events in Redis went up to `last_place` at most."""
 
     status: TaskStatus
-    completed_at: datetime | None
+    is_published: bool  # its last event was in Redis then
     last_place: StreamId
-
-    def seconds_to_last_event(self) -> float:
-        """How long the event that tells of the end may yet take to come."""
-        if self.completed_at is None:
-            return 0.0
-        age = (datetime.now(UTC) - self.completed_at).total_seconds()
-        return min(LAST_EVENT_SECONDS, LAST_EVENT_SECONDS - age)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +58,7 @@ class TaskEnds:
             return None
         # Asked after the row was seen: what its worker published before it wrote the row is there.
         last_place = await self._tail.latest()
-        return TaskEnd(status=state.status, completed_at=state.completed_at, last_place=last_place)
+        return TaskEnd(status=state.status, is_published=state.end_published, last_place=last_place)
 
     def _forget(self) -> None:
         if len(self._looks) >= FORGET_OVER:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import grpc.aio
+from hearth.agent.v1 import task_pb2
 from hearth.log.v1 import event_pb2, log_service_pb2
 from hearth.storage.v1 import event_store_pb2, event_store_pb2_grpc, task_store_pb2, task_store_pb2_grpc
 from hearth_runtime.codec import from_message, timestamp, to_message
@@ -17,10 +17,10 @@ from log_service.subscriptions import Subscription, time_of
 
 @dataclass(frozen=True, kw_only=True)
 class TaskState:
-    """How far a task is, by its row."""
+    """How far a task is, by its row; `end_published` tells that its last event is in the event stream."""
 
     status: TaskStatus
-    completed_at: datetime | None
+    end_published: bool
 
 
 class StoredTasks:
@@ -32,7 +32,8 @@ class StoredTasks:
     async def state(self, task_id: str) -> TaskState:
         """Raises TaskNotFound."""
         answer = await self._stub.GetTask(task_store_pb2.GetTaskRequest(id=task_id))
-        return from_message(answer.task, TaskState)
+        status = TaskStatus(task_pb2.Task.Status.Name(answer.task.status).removeprefix("STATUS_").lower())
+        return TaskState(status=status, end_published=answer.end_published)
 
 
 class StoredEvents:

@@ -100,11 +100,10 @@ class Streams:
                         continue
                     patience = ROW_SECONDS
                     if end is not None and reader.cursor >= end.last_place:
-                        patience = 0.0 if reader.saw_final_status else end.seconds_to_last_event()
-                        if patience <= 0:
+                        if reader.saw_final_status or end.is_published:
                             yield End(status=end.status)
                             return
-                        # What comes meanwhile counts too, so the row is looked at again.
+                        # Its last event is yet to come, and what else comes meanwhile counts too.
                         end = None
                 quiet = sent_at + self._heartbeat_seconds - time.monotonic()
                 if quiet <= 0:

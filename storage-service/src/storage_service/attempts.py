@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from asyncpg import Record
 from hearth_runtime.agents import Agent
-from hearth_runtime.errors import AttemptOutdated, TaskNotClaimable
-from hearth_runtime.tasks import Task, TaskStatus, Turn
+from hearth_runtime.errors import AttemptOutdated, NoTaskWaits
+from hearth_runtime.tasks import Attempt, AttemptOutcome, Task, TaskStatus, Turn
 
 from storage_service.agents import claimed_agent
 from storage_service.database import Database
+from storage_service.pages import Page, number_of_token, token_of_number
 from storage_service.queries import load_queries
 from storage_service.sessions import append_turns, turns_of
-from storage_service.tasks import task_of
+from storage_service.tasks import task_not_found, task_of
 
 SQL = load_queries("attempts")
 
@@ -50,13 +52,11 @@ class Attempts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim(self, task_id: str, worker_id: str, lease: timedelta) -> Claim:
-        """Starts the next attempt for this worker. Raises TaskNotClaimable."""
-        row = await self._database.fetchrow(SQL["claim_task"], task_id, worker_id, lease)
+    async def claim(self, worker_id: str, lease: timedelta) -> Claim:
+        """Starts the next attempt of the task whose turn it is, for this worker. Raises NoTaskWaits."""
+        row = await self._database.fetchrow(SQL["claim_task"], worker_id, lease)
         if row is None:
-            known = await self._database.fetchrow(SQL["find_task"], task_id)
-            state = "There is no such task." if known is None else f"The task is {known['status']}, or not due yet."
-            raise TaskNotClaimable(f"{state} Drop this doorbell; it rings again when the task waits for a worker.")
+            raise NoTaskWaits("No task waits for a worker now. The doorbell rings again when one does.")
         return Claim(
             task=task_of(row),
             agent=claimed_agent(row),
@@ -112,7 +112,34 @@ class Attempts:
             raise await self._outdated(task_id, attempt)
         return task_of(row)
 
+    async def record_resume(self, task_id: str, attempt: int, step: str) -> None:
+        """Notes the step that the attempt goes on with. Raises AttemptOutdated."""
+        if await self._database.fetchrow(SQL["record_resume"], task_id, attempt, step) is None:
+            raise await self._outdated(task_id, attempt)
+
+    async def list(self, task_id: str, *, page_size: int, token: str) -> Page[Attempt]:
+        """A task's attempts, the first one first. Raises TaskNotFound."""
+        after = number_of_token(token) or 0
+        rows = await self._database.fetch(SQL["list_attempts"], task_id, page_size + 1, after)
+        if not rows and await self._database.fetchrow(SQL["find_task"], task_id) is None:
+            raise task_not_found(task_id)
+        attempts = [_attempt_of(row) for row in rows[:page_size]]
+        return Page(items=attempts, next_token=token_of_number(attempts[-1].attempt) if len(rows) > page_size else "")
+
     async def _outdated(self, task_id: str, attempt: int) -> AttemptOutdated:
         row = await self._database.fetchrow(SQL["find_task"], task_id)
         state = "is not there" if row is None else f"is {row['status']} in attempt {row['attempt']}"
         return AttemptOutdated(f"Task {task_id} {state}; attempt {attempt} must stop and write nothing more.")
+
+
+def _attempt_of(row: Record) -> Attempt:
+    return Attempt(
+        attempt=row["attempt"],
+        worker_id=row["worker_id"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        outcome=None if row["outcome"] is None else AttemptOutcome(row["outcome"]),
+        error_code=row["error_code"],
+        error_message=row["error_message"],
+        resumed_from=row["resumed_from"],
+    )

@@ -22,9 +22,11 @@ from storage_service.database import open_database, postgresql_dependency
 from storage_service.events import Events
 from storage_service.metrics import keep_current
 from storage_service.queue import Queue
-from storage_service.rpc import AgentStoreRpc, EventStoreRpc, TaskStoreRpc
+from storage_service.queue_bounds import QueueBounds
+from storage_service.rpc import AgentStoreRpc, EventStoreRpc
 from storage_service.settings import StorageSettings
 from storage_service.subscriptions import Subscriptions
+from storage_service.task_rpc import TaskStoreRpc
 from storage_service.tasks import Tasks
 
 
@@ -41,6 +43,7 @@ async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
         queue = Queue(database)
+        bounds = QueueBounds(database, in_all=settings.queue_limit, per_agent=settings.queue_limit_per_agent)
         server = Server(settings, dependencies=[postgresql_dependency(database)])
         server.register(
             agent_store_pb2_grpc.add_AgentStoreServiceServicer_to_server,
@@ -49,7 +52,7 @@ async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
         )
         server.register(
             task_store_pb2_grpc.add_TaskStoreServiceServicer_to_server,
-            TaskStoreRpc(Tasks(database), Attempts(database), queue),
+            TaskStoreRpc(Tasks(database, bounds), Attempts(database), queue),
             task_store_pb2,
         )
         server.register(

@@ -11,6 +11,7 @@ from hearth_runtime.events import StreamId
 
 # A page ends early rather than grow past this, since a gRPC message is bounded.
 PAGE_BYTES = 8 * 1024 * 1024
+MAX_DIGITS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,24 @@ def place_of_token(token: str) -> StreamId | None:
         return StreamId.parse(_decode(token).decode())
     except ValueError as error:
         raise _garbled() from error
+
+
+def token_of_number(number: int) -> str:
+    """The token of the page after the item with this number."""
+    return _encode(str(number).encode())
+
+
+def number_of_token(token: str) -> int | None:
+    """The number after which the page begins; None for the first page. Raises InvalidArgument for a token not ours."""
+    if not token:
+        return None
+    try:
+        text = _decode(token).decode("ascii")
+    except ValueError as error:
+        raise _garbled() from error
+    if not text.isdigit() or len(text) > MAX_DIGITS:
+        raise _garbled()
+    return int(text)
 
 
 def _encode(key: bytes) -> str:

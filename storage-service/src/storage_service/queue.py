@@ -18,7 +18,7 @@ WORKER_LOST_MESSAGE = "The worker that ran this stopped answering."
 
 @dataclass(frozen=True, kw_only=True)
 class DueTask:
-    """A task whose doorbell must ring, or that has just ended; its input and output are left out."""
+    """A task whose doorbell must ring, or that has ended; its input and output are left out."""
 
     task: Task
     traceparent: str
@@ -48,6 +48,16 @@ class Queue:
             SQL["take_due_tasks"], limit, ring_again_after, delivered_before, WORKER_LOST, WORKER_LOST_MESSAGE
         )
         return [DueTask(task=task_of(row), traceparent=row["traceparent"]) for row in rows]
+
+    async def unpublished_ends(self, *, limit: int, ended_before: timedelta) -> Sequence[DueTask]:
+        """Tasks that ended so long ago, and whose last event nobody confirmed; the oldest first."""
+        rows = await self._database.fetch(SQL["list_unpublished_ends"], limit, ended_before)
+        return [DueTask(task=task_of(row), traceparent=row["traceparent"]) for row in rows]
+
+    async def confirm_ends(self, ends: Sequence[tuple[str, datetime]]) -> None:
+        """Notes that the event stream has the last events of these tasks, as they ended at these times."""
+        ids, times = [task_id for task_id, _ in ends], [completed_at for _, completed_at in ends]
+        await self._database.fetch(SQL["confirm_ends"], ids, times)
 
     async def stats(self) -> QueueStats:
         """How long the queue is, in tasks and in time."""

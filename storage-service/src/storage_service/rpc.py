@@ -1,35 +1,28 @@
-"""The RPCs of hearth.storage.v1: requests to values and back. Only whether a request is valid is decided here."""
+"""The RPCs of agents and events: requests to values and back. Only whether a request is valid is decided here."""
 
 from typing import Any
 
-from hearth.agent.v1 import agent_pb2, task_pb2
+from hearth.agent.v1 import agent_pb2
 from hearth.log.v1 import event_pb2, log_service_pb2
 from hearth.storage.v1 import (
     agent_store_pb2,
     agent_store_pb2_grpc,
     event_store_pb2,
     event_store_pb2_grpc,
-    task_store_pb2,
-    task_store_pb2_grpc,
 )
 from hearth_runtime.agents import Agent
 from hearth_runtime.codec import to_message
 from hearth_runtime.events import Event, EventKind
 from hearth_runtime.identifiers import is_id
-from hearth_runtime.tasks import Task
 
 from storage_service import arguments
 from storage_service.agents import AgentDraft, Agents, agent_not_found
-from storage_service.attempts import Attempts, Ending
 from storage_service.events import EventFilter, Events
-from storage_service.queue import Queue
 from storage_service.subscriptions import Subscription, Subscriptions
-from storage_service.tasks import NewTask, TaskFilter, Tasks, task_not_found
 
 PAGE_LIMIT = 500
 EVENT_PAGE_LIMIT = 5000
 BATCH_LIMIT = 10_000
-DUE_LIMIT = 1000
 
 
 class AgentStoreRpc(agent_store_pb2_grpc.AgentStoreServiceServicer):
@@ -62,86 +55,6 @@ class AgentStoreRpc(agent_store_pb2_grpc.AgentStoreServiceServicer):
     async def DeactivateAgent(self, request: Any, context: Any) -> agent_store_pb2.DeactivateAgentResponse:
         await self._agents.deactivate(_agent_id(request.id))
         return agent_store_pb2.DeactivateAgentResponse()
-
-
-class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
-    """The tables `tasks`, `task_attempts` and `sessions`."""
-
-    def __init__(self, tasks: Tasks, attempts: Attempts, queue: Queue) -> None:
-        self._tasks = tasks
-        self._attempts = attempts
-        self._queue = queue
-
-    async def CreateTask(self, request: Any, context: Any) -> task_store_pb2.CreateTaskResponse:
-        task, created = await self._tasks.create(_new_task(request))
-        return task_store_pb2.CreateTaskResponse(task=_task(task), created=created)
-
-    async def GetTask(self, request: Any, context: Any) -> task_store_pb2.GetTaskResponse:
-        return task_store_pb2.GetTaskResponse(task=_task(await self._tasks.get(_task_id(request.id))))
-
-    async def ListTasks(self, request: Any, context: Any) -> task_store_pb2.ListTasksResponse:
-        where = arguments.value_of(request, TaskFilter)
-        if where.agent_id is not None:
-            arguments.uuid(where.agent_id, "agent_id")
-        arguments.known(where.statuses, "status")
-        page = await self._tasks.list(
-            page_size=arguments.page_size(request.page_size, limit=PAGE_LIMIT), token=request.page_token, where=where
-        )
-        return task_store_pb2.ListTasksResponse(
-            tasks=[_task(task) for task in page.items], next_page_token=page.next_token
-        )
-
-    async def ClaimTask(self, request: Any, context: Any) -> task_store_pb2.ClaimTaskResponse:
-        claim = await self._attempts.claim(
-            arguments.uuid(request.id, "id"),
-            arguments.name(request.worker_id, "worker_id"),
-            arguments.span(request.lease, "lease", positive=True),
-        )
-        return to_message(claim, task_store_pb2.ClaimTaskResponse)
-
-    async def ExtendLease(self, request: Any, context: Any) -> task_store_pb2.ExtendLeaseResponse:
-        cancel_requested = await self._attempts.extend_lease(
-            arguments.uuid(request.id, "id"), request.attempt, arguments.span(request.lease, "lease", positive=True)
-        )
-        return task_store_pb2.ExtendLeaseResponse(cancel_requested=cancel_requested)
-
-    async def FinishTask(self, request: Any, context: Any) -> task_store_pb2.FinishTaskResponse:
-        ending = arguments.value_of(request, Ending)
-        arguments.uuid(ending.id, "id")
-        if ending.output is not None:
-            arguments.json_object(ending.output, "output")
-        if not ending.status.is_final:
-            raise arguments.invalid("status", "must be completed, failed or cancelled")
-        return task_store_pb2.FinishTaskResponse(task=_task(await self._attempts.finish(ending)))
-
-    async def ReleaseTask(self, request: Any, context: Any) -> task_store_pb2.ReleaseTaskResponse:
-        task = await self._attempts.release(
-            arguments.uuid(request.id, "id"),
-            request.attempt,
-            is_retry=request.is_retry,
-            delay=arguments.span(request.delay, "delay"),
-            error_code=request.error_code if request.HasField("error_code") else None,
-            error_message=request.error_message if request.HasField("error_message") else None,
-        )
-        return task_store_pb2.ReleaseTaskResponse(task=_task(task))
-
-    async def CancelTask(self, request: Any, context: Any) -> task_store_pb2.CancelTaskResponse:
-        return task_store_pb2.CancelTaskResponse(task=_task(await self._tasks.cancel(_task_id(request.id))))
-
-    async def TakeDueTasks(self, request: Any, context: Any) -> task_store_pb2.TakeDueTasksResponse:
-        if not 1 <= request.limit <= DUE_LIMIT:
-            raise arguments.invalid("limit", f"must be 1 to {DUE_LIMIT}")
-        taken = await self._queue.take_due(
-            limit=request.limit,
-            ring_again_after=arguments.span(request.ring_again_after, "ring_again_after"),
-            delivered_before=arguments.time(request, "delivered_before"),
-        )
-        return task_store_pb2.TakeDueTasksResponse(
-            due_tasks=[to_message(due, task_store_pb2.TakeDueTasksResponse.DueTask) for due in taken]
-        )
-
-    async def GetQueueStats(self, request: Any, context: Any) -> task_store_pb2.GetQueueStatsResponse:
-        return to_message(await self._queue.stats(), task_store_pb2.GetQueueStatsResponse)
 
 
 class EventStoreRpc(event_store_pb2_grpc.EventStoreServiceServicer):
@@ -190,10 +103,6 @@ def _agent(agent: Agent) -> agent_pb2.Agent:
     return to_message(agent, agent_pb2.Agent)
 
 
-def _task(task: Task) -> task_pb2.Task:
-    return to_message(task, task_pb2.Task)
-
-
 def _subscription(subscription: Subscription) -> log_service_pb2.Subscription:
     return to_message(subscription, log_service_pb2.Subscription)
 
@@ -204,27 +113,9 @@ def _agent_id(text: str) -> str:
     return text
 
 
-def _task_id(text: str) -> str:
-    if not is_id(text):
-        raise task_not_found(text)
-    return text
-
-
 def _draft(message: agent_pb2.Agent) -> AgentDraft:
     arguments.uuid(message.id, "id")
     return arguments.value_of(message, AgentDraft, "agent")
-
-
-def _new_task(request: task_store_pb2.CreateTaskRequest) -> NewTask:
-    new = arguments.value_of(request, NewTask)
-    arguments.uuid(new.id, "id")
-    arguments.uuid(new.agent_id, "agent_id")
-    arguments.json_object(new.input, "input")
-    if new.session_id is not None:
-        arguments.uuid(new.session_id, "session_id")
-    if new.idempotency_key is not None:
-        arguments.name(new.idempotency_key, "idempotency_key")
-    return new
 
 
 def _event(message: event_pb2.Event, field: str) -> Event:

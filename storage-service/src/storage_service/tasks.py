@@ -16,6 +16,8 @@ from hearth_runtime.errors import (
     InvalidArgument,
     TaskFinished,
     TaskNotFound,
+    TaskNotRetryable,
+    ToolCallUnfinished,
     Unavailable,
 )
 from hearth_runtime.tasks import Task, TaskStatus
@@ -24,6 +26,7 @@ from storage_service.agents import agent_not_found
 from storage_service.database import Database
 from storage_service.pages import PAGE_BYTES, Page, id_of_token, token_of_id
 from storage_service.queries import load_queries
+from storage_service.queue_bounds import QueueBounds
 
 SQL = load_queries("tasks")
 
@@ -56,15 +59,18 @@ class TaskFilter:
 class Tasks:
     """The tasks that there are."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, bounds: QueueBounds) -> None:
         self._database = database
+        self._bounds = bounds
 
     async def create(self, new: NewTask) -> tuple[Task, bool]:
         """Accepts a task; the bool is False where its idempotency key was known.
 
-        Raises AgentNotFound, AgentInactive, IdempotencyConflict, and InvalidArgument for another agent's session.
+        Raises AgentNotFound, AgentInactive, IdempotencyConflict, QueueFull, and InvalidArgument for another agent's
+        session.
         """
-        row = await self._database.fetchrow(
+        full = await self._bounds.obstacle(new.agent_id)
+        row = full is None and await self._database.fetchrow(
             SQL["create_task"],
             new.id,
             new.agent_id,
@@ -75,11 +81,12 @@ class Tasks:
             new.traceparent,
             DEFAULT_MAX_RETRIES,
         )
-        if row is not None:
+        if row:
+            self._bounds.added(new.agent_id)
             return task_of(row), True
         accepted = await self._database.fetchrow(SQL["find_accepted"], new.id, new.idempotency_key)
         if accepted is None:
-            raise await self._obstacle(new)
+            raise full or await self._obstacle(new)
         if accepted["request_hash"] != new.request_hash:
             raise IdempotencyConflict(
                 "This idempotency key came with another request before. Use a new key for a new request.",
@@ -89,12 +96,12 @@ class Tasks:
         # Its own id: the caller repeats a call whose answer it missed.
         return task, task.id == new.id.lower()
 
-    async def get(self, task_id: str) -> Task:
-        """Raises TaskNotFound."""
+    async def get(self, task_id: str) -> tuple[Task, bool]:
+        """The task, and whether it has ended and the event stream has its last event. Raises TaskNotFound."""
         row = await self._database.fetchrow(SQL["get_task"], task_id)
         if row is None:
             raise task_not_found(task_id)
-        return task_of(row)
+        return task_of(row), row["completed_at"] is not None and not row["end_unpublished"]
 
     async def list(self, *, page_size: int, token: str, where: TaskFilter) -> Page[Task]:
         """The tasks that fit, the newest first. created_after is inclusive, created_before is not."""
@@ -118,28 +125,64 @@ class Tasks:
         """Cancels a pending task, asks a running one to stop. Raises TaskNotFound, TaskFinished."""
         row = await self._database.fetchrow(SQL["cancel_task"], task_id)
         if row is None:
-            task = await self.get(task_id)
+            task, _ = await self.get(task_id)
             raise TaskFinished(
                 f"Task {task_id} is {task.status} already; there is nothing left to cancel.",
                 metadata={"task_id": task_id, "status": task.status},
             )
         return task_of(row)
 
+    async def retry(self, task_id: str, *, from_start: bool, repeat_tool_calls: bool) -> Task:
+        """Puts a task that failed or was cancelled back into the queue, with all its retries.
+
+        Raises TaskNotFound, TaskNotRetryable, AgentInactive, QueueFull, ToolCallUnfinished.
+        """
+        async with self._database.transaction() as transaction:
+            row = await transaction.fetchrow(SQL["lock_ended_task"], task_id)
+            if row is None:
+                raise task_not_found(task_id)
+            if row["status"] not in (TaskStatus.FAILED, TaskStatus.CANCELLED):
+                raise TaskNotRetryable(
+                    f"Task {task_id} is {row['status']}; only one that failed or was cancelled can be started again.",
+                    metadata={"task_id": task_id, "status": row["status"]},
+                )
+            if not row["agent_is_active"]:
+                raise _agent_inactive(str(row["agent_id"]))
+            if full := await self._bounds.obstacle(str(row["agent_id"])):
+                raise full
+            if from_start:
+                await transaction.fetchrow(SQL["forget_progress"], task_id)
+            elif repeat_tool_calls:
+                await transaction.fetchrow(SQL["forget_unfinished_calls"], task_id)
+            elif (call := await transaction.fetchrow(SQL["find_unfinished_call"], task_id)) is not None:
+                raise ToolCallUnfinished(
+                    f"A call of the tool {call['tool_name']} was cut off, and may have been made. Find out; then send "
+                    '{"repeat_tool_calls": true} if repeating it does no harm, or {"from": "start"}.'
+                )
+            retried = await transaction.fetchrow(SQL["retry_task"], task_id)
+        assert retried is not None
+        self._bounds.added(str(retried["agent_id"]))
+        return task_of(retried)
+
     async def _obstacle(self, new: NewTask) -> Exception:
         (row,) = await self._database.fetch(SQL["find_obstacle"], new.agent_id, new.session_id)
         if row["is_active"] is None:
             return agent_not_found(new.agent_id)
         if not row["is_active"]:
-            return AgentInactive(
-                f"Agent {new.agent_id} was deleted. Set its is_active to true with PUT, or run another agent.",
-                metadata={"agent_id": new.agent_id},
-            )
+            return _agent_inactive(new.agent_id)
         if row["session_agent_id"] is not None and str(row["session_agent_id"]) != new.agent_id.lower():
             return InvalidArgument(
                 "The session belongs to another agent. Begin a new session with a new session_id.",
                 fields=[FieldViolation(field="session_id", message="belongs to another agent")],
             )
         return Unavailable("The agent or the session was changed at this moment. Try again.")
+
+
+def _agent_inactive(agent_id: str) -> AgentInactive:
+    return AgentInactive(
+        f"Agent {agent_id} was deleted. Set its is_active to true with PUT, or run another agent.",
+        metadata={"agent_id": agent_id},
+    )
 
 
 def task_not_found(task_id: str) -> TaskNotFound:

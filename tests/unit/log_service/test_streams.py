@@ -1,7 +1,6 @@
 """A stream ends when, and only when, all that was in Redis at the task's end was sent."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from hearth_runtime.errors import Unavailable
@@ -14,7 +13,6 @@ from log_service.window import BEGINNING, Entry, Window
 from servers.log_process import event
 
 TASK = "t"
-LONG_AGO = datetime.now(UTC) - timedelta(hours=1)
 
 
 class Ends:
@@ -65,8 +63,8 @@ class Watched:
             await asyncio.sleep(0)
 
 
-def ended(last_place: int, *, completed_at: datetime | None = LONG_AGO) -> TaskEnd:
-    return TaskEnd(status=TaskStatus.FAILED, completed_at=completed_at, last_place=StreamId(last_place, 0))
+def ended(last_place: int, *, is_published: bool = True) -> TaskEnd:
+    return TaskEnd(status=TaskStatus.FAILED, is_published=is_published, last_place=StreamId(last_place, 0))
 
 
 async def test_it_waits_for_what_the_tail_has_not_read_yet() -> None:
@@ -89,7 +87,7 @@ async def test_a_final_status_counts_only_if_the_row_agrees() -> None:
     assert watched.items == [Heartbeat(), failed]
     again = watched.append(6, kind=EventKind.STATUS, context={"status": "running"})
     await watched.settle()
-    watched.ends.end = ended(6, completed_at=datetime.now(UTC))
+    watched.ends.end = ended(6, is_published=False)
     last = watched.append(7, kind=EventKind.STATUS, context={"status": "completed"})
     await asyncio.wait_for(watched.done, 0.5)
     assert watched.items == [Heartbeat(), failed, again, last, End(status=TaskStatus.FAILED)]

@@ -160,11 +160,6 @@ class TaskFinished(Conflict):
     title = "The task has ended"
 
 
-class TaskNotClaimable(Conflict):
-    code = "task_not_claimable"
-    title = "The task does not wait for a worker"
-
-
 class TaskNotRetryable(Conflict):
     code = "task_not_retryable"
     title = "Only a task that failed or was cancelled can be started again"

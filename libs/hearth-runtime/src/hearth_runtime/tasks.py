@@ -42,6 +42,31 @@ class Task:
     cancel_requested: bool
 
 
+class AttemptOutcome(StrEnum):
+    """How an attempt ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RETRIED = "retried"
+    HANDED_OVER = "handed_over"
+    WORKER_LOST = "worker_lost"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One worker's go at a task; `resumed_from` is the step that it went on with, where others were finished."""
+
+    attempt: int
+    worker_id: str
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: AttemptOutcome | None
+    error_code: str | None
+    error_message: str | None
+    resumed_from: str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Turn:
     """One message of a conversation."""

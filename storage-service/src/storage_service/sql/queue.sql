@@ -1,5 +1,6 @@
 -- name: take_due_tasks
 -- $1 limit, $2 ring_again_after, $3 delivered_before or NULL, $4 error_code and $5 error_message of a lost worker.
+-- What goes back into the queue was accepted earlier than all that waits, and is next.
 -- Each of the first three parts reads its own partial index from its oldest entry, and takes what the ones before left.
 WITH lost AS (
     -- What comes next is decided here, on the row as it is once locked.
@@ -31,7 +32,8 @@ WITH lost AS (
     FOR UPDATE SKIP LOCKED
 ), rung AS (
     UPDATE tasks
-    SET rung_at = now()
+    SET rung_at = now(),
+        turn = coalesce(tasks.turn, (SELECT min(turn) FROM tasks WHERE status = 'pending'), 0)
     FROM (SELECT id FROM never_rung UNION ALL SELECT id FROM rung_in_vain) AS due
     WHERE tasks.id = due.id
     RETURNING tasks.*
@@ -41,6 +43,10 @@ WITH lost AS (
         retry_count = tasks.retry_count + CASE lost.next_status WHEN 'pending' THEN 1 ELSE 0 END,
         next_attempt_at = CASE lost.next_status WHEN 'pending' THEN now() END,
         rung_at = CASE lost.next_status WHEN 'pending' THEN now() END,
+        turn = CASE lost.next_status
+            WHEN 'pending' THEN coalesce((SELECT min(turn) FROM tasks WHERE status = 'pending'), 0)
+        END,
+        end_unpublished = lost.next_status <> 'pending',
         completed_at = CASE lost.next_status WHEN 'pending' THEN NULL ELSE now() END,
         error_code = CASE lost.next_status WHEN 'cancelled' THEN tasks.error_code ELSE $4 END,
         error_message = CASE lost.next_status WHEN 'cancelled' THEN tasks.error_message ELSE $5 END,
@@ -59,6 +65,27 @@ SELECT
     id, agent_id, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message, retry_count,
     attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, traceparent
 FROM (SELECT * FROM rung UNION ALL SELECT * FROM given_up) AS taken;
+
+-- name: list_unpublished_ends
+-- $1 limit, $2 how long ago they ended at least.
+SELECT
+    id, agent_id, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message, retry_count,
+    attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, traceparent
+FROM tasks
+WHERE end_unpublished AND completed_at < now() - $2::interval
+ORDER BY completed_at
+LIMIT $1;
+
+-- name: confirm_ends
+-- $1 ids, $2 times of completion: a task that was started again, and ended again, has another.
+UPDATE tasks
+SET end_unpublished = false
+FROM unnest($1::uuid[], $2::timestamptz[]) AS published (id, completed_at)
+WHERE tasks.id = published.id AND tasks.completed_at = published.completed_at;
+
+-- name: count_pending
+-- By agent.
+SELECT agent_id, count(*) AS count FROM tasks WHERE status = 'pending' GROUP BY agent_id;
 
 -- name: queue_stats
 -- Of the tasks that have not ended; oldest_pending is the wait of the one that has been due the longest.

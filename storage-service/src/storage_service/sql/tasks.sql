@@ -2,7 +2,8 @@
 -- $1 id, $2 agent_id, $3 session_id or NULL, $4 input, $5 idempotency_key or NULL, $6 request_hash, $7 traceparent,
 -- $8 max_retries where the agent names none.
 -- One row where the task was accepted; none where the agent, the session, the key or the id stands in the way.
--- The caller rings the doorbell at once, so it counts as rung.
+-- The caller rings the doorbell at once, so it counts as rung. Its turn follows the agent's last one, or is that of
+-- the task that is next: agents take turns, whoever has more waiting (start-time fair queueing).
 WITH agent AS (
     SELECT id, coalesce((config ->> 'max_retries')::integer, $8::integer) AS max_retries
     FROM agents
@@ -18,9 +19,15 @@ WITH agent AS (
 )
 INSERT INTO tasks (
     id, agent_id, session_id, status, input, idempotency_key, request_hash, traceparent, max_retries,
-    next_attempt_at, rung_at
+    next_attempt_at, rung_at, turn
 )
-SELECT $1, agent.id, $3, 'pending', $4, $5, $6, $7, agent.max_retries, now(), now()
+SELECT
+    $1, agent.id, $3, 'pending', $4, $5, $6, $7, agent.max_retries, now(), now(),
+    greatest(
+        0,
+        (SELECT min(turn) FROM tasks WHERE status = 'pending'),
+        (SELECT max(turn) + 1 FROM tasks WHERE status = 'pending' AND agent_id = $2)
+    )
 FROM agent
 WHERE $3::uuid IS NULL OR EXISTS (SELECT FROM session)
 ON CONFLICT DO NOTHING
@@ -73,8 +80,53 @@ ORDER BY id DESC;
 UPDATE tasks
 SET status = CASE status WHEN 'pending' THEN 'cancelled' ELSE status END,
     completed_at = CASE status WHEN 'pending' THEN now() END,
+    end_unpublished = status = 'pending',
     next_attempt_at = NULL,
     rung_at = NULL,
+    turn = NULL,
     cancel_requested_at = coalesce(cancel_requested_at, now())
 WHERE id = $1 AND status IN ('pending', 'running')
+RETURNING *;
+
+-- name: lock_ended_task
+-- $1 id. The task and whether its agent is there, locked until the transaction ends.
+SELECT tasks.*, agents.is_active AS agent_is_active
+FROM tasks
+JOIN agents ON agents.id = tasks.agent_id
+WHERE tasks.id = $1
+FOR UPDATE OF tasks;
+
+-- name: find_unfinished_call
+-- $1 id of the task. A tool call that may have been made and must not be made twice.
+SELECT tool_name FROM tool_calls WHERE task_id = $1 AND result IS NULL AND NOT repeatable LIMIT 1;
+
+-- name: forget_unfinished_calls
+-- $1 id of the task.
+DELETE FROM tool_calls WHERE task_id = $1 AND result IS NULL;
+
+-- name: forget_progress
+-- $1 id of the task. All that its attempts have done.
+WITH calls AS (
+    DELETE FROM tool_calls WHERE task_id = $1
+), writes AS (
+    DELETE FROM checkpoint_writes WHERE task_id = $1
+)
+DELETE FROM checkpoints WHERE task_id = $1;
+
+-- name: retry_task
+-- $1 id of a task that failed or was cancelled. The caller rings the doorbell at once. The error stays until the next.
+UPDATE tasks
+SET status = 'pending',
+    retry_count = 0,
+    completed_at = NULL,
+    cancel_requested_at = NULL,
+    end_unpublished = false,
+    next_attempt_at = now(),
+    rung_at = now(),
+    turn = greatest(
+        0,
+        (SELECT min(turn) FROM tasks WHERE status = 'pending'),
+        (SELECT max(others.turn) + 1 FROM tasks AS others WHERE status = 'pending' AND others.agent_id = tasks.agent_id)
+    )
+WHERE id = $1
 RETURNING *;

@@ -1,0 +1,165 @@
+"""The RPCs of tasks: requests to values and back. Only whether a request is valid is decided here."""
+
+from datetime import datetime
+from typing import Any
+
+from hearth.agent.v1 import task_pb2
+from hearth.storage.v1 import task_store_pb2, task_store_pb2_grpc
+from hearth_runtime.codec import to_message
+from hearth_runtime.identifiers import is_id
+from hearth_runtime.tasks import Task
+
+from storage_service import arguments
+from storage_service.attempts import Attempts, Ending
+from storage_service.queue import Queue
+from storage_service.tasks import NewTask, TaskFilter, Tasks, task_not_found
+
+PAGE_LIMIT = 500
+DUE_LIMIT = 1000
+
+
+class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
+    """The tables `tasks`, `task_attempts` and `sessions`."""
+
+    def __init__(self, tasks: Tasks, attempts: Attempts, queue: Queue) -> None:
+        self._tasks = tasks
+        self._attempts = attempts
+        self._queue = queue
+
+    async def CreateTask(self, request: Any, context: Any) -> task_store_pb2.CreateTaskResponse:
+        task, created = await self._tasks.create(_new_task(request))
+        return task_store_pb2.CreateTaskResponse(task=_task(task), created=created)
+
+    async def GetTask(self, request: Any, context: Any) -> task_store_pb2.GetTaskResponse:
+        task, end_published = await self._tasks.get(_task_id(request.id))
+        return task_store_pb2.GetTaskResponse(task=_task(task), end_published=end_published)
+
+    async def ListTasks(self, request: Any, context: Any) -> task_store_pb2.ListTasksResponse:
+        where = arguments.value_of(request, TaskFilter)
+        if where.agent_id is not None:
+            arguments.uuid(where.agent_id, "agent_id")
+        arguments.known(where.statuses, "status")
+        page = await self._tasks.list(
+            page_size=arguments.page_size(request.page_size, limit=PAGE_LIMIT), token=request.page_token, where=where
+        )
+        return task_store_pb2.ListTasksResponse(
+            tasks=[_task(task) for task in page.items], next_page_token=page.next_token
+        )
+
+    async def ClaimTask(self, request: Any, context: Any) -> task_store_pb2.ClaimTaskResponse:
+        claim = await self._attempts.claim(
+            arguments.name(request.worker_id, "worker_id"),
+            arguments.span(request.lease, "lease", positive=True),
+        )
+        return to_message(claim, task_store_pb2.ClaimTaskResponse)
+
+    async def ExtendLease(self, request: Any, context: Any) -> task_store_pb2.ExtendLeaseResponse:
+        cancel_requested = await self._attempts.extend_lease(
+            arguments.uuid(request.id, "id"), request.attempt, arguments.span(request.lease, "lease", positive=True)
+        )
+        return task_store_pb2.ExtendLeaseResponse(cancel_requested=cancel_requested)
+
+    async def FinishTask(self, request: Any, context: Any) -> task_store_pb2.FinishTaskResponse:
+        ending = arguments.value_of(request, Ending)
+        arguments.uuid(ending.id, "id")
+        if ending.output is not None:
+            arguments.json_object(ending.output, "output")
+        if not ending.status.is_final:
+            raise arguments.invalid("status", "must be completed, failed or cancelled")
+        return task_store_pb2.FinishTaskResponse(task=_task(await self._attempts.finish(ending)))
+
+    async def ReleaseTask(self, request: Any, context: Any) -> task_store_pb2.ReleaseTaskResponse:
+        task = await self._attempts.release(
+            arguments.uuid(request.id, "id"),
+            request.attempt,
+            is_retry=request.is_retry,
+            delay=arguments.span(request.delay, "delay"),
+            error_code=request.error_code if request.HasField("error_code") else None,
+            error_message=request.error_message if request.HasField("error_message") else None,
+        )
+        return task_store_pb2.ReleaseTaskResponse(task=_task(task))
+
+    async def CancelTask(self, request: Any, context: Any) -> task_store_pb2.CancelTaskResponse:
+        return task_store_pb2.CancelTaskResponse(task=_task(await self._tasks.cancel(_task_id(request.id))))
+
+    async def TakeDueTasks(self, request: Any, context: Any) -> task_store_pb2.TakeDueTasksResponse:
+        if not 1 <= request.limit <= DUE_LIMIT:
+            raise arguments.invalid("limit", f"must be 1 to {DUE_LIMIT}")
+        taken = await self._queue.take_due(
+            limit=request.limit,
+            ring_again_after=arguments.span(request.ring_again_after, "ring_again_after"),
+            delivered_before=arguments.time(request, "delivered_before"),
+        )
+        return task_store_pb2.TakeDueTasksResponse(
+            due_tasks=[to_message(due, task_store_pb2.TakeDueTasksResponse.DueTask) for due in taken]
+        )
+
+    async def RetryTask(self, request: Any, context: Any) -> task_store_pb2.RetryTaskResponse:
+        task = await self._tasks.retry(
+            _task_id(request.id), from_start=request.from_start, repeat_tool_calls=request.repeat_tool_calls
+        )
+        return task_store_pb2.RetryTaskResponse(task=_task(task))
+
+    async def ListAttempts(self, request: Any, context: Any) -> task_store_pb2.ListAttemptsResponse:
+        page = await self._attempts.list(
+            _task_id(request.task_id),
+            page_size=arguments.page_size(request.page_size, limit=PAGE_LIMIT),
+            token=request.page_token,
+        )
+        return task_store_pb2.ListAttemptsResponse(
+            attempts=[to_message(attempt, task_pb2.Attempt) for attempt in page.items], next_page_token=page.next_token
+        )
+
+    async def RecordResume(self, request: Any, context: Any) -> task_store_pb2.RecordResumeResponse:
+        await self._attempts.record_resume(
+            arguments.uuid(request.id, "id"), request.attempt, arguments.name(request.step, "step")
+        )
+        return task_store_pb2.RecordResumeResponse()
+
+    async def ListUnpublishedEnds(self, request: Any, context: Any) -> task_store_pb2.ListUnpublishedEndsResponse:
+        if not 1 <= request.limit <= DUE_LIMIT:
+            raise arguments.invalid("limit", f"must be 1 to {DUE_LIMIT}")
+        ends = await self._queue.unpublished_ends(
+            limit=request.limit, ended_before=arguments.span(request.ended_before, "ended_before")
+        )
+        return task_store_pb2.ListUnpublishedEndsResponse(
+            ends=[to_message(end, task_store_pb2.ListUnpublishedEndsResponse.End) for end in ends]
+        )
+
+    async def ConfirmEnds(self, request: Any, context: Any) -> task_store_pb2.ConfirmEndsResponse:
+        if len(request.ends) > DUE_LIMIT:
+            raise arguments.invalid("ends", f"must be at most {DUE_LIMIT}")
+        await self._queue.confirm_ends([_end(end, f"ends[{n}]") for n, end in enumerate(request.ends)])
+        return task_store_pb2.ConfirmEndsResponse()
+
+    async def GetQueueStats(self, request: Any, context: Any) -> task_store_pb2.GetQueueStatsResponse:
+        return to_message(await self._queue.stats(), task_store_pb2.GetQueueStatsResponse)
+
+
+def _task(task: Task) -> task_pb2.Task:
+    return to_message(task, task_pb2.Task)
+
+
+def _task_id(text: str) -> str:
+    if not is_id(text):
+        raise task_not_found(text)
+    return text
+
+
+def _new_task(request: task_store_pb2.CreateTaskRequest) -> NewTask:
+    new = arguments.value_of(request, NewTask)
+    arguments.uuid(new.id, "id")
+    arguments.uuid(new.agent_id, "agent_id")
+    arguments.json_object(new.input, "input")
+    if new.session_id is not None:
+        arguments.uuid(new.session_id, "session_id")
+    if new.idempotency_key is not None:
+        arguments.name(new.idempotency_key, "idempotency_key")
+    return new
+
+
+def _end(message: Any, field: str) -> tuple[str, datetime]:
+    completed_at = arguments.time(message, "completed_at")
+    if completed_at is None:
+        raise arguments.invalid(f"{field}.completed_at", "must be set")
+    return arguments.uuid(message.task_id, f"{field}.task_id"), completed_at
