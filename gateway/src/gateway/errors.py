@@ -1,6 +1,7 @@
 """Errors as a client of the public contract sees them: RFC 9457 problem details, always with a stable `code`."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +16,8 @@ from gateway.allowed_methods import allowed_methods
 from gateway.validation import violations
 
 MEDIA_TYPE = "application/problem+json"
-# Asked again after this time, a service that restarts is likely there.
-RETRY_AFTER_SECONDS = 2
+# Where an error doesn't know better: asked again after this time, a service that restarts is likely there.
+RETRY_AFTER_SECONDS = 2.0
 
 # What the services call otherwise than the public contract does.
 _PUBLIC_NAMES = {"page_token": "cursor", "page_size": "limit", "after_stream_id": "after"}
@@ -89,7 +90,9 @@ def problem_response(error: HearthError, instance: str, headers: Mapping[str, st
     status = _http_status(error)
     headers = dict(headers or {})
     if status in (429, 503):
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        wait = RETRY_AFTER_SECONDS if error.retry_after_seconds is None else error.retry_after_seconds
+        # Whole seconds, by https://www.rfc-editor.org/rfc/rfc9110#field.retry-after.
+        headers["Retry-After"] = str(max(1, math.ceil(wait)))
     return Response(problem_json(error, instance), status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 

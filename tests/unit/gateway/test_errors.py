@@ -4,7 +4,15 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
-from hearth_runtime.errors import Cancelled, DeadlineExceeded, FieldViolation, InvalidArgument, ResourceExhausted
+from hearth_runtime.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    FieldViolation,
+    InvalidArgument,
+    QueueFull,
+    ResourceExhausted,
+    Unavailable,
+)
 from hearth_runtime.identifiers import new_id
 from servers.gateway import World, open_world
 
@@ -165,6 +173,17 @@ async def test_what_a_service_raises_is_answered_as_what_it_is(world: World) -> 
         assert "secret" not in answer.text
         if status == 422:
             assert answer.json()["errors"] == [{"field": "limit", "message": "no"}]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "header"), [(None, "2"), (0.0, "1"), (0.2, "1"), (5.0, "5"), (5.1, "6"), (86400.0, "86400")]
+)
+async def test_the_time_to_wait_is_the_errors_own(world: World, seconds: float | None, header: str) -> None:
+    for error, status in ((QueueFull, 429), (Unavailable, 503)):
+        world.state.failures["CreateTask"] = error("Come back.", retry_after_seconds=seconds)
+        answer = await world.http.post("/agents/run", json={"agent_id": new_id(), "input": {"prompt": "x"}})
+        assert answer.status_code == status
+        assert answer.headers["retry-after"] == header
 
 
 async def test_an_unexpected_error_is_500_and_shows_nothing_of_itself(world: World) -> None:

@@ -14,7 +14,7 @@ from hearth.log.v1 import log_service_pb2, log_service_pb2_grpc
 from hearth.runtime.v1 import runtime_service_pb2, runtime_service_pb2_grpc
 from hearth_runtime.channels import open_channel
 from hearth_runtime.dependencies import Dependency
-from hearth_runtime.errors import AgentNotFound, FieldViolation, HearthError, InvalidArgument, Unavailable
+from hearth_runtime.errors import AgentNotFound, FieldViolation, HearthError, InvalidArgument, QueueFull, Unavailable
 from hearth_runtime.server import Server
 from hearth_runtime.settings import RuntimeSettings
 
@@ -25,6 +25,8 @@ class Agents(agent_service_pb2_grpc.AgentServiceServicer):
             raise AgentNotFound("No agent unknown.", metadata={"agent_id": "unknown"})
         if request.id == "bad":
             raise InvalidArgument("Mend the id.", fields=[FieldViolation(field="id", message="not a UUID")])
+        if request.id == "many":
+            raise QueueFull("Come back.", retry_after_seconds=2.5)
         raise RuntimeError("password=secret")
 
 
@@ -71,6 +73,10 @@ async def test_an_error_keeps_its_type_detail_and_metadata(channel: grpc.aio.Cha
     with pytest.raises(InvalidArgument) as invalid:
         await stub.GetAgent(agent_service_pb2.GetAgentRequest(id="bad"))
     assert invalid.value.fields == (FieldViolation(field="id", message="not a UUID"),)
+    assert invalid.value.retry_after_seconds is None
+    with pytest.raises(QueueFull) as full:
+        await stub.GetAgent(agent_service_pb2.GetAgentRequest(id="many"))
+    assert full.value.retry_after_seconds == 2.5
 
 
 async def test_an_unexpected_error_shows_nothing_of_itself(channel: grpc.aio.Channel) -> None:

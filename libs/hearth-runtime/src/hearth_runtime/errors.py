@@ -1,8 +1,9 @@
 """Typed errors that own their status and travel between services whole.
 
-On the wire an error is a `google.rpc.Status` with an `ErrorInfo` (its `code` as the reason) and, where fields are to
-blame, a `BadRequest`; `from_rpc_error` makes the same class of it again on the other side. Over HTTP it is RFC 9457
-problem details. Formats: https://google.aip.dev/193, https://www.rfc-editor.org/rfc/rfc9457.
+On the wire an error is a `google.rpc.Status` with an `ErrorInfo` (its `code` as the reason), where fields are to blame
+a `BadRequest`, and where it is known when to come back a `RetryInfo`; `from_rpc_error` makes the same class of it again
+on the other side. Over HTTP it is RFC 9457 problem details.
+Formats: https://google.aip.dev/193, https://www.rfc-editor.org/rfc/rfc9457.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,10 @@ from typing import ClassVar
 
 import grpc
 import grpc.aio
-from google.protobuf import any_pb2
-from google.rpc import error_details_pb2, status_pb2
+from google.protobuf import duration_pb2
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
 DOMAIN = "hearth"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -30,6 +33,7 @@ class HearthError(Exception):
     """What went wrong, in words for whoever asked: `detail` says what it is and what to do.
 
     A subclass is a kind of failure that a caller can tell from others by its `code`, which never changes.
+    `retry_after_seconds` is after how long the same call is worth repeating, where that is known.
     """
 
     code: ClassVar[str] = "internal"
@@ -51,27 +55,33 @@ class HearthError(Exception):
         *,
         fields: Sequence[FieldViolation] = (),
         metadata: Mapping[str, str] | None = None,
+        retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(detail or self.title)
         self.detail = detail or self.title
         self.fields = tuple(fields)
         self.metadata = dict(metadata or {})
+        self.retry_after_seconds = retry_after_seconds
 
     def to_status(self) -> status_pb2.Status:
         """The error as `google.rpc.Status`."""
-        details = [any_pb2.Any()]
-        details[0].Pack(error_details_pb2.ErrorInfo(reason=self.code, domain=DOMAIN, metadata=self.metadata))
+        details: list[Message] = [ErrorInfo(reason=self.code, domain=DOMAIN, metadata=self.metadata)]
         if self.fields:
-            details.append(any_pb2.Any())
-            details[1].Pack(
-                error_details_pb2.BadRequest(
+            details.append(
+                BadRequest(
                     field_violations=[
-                        error_details_pb2.BadRequest.FieldViolation(field=f.field, description=f.message)
-                        for f in self.fields
+                        BadRequest.FieldViolation(field=f.field, description=f.message) for f in self.fields
                     ]
                 )
             )
-        return status_pb2.Status(code=self.status.value[0], message=self.detail, details=details)
+        if self.retry_after_seconds is not None:
+            delay = duration_pb2.Duration()
+            delay.FromNanoseconds(round(self.retry_after_seconds * 1e9))
+            details.append(RetryInfo(retry_delay=delay))
+        status = status_pb2.Status(code=self.status.value[0], message=self.detail)
+        for detail in details:
+            status.details.add().Pack(detail)
+        return status
 
     def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
         """The trailing metadata that carries `to_status()`."""
@@ -271,19 +281,21 @@ _BY_STATUS: dict[grpc.StatusCode, type[HearthError]] = {
 
 def from_rpc_error(error: grpc.aio.AioRpcError, *, service: str) -> HearthError:
     """The typed error that a call to `service` ("storage") ended with, or the nearest general one."""
-    code, fields, metadata = "", [], {}
+    code, fields, metadata, retry_after = "", [], {}, None
     for key, value in error.trailing_metadata() or ():
         if key != DETAILS_KEY or not isinstance(value, bytes):
             continue
         for detail in status_pb2.Status.FromString(value).details:
-            info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+            info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
             if detail.Unpack(info):
                 code, metadata = info.reason, dict(info.metadata)
             elif detail.Unpack(bad):
                 fields = [FieldViolation(field=v.field, message=v.description) for v in bad.field_violations]
+            elif detail.Unpack(retry):
+                retry_after = retry.retry_delay.ToNanoseconds() / 1e9
     if code:
         cls = HearthError._by_code.get(code) or _BY_STATUS.get(error.code(), HearthError)
-        return cls(error.details() or "", fields=fields, metadata=metadata)
+        return cls(error.details() or "", fields=fields, metadata=metadata, retry_after_seconds=retry_after)
     # No detail of ours: gRPC itself speaks, and its words (addresses, errno) are for the log, not for a client.
     match error.code():
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED:
