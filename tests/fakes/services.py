@@ -37,6 +37,7 @@ from hearth_runtime.errors import (
     SubscriptionNotFound,
     TaskFinished,
     TaskNotFound,
+    TaskNotRetryable,
     Unimplemented,
 )
 from hearth_runtime.events import StreamId
@@ -62,6 +63,8 @@ class State:
     tasks: dict[str, task_pb2.Task] = field(default_factory=dict)
     keys: dict[str, tuple[bytes, str]] = field(default_factory=dict)
     events: list[event_pb2.Event] = field(default_factory=list)
+    attempts: dict[str, list[task_pb2.Attempt]] = field(default_factory=dict)
+    retries: list[task_service_pb2.RetryTaskRequest] = field(default_factory=list)
     subscriptions: dict[str, log_service_pb2.Subscription] = field(default_factory=dict)
     saves: list[log_service_pb2.SaveSubscriptionRequest] = field(default_factory=list)
     open_streams: int = 0
@@ -250,6 +253,19 @@ class Tasks(task_service_pb2_grpc.TaskServiceServicer):
         if task.status == task_pb2.Task.STATUS_PENDING:
             await self.state.end_task(task, task_pb2.Task.STATUS_CANCELLED)
         return task_service_pb2.CancelTaskResponse(task=task)
+
+    async def RetryTask(self, request: Any, context: Any) -> Any:
+        self.state.raise_failure("RetryTask")
+        task = self._get(request.id)
+        if task.status not in (task_pb2.Task.STATUS_FAILED, task_pb2.Task.STATUS_CANCELLED):
+            raise TaskNotRetryable(f"The task {task.id} has not failed.")
+        task.status = task_pb2.Task.STATUS_PENDING
+        self.state.retries.append(request)
+        return task_service_pb2.RetryTaskResponse(task=task)
+
+    async def ListAttempts(self, request: Any, context: Any) -> Any:
+        task = self._get(request.task_id)
+        return task_service_pb2.ListAttemptsResponse(attempts=self.state.attempts.get(task.id, []))
 
 
 def matches(event: event_pb2.Event, wanted: log_service_pb2.EventFilter) -> bool:

@@ -76,7 +76,7 @@ async def test_an_accepted_task_is_rung_for_once(api: Api, storage: Any) -> None
 
 
 async def test_what_redis_forgot_is_rung_for_again(api: Api, storage: Any) -> None:
-    task = await api.accept(await storage.new_agent())
+    await api.accept(await storage.new_agent())
     await api.redis.flushall()
     await until_rung(api, 1)
     claim = await api.stored.claim(worker_id="w", lease=LEASE)
@@ -97,7 +97,7 @@ async def test_a_doorbell_that_a_dead_worker_read_is_rung_again(api: Api, storag
 async def test_a_doorbell_that_waits_its_turn_is_not(api: Api, storage: Any) -> None:
     agent_id = await storage.new_agent()
     await ensure_group(api.redis, TASKS_STREAM, WORKERS_GROUP)
-    first = await api.accept(agent_id)
+    await api.accept(agent_id)
     await api.redis.xreadgroup(WORKERS_GROUP, "busy", {TASKS_STREAM: ">"}, count=1, noack=True)
     await api.stored.claim(worker_id="busy", lease=LEASE)
     for _ in range(3):
@@ -125,7 +125,7 @@ async def test_a_run_is_accepted_while_redis_is_away(storage: Any, own_redis_ser
 
 
 async def test_a_lost_lease_is_another_attempt_and_fences_the_first(api: Api, storage: Any) -> None:
-    task = await api.accept(await storage.new_agent())
+    await api.accept(await storage.new_agent())
     lost = await api.stored.claim(worker_id="dead", lease=timedelta(milliseconds=50))
     with pytest.raises(NoTaskWaits):
         await api.stored.claim(worker_id="early", lease=LEASE)
@@ -141,7 +141,7 @@ async def test_a_lost_lease_is_another_attempt_and_fences_the_first(api: Api, st
 
 
 async def test_a_hand_over_is_no_retry(api: Api, storage: Any) -> None:
-    task = await api.accept(await storage.new_agent())
+    await api.accept(await storage.new_agent())
     claim = await api.stored.claim(worker_id="leaving", lease=LEASE)
     released = await api.stored.release(claim.task, is_retry=False)
     assert (released.status, released.retry_count) == (TaskStatus.PENDING, 0)

@@ -11,8 +11,11 @@ from hearth_runtime.errors import (
     FieldViolation,
     HearthError,
     IdempotencyConflict,
+    QueueFull,
     TaskFinished,
     TaskNotFound,
+    TaskNotRetryable,
+    ToolCallUnfinished,
     Unavailable,
 )
 
@@ -36,6 +39,15 @@ AGENT_NOT_FOUND = AgentNotFound(f"There is no agent {AGENT_ID}. GET /api/v1/agen
 AGENT_INACTIVE = AgentInactive(f"The agent {AGENT_ID} was deleted. Make it active again by PUT, or run another.")
 TASK_NOT_FOUND = TaskNotFound(f"There is no task {TASK_ID}. GET /api/v1/tasks lists those there are.")
 TASK_FINISHED = TaskFinished(f"The task {TASK_ID} has completed: there is nothing left to cancel.")
+TASK_NOT_RETRYABLE = TaskNotRetryable(
+    f"Task {TASK_ID} is completed; only one that failed or was cancelled can be started again."
+)
+TOOL_CALL_UNFINISHED = ToolCallUnfinished(
+    "A call of the tool send_mail was cut off, and may have been made. Find out; then send "
+    '{"repeat_tool_calls": true} if repeating it does no harm, or {"from": "start"}.'
+)
+BAD_RETRY = invalid_request([FieldViolation(field="from", message="Input should be 'checkpoint' or 'start'")])
+QUEUE_FULL = QueueFull("20000 tasks of this agent wait already, of 20000 that may. Try again when some are done.")
 IDEMPOTENCY_CONFLICT = IdempotencyConflict("The idempotency key came with another request before. Take a new key.")
 TOO_MANY_STREAMS = TooManyStreams("2000 live streams are open. Close some, or try again later.")
 BAD_LIMIT = invalid_request([FieldViolation(field="limit", message="Input should be less than or equal to 500")])
@@ -82,7 +94,7 @@ def problems(*errors: HearthError) -> Responses:
         )
         if error.http_status in (429, 503):
             response["headers"] = {
-                "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}},
+                "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}},
             }
         example = {"summary": error.title, "value": problem(error, "/api/v1/…")}
         response["content"][MEDIA_TYPE]["examples"][error.code] = example

@@ -34,6 +34,7 @@ RUN_ACCEPTED = {
         "stream": f"/api/v1/logs/stream/{TASK_ID}",
         "events": f"/api/v1/ws/tasks/{TASK_ID}",
         "logs": f"/api/v1/tasks/{TASK_ID}/logs",
+        "attempts": f"/api/v1/tasks/{TASK_ID}/attempts",
         "cancel": f"/api/v1/tasks/{TASK_ID}",
     },
 }
@@ -60,6 +61,32 @@ TASK = {
     "cancel_requested": False,
 }
 TASK_PAGE = {"items": [TASK], "next_cursor": TASK_ID}
+RETRY_FROM_START = {"from": "start"}
+ATTEMPT_PAGE = {
+    "items": [
+        {
+            "attempt": 1,
+            "worker_id": "host-4711-a1b2c3",
+            "started_at": "2025-11-24T16:00:01.020000Z",
+            "ended_at": "2025-11-24T16:00:13.500000Z",
+            "outcome": "worker_lost",
+            "error_code": "worker_lost",
+            "error_message": "The worker that ran this stopped answering.",
+            "resumed_from": None,
+        },
+        {
+            "attempt": 2,
+            "worker_id": "host-4712-d4e5f6",
+            "started_at": "2025-11-24T16:00:13.600000Z",
+            "ended_at": "2025-11-24T16:00:14.100000Z",
+            "outcome": "completed",
+            "error_code": None,
+            "error_message": None,
+            "resumed_from": "generate",
+        },
+    ],
+    "next_cursor": None,
+}
 TASK_CANCELLED = {"task_id": TASK_ID, "status": "running"}
 
 LOG = {

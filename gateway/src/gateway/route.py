@@ -23,7 +23,8 @@ class Route(APIRoute):
         handler: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
         known = {parameter.alias for parameter in self.dependant.query_params}
         takes_context = CONTEXT_PARAMETER in known
-        has_body = self.body_field is not None
+        body = self.body_field
+        needs_body = body is not None and body.field_info.is_required()
 
         async def checked(request: Request) -> Response:
             unknown = [
@@ -35,11 +36,15 @@ class Route(APIRoute):
                 raise invalid_request(
                     [FieldViolation(field=n, message=unknown_name(n, known, what="query parameter")) for n in unknown]
                 )
-            if has_body:
+            if needs_body or (body is not None and _has_body(request)):
                 _check_media_type(request)
             return await handler(request)
 
         return checked
+
+
+def _has_body(request: Request) -> bool:
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
 
 
 def _check_media_type(request: Request) -> None:

@@ -14,16 +14,18 @@ from hearth.log.v1 import event_pb2, log_service_pb2
 from hearth_runtime.codec import timestamp
 
 from gateway.schemas.agents import Agent, AgentConfig
-from gateway.schemas.fields import Kind, Level, TaskStatus
+from gateway.schemas.fields import Kind, Level, Outcome, TaskStatus
 from gateway.schemas.logs import Log
 from gateway.schemas.models import Model, ModelHost
-from gateway.schemas.tasks import Task, TaskInput, TaskOutput
+from gateway.schemas.tasks import Attempt, RunAccepted, RunLinks, Task, TaskInput, TaskOutput
 
 # Numbers of enum values by their public names, and back.
 STATUSES = {n.removeprefix("STATUS_").lower(): v for n, v in task_pb2.Task.Status.items() if v}
 LEVELS = {n.removeprefix("LEVEL_").lower(): v for n, v in event_pb2.Event.Level.items() if v}
 KINDS = {n.removeprefix("KIND_").lower(): v for n, v in event_pb2.Event.Kind.items() if v}
+OUTCOMES = {n.removeprefix("OUTCOME_").lower(): v for n, v in task_pb2.Attempt.Outcome.items() if v}
 STATUS_NAMES = {v: cast(TaskStatus, n) for n, v in STATUSES.items()}
+OUTCOME_NAMES = {v: cast(Outcome, n) for n, v in OUTCOMES.items()}
 LEVEL_NAMES = {v: cast(Level, n) for n, v in LEVELS.items()}
 KIND_NAMES = {v: cast(Kind, n) for n, v in KINDS.items()}
 
@@ -74,6 +76,34 @@ def task_of(message: task_pb2.Task) -> Task:
         next_attempt_at=_time(message.next_attempt_at) if message.HasField("next_attempt_at") else None,
         cancel_requested=message.cancel_requested,
     )
+
+
+def attempt_of(message: task_pb2.Attempt) -> Attempt:
+    """The attempt in `message`."""
+    return Attempt(
+        attempt=message.attempt,
+        worker_id=message.worker_id,
+        started_at=_time(message.started_at),
+        ended_at=_time(message.ended_at) if message.HasField("ended_at") else None,
+        outcome=OUTCOME_NAMES.get(message.outcome),
+        error_code=message.error_code if message.HasField("error_code") else None,
+        error_message=message.error_message if message.HasField("error_message") else None,
+        resumed_from=message.resumed_from if message.HasField("resumed_from") else None,
+    )
+
+
+def accepted_of(message: task_pb2.Task) -> RunAccepted:
+    """The run in `message`, and where to follow it."""
+    task = f"/api/v1/tasks/{message.id}"
+    links = RunLinks(
+        status=f"{task}/status",
+        stream=f"/api/v1/logs/stream/{message.id}",
+        events=f"/api/v1/ws/tasks/{message.id}",
+        logs=f"{task}/logs",
+        attempts=f"{task}/attempts",
+        cancel=task,
+    )
+    return RunAccepted(task_id=message.id, status=STATUS_NAMES[message.status], links=links)
 
 
 def log_of(event: event_pb2.Event) -> Log:

@@ -53,5 +53,6 @@ class QueueBounds:
 def _full(reason: str) -> QueueFull:
     return QueueFull(
         f"{reason}. Try again when some are done, start more workers, or raise HEARTH_QUEUE_LIMIT or "
-        "HEARTH_QUEUE_LIMIT_PER_AGENT of storage-service."
+        "HEARTH_QUEUE_LIMIT_PER_AGENT of storage-service.",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
     )

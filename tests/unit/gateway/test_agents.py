@@ -195,6 +195,7 @@ async def test_a_run_is_accepted_with_links_that_work(world: World) -> None:
         "stream": f"/api/v1/logs/stream/{task_id}",
         "events": f"/api/v1/ws/tasks/{task_id}",
         "logs": f"/api/v1/tasks/{task_id}/logs",
+        "attempts": f"/api/v1/tasks/{task_id}/attempts",
         "cancel": f"/api/v1/tasks/{task_id}",
     }
     task = (await world.http.get(f"/tasks/{task_id}/status")).json()

@@ -9,7 +9,7 @@ from servers.gateway import World
 
 EXPECTED = {
     ("post", "/api/v1/agents/create"): {"201", "400", "413", "415", "422", "500", "503"},
-    ("post", "/api/v1/agents/run"): {"202", "400", "404", "409", "413", "415", "422", "500", "503"},
+    ("post", "/api/v1/agents/run"): {"202", "400", "404", "409", "413", "415", "422", "429", "500", "503"},
     ("get", "/api/v1/agents"): {"200", "422", "500", "503"},
     ("get", "/api/v1/agents/{agent_id}"): {"200", "404", "422", "500", "503"},
     ("put", "/api/v1/agents/{agent_id}"): {"200", "400", "404", "413", "415", "422", "500", "503"},
@@ -17,6 +17,8 @@ EXPECTED = {
     ("get", "/api/v1/tasks"): {"200", "422", "500", "503"},
     ("get", "/api/v1/tasks/{task_id}/status"): {"200", "404", "422", "500", "503"},
     ("get", "/api/v1/tasks/{task_id}/logs"): {"200", "404", "422", "500", "503"},
+    ("get", "/api/v1/tasks/{task_id}/attempts"): {"200", "404", "422", "500", "503"},
+    ("post", "/api/v1/tasks/{task_id}/retry"): {"202", "400", "404", "409", "413", "415", "422", "429", "500", "503"},
     ("delete", "/api/v1/tasks/{task_id}"): {"202", "404", "409", "422", "500", "503"},
     ("get", "/api/v1/logs/stream/{task_id}"): {"200", "404", "422", "429", "500", "503"},
     ("get", "/api/v1/logs/history"): {"200", "422", "500", "503"},
@@ -132,6 +134,7 @@ async def test_real_answers_are_what_the_schema_allows(world: World, document: A
         "/api/v1/tasks": "/tasks",
         "/api/v1/tasks/{task_id}/status": f"/tasks/{task.id}/status",
         "/api/v1/tasks/{task_id}/logs": f"/tasks/{task.id}/logs",
+        "/api/v1/tasks/{task_id}/attempts": f"/tasks/{task.id}/attempts",
         "/api/v1/logs/history": "/logs/history",
         "/api/v1/models": "/models",
         "/api/v1/health": "/health",

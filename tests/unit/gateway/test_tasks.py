@@ -5,6 +5,7 @@ from typing import Any
 
 from hearth.agent.v1 import task_pb2
 from hearth.log.v1 import event_pb2
+from hearth_runtime.errors import QueueFull
 from hearth_runtime.identifiers import new_id
 from servers.gateway import World
 
@@ -176,3 +177,64 @@ async def test_models_and_hosts_are_listed(world: World) -> None:
         ("http://one", True, None),
         ("http://two", False, "refused"),
     ]
+
+
+async def test_a_failed_task_is_started_again(world: World) -> None:
+    task = await world.state.add_task(status=task_pb2.Task.STATUS_FAILED)
+    for body, (from_start, repeat_tool_calls) in (
+        (None, (False, False)),
+        ({}, (False, False)),
+        ({"from": "start"}, (True, False)),
+        ({"from": "checkpoint", "repeat_tool_calls": True}, (False, True)),
+    ):
+        task.status = task_pb2.Task.STATUS_FAILED
+        answer = await world.http.post(f"/tasks/{task.id}/retry", json=body)
+        assert answer.status_code == 202, answer.text
+        assert answer.headers["location"] == f"/api/v1/tasks/{task.id}/status"
+        assert answer.json()["status"] == "pending"
+        assert answer.json()["links"]["attempts"] == f"/api/v1/tasks/{task.id}/attempts"
+        asked = world.state.retries[-1]
+        assert (asked.id, asked.from_start, asked.repeat_tool_calls) == (task.id, from_start, repeat_tool_calls)
+    again = await world.http.post(f"/tasks/{task.id}/retry")
+    assert (again.status_code, again.json()["code"]) == (409, "task_not_retryable")
+
+
+async def test_a_retry_that_makes_no_sense_says_why(world: World) -> None:
+    task = await world.state.add_task(status=task_pb2.Task.STATUS_FAILED)
+    for body, field in (({"from": "middle"}, "from"), ({"form": "start"}, "form"), ({"start": "start"}, "start")):
+        answer = await world.http.post(f"/tasks/{task.id}/retry", json=body)
+        assert answer.status_code == 422
+        assert [error["field"] for error in answer.json()["errors"]] == [field]
+    answer = await world.http.post(f"/tasks/{task.id}/retry", json={"form": "start"})
+    assert "did you mean `from`?" in answer.json()["errors"][0]["message"]
+    answer = await world.http.post(f"/tasks/{task.id}/retry", content=b"x")
+    assert answer.status_code == 415
+    assert (await world.http.post(f"/tasks/{new_id()}/retry")).status_code == 404
+    world.state.failures["RetryTask"] = QueueFull("Too many wait.", retry_after_seconds=4.2)
+    answer = await world.http.post(f"/tasks/{task.id}/retry")
+    assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (429, "queue_full", "5")
+
+
+async def test_a_task_shows_its_attempts(world: World) -> None:
+    task = await world.state.add_task()
+    lost = task_pb2.Attempt(
+        attempt=1,
+        worker_id="w1",
+        outcome=task_pb2.Attempt.OUTCOME_WORKER_LOST,
+        error_code="worker_lost",
+        error_message="It stopped answering.",
+        started_at=task.created_at,
+        ended_at=task.created_at,
+    )
+    going = task_pb2.Attempt(attempt=2, worker_id="w2", started_at=task.created_at, resumed_from="generate")
+    world.state.attempts[task.id] = [lost, going]
+    shown = (await world.http.get(f"/tasks/{task.id}/attempts")).json()
+    assert shown["next_cursor"] is None
+    first, second = shown["items"]
+    assert (first["attempt"], first["outcome"], first["error_code"], first["resumed_from"]) == (
+        1, "worker_lost", "worker_lost", None
+    )  # fmt: skip
+    assert (second["attempt"], second["outcome"], second["ended_at"], second["resumed_from"]) == (
+        2, None, None, "generate"
+    )  # fmt: skip
+    assert (await world.http.get(f"/tasks/{new_id()}/attempts")).status_code == 404

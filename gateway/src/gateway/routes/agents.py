@@ -18,14 +18,15 @@ from gateway.documentation import (
     BAD_TEMPERATURE,
     BODY_ERRORS,
     IDEMPOTENCY_CONFLICT,
+    QUEUE_FULL,
     answers,
 )
 from gateway.route import Route
 from gateway.routes.parameters import AgentId, Cursor, Limit
 from gateway.schemas.agents import Agent, AgentDraft, AgentPage, AgentReplacement
 from gateway.schemas.fields import STORABLE
-from gateway.schemas.tasks import RunAccepted, RunLinks, RunRequest
-from gateway.translation import STATUS_NAMES, agent_of, config_message
+from gateway.schemas.tasks import RunAccepted, RunRequest
+from gateway.translation import accepted_of, agent_of, config_message
 
 
 class _AgentSegment(Convertor[str]):
@@ -84,6 +85,7 @@ async def create_agent(
         AGENT_INACTIVE,
         BAD_INPUT,
         IDEMPOTENCY_CONFLICT,
+        QUEUE_FULL,
         location="Where the task's status is",
     ),
 )
@@ -122,16 +124,9 @@ async def run_agent(
             idempotency_key=idempotency_key,
         )
     )
-    task = answer.task
-    links = RunLinks(
-        status=f"/api/v1/tasks/{task.id}/status",
-        stream=f"/api/v1/logs/stream/{task.id}",
-        events=f"/api/v1/ws/tasks/{task.id}",
-        logs=f"/api/v1/tasks/{task.id}/logs",
-        cancel=f"/api/v1/tasks/{task.id}",
-    )
-    response.headers["Location"] = links.status
-    return RunAccepted(task_id=task.id, status=STATUS_NAMES[task.status], links=links)
+    accepted = accepted_of(answer.task)
+    response.headers["Location"] = accepted.links.status
+    return accepted
 
 
 @router.get(

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Body, Query, Response
 from hearth.agent.v1 import task_service_pb2
 from hearth.log.v1 import log_service_pb2
 from hearth_runtime.codec import timestamp
@@ -10,13 +10,25 @@ from hearth_runtime.events import EventLevel
 
 from gateway import examples
 from gateway.dependencies import ServicesDep
-from gateway.documentation import BAD_LIMIT, BAD_TASK_ID, TASK_FINISHED, TASK_NOT_FOUND, answers
+from gateway.documentation import (
+    AGENT_INACTIVE,
+    BAD_LIMIT,
+    BAD_RETRY,
+    BAD_TASK_ID,
+    BODY_ERRORS,
+    QUEUE_FULL,
+    TASK_FINISHED,
+    TASK_NOT_FOUND,
+    TASK_NOT_RETRYABLE,
+    TOOL_CALL_UNFINISHED,
+    answers,
+)
 from gateway.route import Route
 from gateway.routes.parameters import ContainsQuery, Cursor, Descending, Limit, Since, Statuses, TaskId, Until
 from gateway.schemas.fields import Id, Level, Time
 from gateway.schemas.logs import LogPage
-from gateway.schemas.tasks import Task, TaskCancelled, TaskPage
-from gateway.translation import STATUS_NAMES, STATUSES, event_filter, log_of, task_of
+from gateway.schemas.tasks import AttemptPage, RetryRequest, RunAccepted, Task, TaskCancelled, TaskPage
+from gateway.translation import STATUS_NAMES, STATUSES, accepted_of, attempt_of, event_filter, log_of, task_of
 
 router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"], route_class=Route)
 
@@ -97,6 +109,63 @@ async def list_task_logs(
         # The log service knows events, not tasks: an empty page and an unknown task look alike to it.
         await services.tasks.GetTask(task_service_pb2.GetTaskRequest(id=task_id))
     return LogPage(items=[log_of(e) for e in answer.events], next_cursor=answer.next_page_token or None)
+
+
+@router.get(
+    "/{task_id}/attempts",
+    operation_id="list_attempts",
+    summary="List a task's attempts",
+    response_model_exclude_unset=True,
+    responses=answers(200, examples.ATTEMPT_PAGE, TASK_NOT_FOUND, BAD_TASK_ID, BAD_LIMIT),
+)
+async def list_attempts(
+    services: ServicesDep, task_id: TaskId, limit: Limit = 50, cursor: Cursor = None
+) -> AttemptPage:
+    """Pages through the attempts at a run, the first one first: who ran it, when, how that ended and why."""
+    answer = await services.tasks.ListAttempts(
+        task_service_pb2.ListAttemptsRequest(task_id=task_id, page_size=limit, page_token=cursor or "")
+    )
+    return AttemptPage(items=[attempt_of(a) for a in answer.attempts], next_cursor=answer.next_page_token or None)
+
+
+@router.post(
+    "/{task_id}/retry",
+    operation_id="retry_task",
+    summary="Start a task again",
+    status_code=202,
+    responses=answers(
+        202,
+        examples.RUN_ACCEPTED,
+        *BODY_ERRORS,
+        TASK_NOT_FOUND,
+        TASK_NOT_RETRYABLE,
+        TOOL_CALL_UNFINISHED,
+        AGENT_INACTIVE,
+        QUEUE_FULL,
+        BAD_RETRY,
+        location="Where the task's state is",
+    ),
+)
+async def retry_task(
+    services: ServicesDep,
+    response: Response,
+    task_id: TaskId,
+    retry: Annotated[
+        RetryRequest | None, Body(openapi_examples={"from the start": {"value": examples.RETRY_FROM_START}})
+    ] = None,
+) -> RunAccepted:
+    """Starts a run that failed or was cancelled again, with all its retries: after the last step that it finished, or
+    from the beginning. Its events go on in the same stream.
+    """
+    asked = retry or RetryRequest()
+    answer = await services.tasks.RetryTask(
+        task_service_pb2.RetryTaskRequest(
+            id=task_id, from_start=asked.start == "start", repeat_tool_calls=asked.repeat_tool_calls
+        )
+    )
+    accepted = accepted_of(answer.task)
+    response.headers["Location"] = accepted.links.status
+    return accepted
 
 
 @router.delete(

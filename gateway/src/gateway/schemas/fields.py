@@ -37,9 +37,10 @@ class Body(BaseModel):
     @classmethod
     def _refuse_unknown_fields(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            unknown = [str(name) for name in data if name not in cls.model_fields]
+            known = [field.alias or name for name, field in cls.model_fields.items()]
+            unknown = [str(name) for name in data if name not in known]
             if unknown:
-                fields = {name: unknown_name(name, cls.model_fields, what="field") for name in unknown[:20]}
+                fields = {name: unknown_name(name, known, what="field") for name in unknown[:20]}
                 raise PydanticCustomError(UNKNOWN_FIELDS, "unknown fields", {"fields": fields})
         return data
 
@@ -144,6 +145,7 @@ ModelName = Annotated[
 ]
 
 TaskStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
+Outcome = Literal["completed", "failed", "cancelled", "retried", "handed_over", "worker_lost"]
 Level = Literal["debug", "info", "warning", "error"]
 Kind = Literal["status", "log", "step", "delta", "message", "tool_call", "tool_result", "usage"]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.schemas.agents import MAX_PROMPT_CHARACTERS
-from gateway.schemas.fields import STORABLE, Answer, Body, Id, TaskStatus
+from gateway.schemas.fields import STORABLE, Answer, Body, Id, Outcome, TaskStatus
 
 MAX_MESSAGES = 500
 
@@ -59,6 +59,7 @@ class RunLinks(Answer):
     stream: str = Field(description="Server-sent events")
     events: str = Field(description="WebSocket")
     logs: str
+    attempts: str
     cancel: str = Field(description="For the method DELETE")
 
 
@@ -122,6 +123,45 @@ class TaskPage(Answer):
     """A page of tasks, the newest first."""
 
     items: list[Task]
+    next_cursor: str | None = Field(description="What `cursor` gives the next page; null on the last")
+
+
+class RetryRequest(Body):
+    """How to start a run again; nothing need be sent."""
+
+    start: Literal["checkpoint", "start"] = Field(
+        "checkpoint",
+        alias="from",
+        description="After the last step that it finished, or from the beginning",
+        examples=["start"],
+    )
+    repeat_tool_calls: bool = Field(
+        False,
+        description="Also repeat tool calls that were cut off, though they may have been made: where a run failed with "
+        "`tool_call_unfinished` and you know that a repetition does no harm",
+    )
+
+
+class Attempt(Answer):
+    """One worker's go at a run."""
+
+    attempt: int = Field(description="From 1")
+    worker_id: str
+    started_at: datetime
+    ended_at: datetime | None = Field(description="Null while it goes on")
+    outcome: Outcome | None = Field(
+        description="`retried`: it failed and another followed; `handed_over`: its worker stopped in good order; "
+        "`worker_lost`: its worker was not heard of any more"
+    )
+    error_code: str | None
+    error_message: str | None
+    resumed_from: str | None = Field(description="The step that it went on with, earlier ones being finished already")
+
+
+class AttemptPage(Answer):
+    """A page of attempts, the first one first."""
+
+    items: list[Attempt]
     next_cursor: str | None = Field(description="What `cursor` gives the next page; null on the last")
 
 
