@@ -11,8 +11,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hearth.runtime.v1 import runtime_service_pb2, runtime_service_pb2_grpc
 from hearth.storage.v1 import task_store_pb2
-from hearth_runtime.errors import Unavailable
+from hearth_runtime.deadlines import within
+from hearth_runtime.errors import DeadlineExceeded, Unavailable
 from hearth_runtime.identifiers import new_id
+from storage_service.database import open_database
 from storage_service.migrate import MigrationError, migrate
 from storage_service.settings import StorageSettings
 
@@ -137,6 +139,46 @@ async def test_a_deadline_of_the_caller_frees_the_connection(storage: Any) -> No
             started = time.monotonic()
             await storage.tasks.GetTask(task_store_pb2.GetTaskRequest(id=task_id))
             assert time.monotonic() - started < 1.5
+    finally:
+        await connection.close()
+
+
+async def test_a_statement_ends_at_the_callers_deadline_and_its_connection_goes_on(postgres_url: str) -> None:
+    # One connection for all, and a time of its own that is far off.
+    settings = StorageSettings(database_url=postgres_url, database_pool_size=1, database_call_seconds=600)
+    sleeping = "SELECT FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"
+    async with asyncio.timeout(60), open_database(settings) as database:
+        (before,) = await database.fetch("SELECT pg_backend_pid() AS pid")
+        with within(0.5), pytest.raises(Unavailable, match="in time"):
+            await database.fetchrow("SELECT pg_sleep(500)")
+        (after,) = await database.fetch("SELECT pg_backend_pid() AS pid")
+        assert after["pid"] == before["pid"]
+        assert await database.fetch(sleeping) == []
+
+        async def half_do() -> None:
+            async with database.transaction() as transaction:
+                await transaction.fetchrow("CREATE TABLE half_done ()")
+                await transaction.fetchrow("SELECT pg_sleep(500)")
+
+        with within(0.5), pytest.raises(Unavailable, match="in time"):
+            await half_do()
+        assert await database.fetch("SELECT to_regclass('half_done') AS it") == [(None,)]
+        with within(0), pytest.raises(DeadlineExceeded):
+            await database.fetchrow("SELECT 1")
+        # Waiting for the connection is bounded as well.
+        async with database.transaction():
+            with within(0.5), pytest.raises(Unavailable, match="in time"):
+                await database.fetchrow("SELECT 1")
+
+
+async def test_a_call_over_grpc_ends_its_statement_in_time_to_say_so(storage: Any) -> None:
+    task_id = await storage.new_task()
+    connection = await asyncpg.connect(storage.settings.database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM tasks WHERE id = $1 FOR UPDATE", task_id)
+            with pytest.raises(Unavailable, match="PostgreSQL did not answer in time"):
+                await storage.tasks.CancelTask(task_store_pb2.CancelTaskRequest(id=task_id), timeout=2.5)
     finally:
         await connection.close()
 

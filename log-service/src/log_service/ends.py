@@ -4,6 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+from hearth_runtime.deadlines import detached
 from hearth_runtime.events import StreamId
 from hearth_runtime.tasks import TaskStatus
 
@@ -46,7 +47,7 @@ class TaskEnds:
         look = self._looks.get(task_id)
         if look is None or look.begun < since:
             self._forget()
-            look = _Look(begun=time.monotonic(), answer=asyncio.create_task(self._ask(task_id)))
+            look = _Look(begun=time.monotonic(), answer=asyncio.create_task(self._ask(task_id), context=detached()))
             # Whoever asked may be gone when it fails.
             look.answer.add_done_callback(lambda task: task.cancelled() or task.exception())
             self._looks[task_id] = look

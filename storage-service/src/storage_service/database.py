@@ -12,6 +12,7 @@ import asyncpg
 import orjson
 from asyncpg import Record
 from asyncpg.pool import PoolConnectionProxy
+from hearth_runtime.deadlines import bounded
 from hearth_runtime.dependencies import Dependency
 from hearth_runtime.errors import Unavailable
 from loguru import logger
@@ -67,7 +68,9 @@ _DETAILS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str
 
 
 class Database:
-    """Statements on a bounded pool of connections. Every method raises Unavailable where PostgreSQL fails.
+    """Statements on a bounded pool of connections, each within `call_seconds` and the deadline of the call served.
+
+    Every method raises Unavailable where PostgreSQL fails, and DeadlineExceeded where the deadline was over before.
 
     Text that holds NUL, which PostgreSQL cannot store, has U+FFFD in its place.
     """
@@ -96,8 +99,10 @@ class Database:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[PoolConnectionProxy]:
         with _typed_errors():
-            # Waiting for a connection, connecting and working share the time of the call.
-            async with asyncio.timeout(self._call_seconds), self._pool.acquire(timeout=self._call_seconds) as held:
+            # Waiting for a connection, connecting and working share the time of the call. When it is over, asyncpg has
+            # the server cancel the statement.
+            seconds = bounded(self._call_seconds)
+            async with asyncio.timeout(seconds), self._pool.acquire(timeout=seconds) as held:
                 try:
                     yield held
                 except asyncpg.InternalClientError:

@@ -7,7 +7,9 @@ import grpc
 import grpc.aio
 from opentelemetry.instrumentation.grpc import aio_client_interceptors
 
+from hearth_runtime.deadlines import bounded
 from hearth_runtime.errors import from_rpc_error
+from hearth_runtime.repeats import BUFFER_BYTES, SERVICE_CONFIG
 from hearth_runtime.settings import RuntimeSettings
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
@@ -23,15 +25,19 @@ CHANNEL_OPTIONS = [
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.lb_policy_name", "round_robin"),
-    ("grpc.enable_retries", 0),
+    ("grpc.enable_retries", 1),
+    ("grpc.service_config", SERVICE_CONFIG),
+    ("grpc.per_rpc_retry_buffer_size", BUFFER_BYTES),
 ]
 
 
 def open_channel(service: str, address: str, settings: RuntimeSettings) -> grpc.aio.Channel:
     """A channel to `service` ("storage") at `address`: `dns:///name:port` (balanced) or `unix:PATH`.
 
-    A unary call without a timeout gets `rpc_timeout_seconds`. A call waits within its deadline for a service that is
-    not there yet. Errors are `hearth_runtime.errors`. Close it when done.
+    A unary call without a timeout gets `rpc_timeout_seconds`, and no call more than the deadline of the one that is
+    being served leaves it. A call waits within its deadline for a service that is not there yet, and is repeated within
+    it where a service stops and that does no harm (`hearth_runtime.repeats`). Errors are `hearth_runtime.errors`. Close
+    it when done.
     """
     interceptors: list[grpc.aio.ClientInterceptor] = [
         _UnaryCalls(service, settings.rpc_timeout_seconds),
@@ -60,7 +66,7 @@ class _UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
         self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request: Any
     ) -> Any:
-        timeout = client_call_details.timeout or self._timeout_seconds
+        timeout = bounded(client_call_details.timeout or self._timeout_seconds)
         try:
             call = await continuation(_waiting(client_call_details, timeout), request)
             return await call
@@ -75,7 +81,7 @@ class _StreamCalls(grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(
         self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request: Any
     ) -> Any:
-        call = await continuation(_waiting(client_call_details, client_call_details.timeout), request)
+        call = await continuation(_waiting(client_call_details, bounded(client_call_details.timeout)), request)
         return self._typed_errors(call)
 
     async def _typed_errors(self, call: Any) -> AsyncIterator[Any]:

@@ -1,4 +1,4 @@
-"""A gRPC server with what every service has: typed errors, health, reflection, metrics, a graceful end."""
+"""A gRPC server with what every service has: typed errors, deadlines, health, reflection, metrics, a graceful end."""
 
 import asyncio
 import time
@@ -18,8 +18,10 @@ from opentelemetry.instrumentation.grpc import aio_server_interceptor
 from prometheus_client import Counter, Histogram
 
 from hearth_runtime.channels import MAX_MESSAGE_BYTES
+from hearth_runtime.deadlines import within
 from hearth_runtime.dependencies import Dependency, RuntimeRpc
 from hearth_runtime.errors import Cancelled, HearthError
+from hearth_runtime.repeats import NO_REPEAT
 from hearth_runtime.settings import RuntimeSettings
 
 SERVER_OPTIONS = [
@@ -100,14 +102,15 @@ def _unary(method: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., A
         started = time.perf_counter()
         code = grpc.StatusCode.OK
         try:
-            return await inner(request, context)
+            with within(context.time_remaining()):
+                return await inner(request, context)
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise
         except Exception as error:  # noqa: BLE001 - the border: nothing untyped may pass it
             known = _known(error, method)
             code = known.status
-            await context.abort(known.status, known.detail, known.trailing_metadata())
+            await context.abort(known.status, known.detail, (*known.trailing_metadata(), NO_REPEAT))
         finally:
             _record(method, code, started)
 
@@ -119,15 +122,16 @@ def _stream(method: str, inner: Callable[..., AsyncIterator[Any]]) -> Callable[.
         started = time.perf_counter()
         code = grpc.StatusCode.OK
         try:
-            async for message in inner(request, context):
-                yield message
+            with within(context.time_remaining()):
+                async for message in inner(request, context):
+                    yield message
         except (asyncio.CancelledError, GeneratorExit):
             code = grpc.StatusCode.CANCELLED
             raise
         except Exception as error:  # noqa: BLE001 - the border: nothing untyped may pass it
             known = _known(error, method)
             code = known.status
-            await context.abort(known.status, known.detail, known.trailing_metadata())
+            await context.abort(known.status, known.detail, (*known.trailing_metadata(), NO_REPEAT))
         finally:
             _record(method, code, started)
 

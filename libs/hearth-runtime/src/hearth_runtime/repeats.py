@@ -1,0 +1,72 @@
+"""Which calls gRPC repeats by itself where a server stops, or goes away, under them.
+
+A server that stops refuses a call that was on its way, and the caller cannot tell whether anything was done. So only
+those are repeated that do no harm when they are done twice. What a service answered itself is no such case, whatever
+its status: `Server` marks it with `NO_REPEAT`. https://github.com/grpc/proposal/blob/master/A6-client-retries.md
+"""
+
+import json
+
+# Reads; writes of a whole, or by an id or key of the caller's; and generating, up to the first message of the answer.
+REPEATABLE: dict[str, tuple[str, ...]] = {
+    "hearth.agent.v1.AgentService": ("GetAgent", "ListAgents", "UpdateAgent", "DeleteAgent"),
+    "hearth.agent.v1.TaskService": ("CreateTask", "GetTask", "ListTasks", "CancelTask", "ListAttempts"),
+    "hearth.inference.v1.InferenceService": ("Chat", "Generate", "Embed", "ListModels"),
+    "hearth.log.v1.LogService": (
+        "StreamEvents",
+        "ListEvents",
+        "GetSubscription",
+        "SaveSubscription",
+        "ListDeadLetters",
+        "GetDeadLetter",
+    ),
+    "hearth.storage.v1.AgentStoreService": (
+        "InsertAgent",
+        "GetAgent",
+        "ListAgents",
+        "UpdateAgent",
+        "DeactivateAgent",
+    ),
+    "hearth.storage.v1.CheckpointStoreService": ("PutCheckpoint", "PutWrites", "GetCheckpoint", "ListCheckpoints"),
+    "hearth.storage.v1.EventStoreService": ("AppendEvents", "ListEvents", "GetSubscription", "SaveSubscription"),
+    "hearth.storage.v1.TaskStoreService": (
+        "CreateTask",
+        "GetTask",
+        "ListTasks",
+        "ExtendLease",
+        "CancelTask",
+        "ListAttempts",
+        "RecordResume",
+        "ListUnpublishedEnds",
+        "ConfirmEnds",
+        "GetQueueStats",
+    ),
+}
+
+# Trailing metadata by which a server says that a call is not to be repeated.
+NO_REPEAT = ("grpc-retry-pushback-ms", "-1")
+
+# What a call that may be repeated keeps of its request; a larger one is sent once.
+BUFFER_BYTES = 4 * 1024 * 1024
+
+SERVICE_CONFIG = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [
+                    {"service": service, "method": method}
+                    for service, methods in REPEATABLE.items()
+                    for method in methods
+                ],
+                "retryPolicy": {
+                    "maxAttempts": 5,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 3,
+                    # The second is what a server answers that stops. A call that its caller cancels is not repeated.
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+                },
+            }
+        ]
+    }
+)
