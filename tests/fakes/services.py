@@ -71,6 +71,10 @@ class State:
     streams_opened: int = 0
     # What the next call raises, by the name of the RPC.
     failures: dict[str, Exception] = field(default_factory=dict)
+    # How long each call takes, by the name of the RPC.
+    delays: dict[str, float] = field(default_factory=dict)
+    # How long the last call had, by the name of the RPC; None where it had no deadline.
+    time_remaining: dict[str, float | None] = field(default_factory=dict)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
@@ -126,8 +130,10 @@ class State:
             task.status = status
             self.changed.notify_all()
 
-    def raise_failure(self, rpc: str) -> None:
-        """Raises what was asked for, once."""
+    async def begin(self, rpc: str, context: Any) -> None:
+        """Notes how long the call has, waits as long as was asked for, and raises what was asked for, once."""
+        self.time_remaining[rpc] = context.time_remaining()
+        await asyncio.sleep(self.delays.get(rpc, 0))
         if (failure := self.failures.pop(rpc, None)) is not None:
             raise failure
 
@@ -159,7 +165,7 @@ class Agents(agent_service_pb2_grpc.AgentServiceServicer):
         return self.state.agents[agent_id]
 
     async def CreateAgent(self, request: Any, context: Any) -> Any:
-        self.state.raise_failure("CreateAgent")
+        await self.state.begin("CreateAgent", context)
         agent = await self.state.add_agent(
             name=request.name, description=request.description, model_name=request.model_name
         )
@@ -167,7 +173,7 @@ class Agents(agent_service_pb2_grpc.AgentServiceServicer):
         return agent_service_pb2.CreateAgentResponse(agent=agent)
 
     async def GetAgent(self, request: Any, context: Any) -> Any:
-        self.state.raise_failure("GetAgent")
+        await self.state.begin("GetAgent", context)
         return agent_service_pb2.GetAgentResponse(agent=self._get(request.id))
 
     async def ListAgents(self, request: Any, context: Any) -> Any:
@@ -203,7 +209,7 @@ class Tasks(task_service_pb2_grpc.TaskServiceServicer):
         return self.state.tasks[task_id]
 
     async def CreateTask(self, request: Any, context: Any) -> Any:
-        self.state.raise_failure("CreateTask")
+        await self.state.begin("CreateTask", context)
         agent = self.state.agents.get(request.agent_id)
         if agent is None:
             raise AgentNotFound(f"There is no agent {request.agent_id}.")
@@ -224,7 +230,7 @@ class Tasks(task_service_pb2_grpc.TaskServiceServicer):
         return task_service_pb2.CreateTaskResponse(task=task, created=True)
 
     async def GetTask(self, request: Any, context: Any) -> Any:
-        self.state.raise_failure("GetTask")
+        await self.state.begin("GetTask", context)
         return task_service_pb2.GetTaskResponse(task=self._get(request.id))
 
     async def ListTasks(self, request: Any, context: Any) -> Any:
@@ -255,7 +261,7 @@ class Tasks(task_service_pb2_grpc.TaskServiceServicer):
         return task_service_pb2.CancelTaskResponse(task=task)
 
     async def RetryTask(self, request: Any, context: Any) -> Any:
-        self.state.raise_failure("RetryTask")
+        await self.state.begin("RetryTask", context)
         task = self._get(request.id)
         if task.status not in (task_pb2.Task.STATUS_FAILED, task_pb2.Task.STATUS_CANCELLED):
             raise TaskNotRetryable(f"The task {task.id} has not failed.")
@@ -291,7 +297,7 @@ class Logs(log_service_pb2_grpc.LogServiceServicer):
     async def StreamEvents(self, request: Any, context: Any) -> AsyncIterator[Any]:
         state = self.state
         state.streams_opened += 1
-        state.raise_failure("StreamEvents")
+        await state.begin("StreamEvents", context)
         task = state.tasks.get(request.filter.task_ids[0]) if request.until_end else None
         if request.until_end and task is None:
             raise TaskNotFound(f"There is no task {request.filter.task_ids[0]}.")
@@ -324,7 +330,7 @@ class Logs(log_service_pb2_grpc.LogServiceServicer):
             state.open_streams -= 1
 
     async def ListEvents(self, request: Any, context: Any) -> Any:
-        self.state.raise_failure("ListEvents")
+        await self.state.begin("ListEvents", context)
         events = [e for e in self.state.events if matches(e, request.filter) and e.kind != event_pb2.Event.KIND_DELTA]
         items, token = page(events[::-1] if request.descending else events, request)
         return log_service_pb2.ListEventsResponse(events=items, next_page_token=token)

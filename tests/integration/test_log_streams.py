@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fakes.storage import FakeStorage, fake_storage
 from hearth.log.v1 import event_pb2, log_service_pb2
-from hearth_runtime.errors import InvalidArgument, ResourceExhausted, SubscriptionNotFound, TaskNotFound, Unavailable
+from hearth_runtime.errors import InvalidArgument, SubscriptionNotFound, TaskNotFound, TooManyStreams, Unavailable
 from hearth_runtime.events import EVENTS_STREAM, EventKind, StreamId
 from hearth_runtime.identifiers import new_id
 from redis.asyncio import Redis
@@ -183,7 +183,7 @@ async def test_an_idle_stream_has_heartbeats(redis: Redis, redis_url: str, stora
 async def test_streams_are_bounded_and_given_back(redis: Redis, redis_url: str, storage: FakeStorage) -> None:
     async with log_process(redis_url, storage.address, max_streams=1) as log:
         async with subscriber(log.stub, log_service_pb2.StreamEventsRequest()):
-            with pytest.raises(ResourceExhausted, match="streams"):
+            with pytest.raises(TooManyStreams, match="streams"):
                 await whole(log.stub, log_service_pb2.StreamEventsRequest())
 
         async def opens() -> bool:

@@ -8,6 +8,7 @@ from fastapi.routing import iter_route_contexts
 from hearth_runtime.errors import (
     AgentInactive,
     AgentNotFound,
+    DeadlineExceeded,
     FieldViolation,
     HearthError,
     IdempotencyConflict,
@@ -16,6 +17,7 @@ from hearth_runtime.errors import (
     TaskNotFound,
     TaskNotRetryable,
     ToolCallUnfinished,
+    TooManyStreams,
     Unavailable,
 )
 
@@ -23,7 +25,6 @@ from gateway.errors import (
     MEDIA_TYPE,
     BodyTooLarge,
     MalformedJson,
-    TooManyStreams,
     UnsupportedMediaType,
     invalid_request,
     problem,
@@ -33,6 +34,9 @@ from gateway.schemas.problems import Problem
 
 type Responses = dict[int | str, dict[str, Any]]
 
+DEADLINE_EXCEEDED = DeadlineExceeded(
+    "The time for this request ran out before all was done. Try again, or allow it more."
+)
 UNAVAILABLE = Unavailable("The agent service does not answer. Try again; GET /health shows what is down.")
 INTERNAL = HearthError("An unexpected error. The gateway's log has it under reference 1f2e3d4c.")
 AGENT_NOT_FOUND = AgentNotFound(f"There is no agent {AGENT_ID}. GET /api/v1/agents lists those there are.")
@@ -73,12 +77,12 @@ BODY_ERRORS = (
 def answers(status: int, example: Any, *errors: HearthError, location: str | None = None) -> Responses:
     """A call's documented responses: its success with an example, and the errors, which may share a status.
 
-    What every call can answer that asks a service, 500 and 503, is added.
+    What every call can answer that asks a service, 500, 503 and 504, is added.
     """
     success: dict[str, Any] = {} if example is None else {"content": {"application/json": {"example": example}}}
     if location is not None:
         success["headers"] = {"Location": {"description": location, "schema": {"type": "string"}}}
-    return {status: success, **problems(*errors, INTERNAL, UNAVAILABLE)}
+    return {status: success, **problems(*errors, INTERNAL, UNAVAILABLE, DEADLINE_EXCEEDED)}
 
 
 def problems(*errors: HearthError) -> Responses:
@@ -152,6 +156,8 @@ and watch every log line, token and tool call live.
   `1764000000000-0`, which give all events one order.
 - Lists are pages: `limit` (1 to 500) and `cursor`, which is the `next_cursor` of the page before.
 - Errors are problem details (RFC 9457): `code` is stable, `detail` says what to do, `errors` names the fields.
+- A call that would take longer than its time, 10 seconds by default, ends with 503 or 504. `Prefer: wait=3` (RFC 7240)
+  gives it less. `Retry-After` tells in how many seconds a call that was answered with 429 or 503 is worth repeating.
 - A body has at most 1 MiB, and is JSON. Unknown fields and query parameters are errors that name the nearest known one.
 
 ## Events

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from hearth_runtime.errors import Cancelled, FieldViolation, HearthError, InvalidArgument, NotFound, ResourceExhausted
+from hearth_runtime.errors import Cancelled, FieldViolation, HearthError, InvalidArgument, NotFound
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -58,11 +58,6 @@ class UnsupportedMediaType(HearthError):
     title = "The body is of a type that is not taken"
     status = grpc.StatusCode.INVALID_ARGUMENT
     http_status = 415
-
-
-class TooManyStreams(ResourceExhausted):
-    code = "too_many_streams"
-    title = "Too many live streams are open"
 
 
 def problem(error: HearthError, instance: str) -> dict[str, Any]:

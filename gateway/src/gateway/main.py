@@ -77,6 +77,9 @@ def _server(app: FastAPI, settings: GatewaySettings) -> uvicorn.Server:
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            # A connection's requests would otherwise begin in the context in which its transport was last resumed: that
+            # of an earlier request, with its deadline and its trace.
+            reset_contextvars=True,
             timeout_graceful_shutdown=max(1, int(settings.grace_seconds * 0.8)),
         )
     )

@@ -3,6 +3,7 @@
 import time
 from uuid import uuid4
 
+from hearth_runtime.deadlines import within
 from hearth_runtime.errors import HearthError
 from loguru import logger
 from prometheus_client import Counter, Histogram
@@ -24,7 +25,9 @@ class Observation:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            # uvicorn begins it in the context of a request that its connection carried before; see `main`.
+            with within(None):
+                await self._app(scope, receive, send)
             return
         started = time.perf_counter()
         status = 0

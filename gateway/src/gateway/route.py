@@ -1,10 +1,12 @@
-"""A route that checks, before anything else, what every call of the contract checks alike."""
+"""A route that gives each call its deadline, and first checks what every call of the contract checks alike."""
 
+import re
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from hearth_runtime.deadlines import within
 from hearth_runtime.errors import FieldViolation
 
 from gateway.errors import UnsupportedMediaType, invalid_request
@@ -15,9 +17,14 @@ from gateway.validation import unknown_name
 CONTEXT_PREFIX = "context."
 CONTEXT_PARAMETER = "context.NAME"
 
+WAIT_PREFERENCE = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(0*[1-9][0-9]{0,8})"?\s*(?=[;,]|$)', re.IGNORECASE | re.ASCII)
+
 
 class Route(APIRoute):
-    """Refuses unknown query parameters, naming the nearest known one, and bodies that are not declared as JSON."""
+    """Refuses unknown query parameters, naming the nearest known one, and bodies that are not declared as JSON.
+
+    All calls to services that a request causes share `rpc_timeout_seconds`, or less where the client prefers so.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
@@ -38,9 +45,18 @@ class Route(APIRoute):
                 )
             if needs_body or (body is not None and _has_body(request)):
                 _check_media_type(request)
-            return await handler(request)
+            with within(_seconds(request)):
+                return await handler(request)
 
         return checked
+
+
+def _seconds(request: Request) -> float:
+    """How long the request may take, by the settings and `Prefer: wait=SECONDS`: RFC 7240, section 4.3."""
+    limit: float = request.app.state.gateway.settings.rpc_timeout_seconds
+    # Of a preference that is there twice the first one counts; one that makes no sense is none.
+    preferred = WAIT_PREFERENCE.search(", ".join(request.headers.getlist("prefer")))
+    return min(limit, float(preferred[1])) if preferred is not None else limit
 
 
 def _has_body(request: Request) -> bool:

@@ -10,11 +10,11 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, Literal
 
 from hearth.log.v1 import log_service_pb2
-from hearth_runtime.errors import Cancelled, HearthError, Unavailable
+from hearth_runtime.deadlines import bounded, detached
+from hearth_runtime.errors import Cancelled, HearthError, TooManyStreams, Unavailable
 from loguru import logger
 from prometheus_client import Counter, Gauge
 
-from gateway.errors import TooManyStreams
 from gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class EventStream:
 
     async def open(self) -> None:
         """Returns once the log service serves the stream. Raises what it answers instead, Unavailable for nothing."""
-        self._pending = asyncio.create_task(self._next_message())
-        await asyncio.wait((self._pending,), timeout=self._settings.rpc_timeout_seconds)
+        self._pending = self._begin_next()
+        await asyncio.wait((self._pending,), timeout=bounded(self._settings.rpc_timeout_seconds))
         if not self._pending.done():
             raise Unavailable("The log service does not answer. Try again; GET /health shows what is down.")
         message = self._pending.result()
@@ -75,7 +75,7 @@ class EventStream:
         lost by that: the next call waits on. Raises HearthError when the stream ends by an error.
         """
         if self._pending is None:
-            self._pending = asyncio.create_task(self._next_message())
+            self._pending = self._begin_next()
         waited: list[asyncio.Future[Any]] = [self._pending, self.stopped, *others]
         await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if self.stopped.done() or not self._pending.done():
@@ -97,6 +97,10 @@ class EventStream:
             if not pending.cancelled():
                 pending.exception()  # that nobody saw it is no news
         await self._messages.aclose()
+
+    def _begin_next(self) -> "asyncio.Task[Message | None]":
+        # The stream goes on when the request that opened it has had its time.
+        return asyncio.create_task(self._next_message(), context=detached())
 
     async def _next_message(self) -> Message | None:
         return await anext(self._messages, None)

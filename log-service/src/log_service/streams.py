@@ -7,7 +7,14 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from hearth_runtime.errors import FieldViolation, HearthError, InvalidArgument, ResourceExhausted, Unavailable
+from hearth_runtime.errors import (
+    FieldViolation,
+    HearthError,
+    InvalidArgument,
+    ResourceExhausted,
+    TooManyStreams,
+    Unavailable,
+)
 from hearth_runtime.events import Event, EventKind, StreamId
 from hearth_runtime.tasks import TaskStatus
 from loguru import logger
@@ -72,7 +79,7 @@ class Streams:
         """Each matching event after `cursor` once, in order; heartbeats between them.
 
         Without a cursor: from the task's first event where `until_end`, otherwise from now. With `until_end` the last
-        item is an End. Raises InvalidArgument, TaskNotFound, ResourceExhausted; Unavailable where the client should
+        item is an End. Raises InvalidArgument, TaskNotFound, TooManyStreams; Unavailable where the client should
         open it again at the last event that it has.
         """
         if until_end and len(wanted.task_ids) != 1:
@@ -116,7 +123,7 @@ class Streams:
     @contextmanager
     def _place(self) -> Iterator[None]:
         if self._open >= self._max_streams:
-            raise ResourceExhausted(
+            raise TooManyStreams(
                 f"All {self._max_streams} streams of this log service are in use. Close one, or try again later."
             )
         self._open += 1

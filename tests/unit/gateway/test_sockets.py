@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hearth.log.v1 import event_pb2
+from hearth_runtime.errors import TooManyStreams
 from hearth_runtime.identifiers import new_id
 from servers.gateway import World, open_world, until
 from websockets.asyncio.client import ClientConnection
@@ -355,6 +356,16 @@ async def test_streams_are_bounded() -> None:
             async with world.socket(f"/tasks/{task.id}") as client:
                 assert (await receive(client))["error"]["code"] == "too_many_streams"
                 assert (await closed(client))[0] == 1013
+
+
+@pytest.mark.parametrize("path", ["tasks", "logs"])
+async def test_a_log_service_that_has_no_room_closes_with_try_again_later(world: World, path: str) -> None:
+    task = await world.state.add_task()
+    world.state.failures["StreamEvents"] = TooManyStreams("All 5 streams are in use.")
+    async with world.socket(f"/tasks/{task.id}" if path == "tasks" else "/logs") as client:
+        await client.send('{"subscribe":{}}')
+        assert (await receive(client))["error"]["code"] == "too_many_streams"
+        assert await closed(client) == (1013, "All 5 streams are in use.")
 
 
 async def test_a_log_service_that_is_away_closes_with_try_again_later() -> None:

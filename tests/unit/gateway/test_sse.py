@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from hearth.agent.v1 import task_pb2
 from hearth.log.v1 import event_pb2
-from hearth_runtime.errors import Unavailable
+from hearth_runtime.errors import TooManyStreams, Unavailable
 from hearth_runtime.identifiers import new_id
 from servers.gateway import Sent, World, open_world, until
 
@@ -191,6 +191,14 @@ async def test_streams_are_bounded() -> None:
         await world.state.end_task(task)
         async with world.stream(task.id) as stream:
             assert [e.event for e in await rest(stream)] == ["end"]
+
+
+async def test_a_log_service_that_has_no_room_is_told_before_the_stream_begins(world: World) -> None:
+    task = await world.state.add_task()
+    world.state.failures["StreamEvents"] = TooManyStreams("All are in use.", retry_after_seconds=3)
+    answer = await world.http.get(f"/logs/stream/{task.id}")
+    assert (answer.status_code, answer.json()["code"]) == (429, "too_many_streams")
+    assert answer.headers["retry-after"] == "3"
 
 
 async def test_a_stop_of_the_gateway_closes_streams_without_an_end() -> None:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Response
 from hearth.agent.v1 import agent_service_pb2, task_service_pb2
+from hearth_runtime.identifiers import new_id
 from pydantic import Field
 from starlette.convertors import Convertor, register_url_convertor
 
@@ -121,7 +122,8 @@ async def run_agent(
             agent_id=run.agent_id,
             input=run.input.model_dump_json(exclude_unset=True),
             session_id=run.session_id,
-            idempotency_key=idempotency_key,
+            # With a key of ours the call can be repeated when agent-service restarts under it.
+            idempotency_key=idempotency_key or new_id(),
         )
     )
     accepted = accepted_of(answer.task)

@@ -13,6 +13,7 @@ from gateway.dependencies import GatewayDep, ServicesDep
 from gateway.documentation import (
     BAD_LIMIT,
     BAD_TASK_ID,
+    DEADLINE_EXCEEDED,
     INTERNAL,
     TASK_NOT_FOUND,
     TOO_MANY_STREAMS,
@@ -78,7 +79,16 @@ def _empty_is_none(value: object) -> object:
             "description": "Server-sent events, to the `end` of the task",
             "content": {MEDIA_TYPE: {"itemSchema": SENT_EVENT, "example": examples.STREAM}},
         },
-        **problems(TASK_NOT_FOUND, BAD_TASK_ID, BAD_EVENT_ID, BAD_KIND, TOO_MANY_STREAMS, INTERNAL, UNAVAILABLE),
+        **problems(
+            TASK_NOT_FOUND,
+            BAD_TASK_ID,
+            BAD_EVENT_ID,
+            BAD_KIND,
+            TOO_MANY_STREAMS,
+            INTERNAL,
+            UNAVAILABLE,
+            DEADLINE_EXCEEDED,
+        ),
     },
 )
 async def stream_task(

@@ -1,7 +1,8 @@
 """The deadline of the call that is being served: all that is done for the call shares it.
 
 gRPC carries it from service to service, and within one it stands in a context variable. Asyncio gives a task a copy of
-its maker's context, so what outlives the call, or is shared by several, is begun with `context=detached()`.
+its maker's context, and a transport that is paused and resumed another one, so what outlives the call, or is shared by
+several, is begun with `context=detached()`.
 """
 
 import time
@@ -21,11 +22,12 @@ _deadline: ContextVar[float | None] = ContextVar("hearth_deadline", default=None
 
 @contextmanager
 def within(seconds: float | None) -> Iterator[None]:
-    """What is done inside has so many seconds, or less where there is an earlier deadline already; None sets none."""
+    """What is done inside, which is serving one call, has so many seconds; None for any number.
+
+    A deadline that stands already does not count: it is of another call.
+    """
     outer = _deadline.get()
-    if seconds is not None:
-        mine = time.monotonic() + seconds
-        _deadline.set(mine if outer is None else min(mine, outer))
+    _deadline.set(None if seconds is None else time.monotonic() + seconds)
     try:
         yield
     finally:

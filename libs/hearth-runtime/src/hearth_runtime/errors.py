@@ -185,6 +185,16 @@ class QueueFull(ResourceExhausted):
     title = "Too many tasks wait already"
 
 
+class WorkflowNotFound(InvalidArgument):
+    code = "workflow_not_found"
+    title = "No worker has this workflow"
+
+
+class TooManyStreams(ResourceExhausted):
+    code = "too_many_streams"
+    title = "Too many live streams are open"
+
+
 class CheckpointNotFound(NotFound):
     code = "checkpoint_not_found"
     title = "There is no such checkpoint"
