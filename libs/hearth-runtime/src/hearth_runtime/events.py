@@ -14,7 +14,7 @@ EVENTS_STREAM = "hearth.events"
 # The one field of a stream entry: the event as a serialised hearth.log.v1.Event without its stream_id.
 EVENT_FIELD = b"event"
 
-_STREAM_ID = re.compile(r"(0|[1-9]\d{0,15})-(0|[1-9]\d{0,17})")
+_STREAM_ID = re.compile(r"(0|[1-9][0-9]{0,15})-(0|[1-9][0-9]{0,17})")
 
 
 class EventKind(StrEnum):
@@ -69,7 +69,11 @@ class Event:
         """What `encode` gave, at its place. Raises ValueError or DecodeError where it is no event."""
         message = event_pb2.Event.FromString(value)
         message.stream_id = stream_id
-        return from_message(message, cls)
+        event = from_message(message, cls)
+        # The annotation says dict, but the text may be any JSON.
+        if not isinstance(event.context, dict):
+            raise ValueError("its context is no JSON object")  # noqa: TRY004 - the value is wrong, not the caller
+        return event
 
 
 @dataclass(frozen=True, order=True)
