@@ -1,7 +1,7 @@
 # Hearth's commands. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format proto docs uv sync sync-dev clean
+.PHONY: help run test chaos check format proto docs uv sync sync-dev clean
 
 # Your own uv where there is one that runs, else one in .uv/, installed by its hash.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
@@ -16,6 +16,9 @@ run: sync ## Start Hearth on embedded parts, until Ctrl-C
 
 test: sync-dev ## Run the tests: unit, integration, end to end
 	@$(RUN) -m pytest
+
+chaos: sync-dev ## Break everything while it works, and write docs/reliability.md (15 minutes at most)
+	@HEARTH_CHAOS=full $(RUN) -m pytest -s tests/chaos
 
 check: sync-dev ## What a reviewer would say: style, types, protos, layers
 	@$(RUN) -m ruff check .

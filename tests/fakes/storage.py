@@ -49,11 +49,11 @@ class FakeStorage(event_store_pb2_grpc.EventStoreServiceServicer, task_store_pb2
             await self._running
             self._running = None
 
-    def set_task(self, task_id: str, status: str, *, end_published: bool = False) -> None:
+    def set_task(self, task_id: str, status: str, *, end_settled: bool = False) -> None:
         """Makes the task, or changes its state."""
         self.tasks[task_id] = task_store_pb2.GetTaskResponse(
             task=task_pb2.Task(id=task_id, status=task_pb2.Task.Status.Value(f"STATUS_{status.upper()}")),
-            end_published=end_published,
+            end_settled=end_settled,
         )
 
     async def AppendEvents(self, request: Any, context: Any) -> event_store_pb2.AppendEventsResponse:

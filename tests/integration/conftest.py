@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import grpc.aio
 import pytest
+from agent_service.settings import WorkerSettings
 from hearth.agent.v1 import agent_pb2
 from hearth.storage.v1 import (
     agent_store_pb2,
@@ -26,6 +27,7 @@ from hearth_runtime.codec import duration
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.redis_streams import connect
 from redis.asyncio import Redis
+from servers.agent_bench import Bench, bench_with
 from servers.postgres_server import PostgresServer
 from servers.redis_server import RedisServer
 from storage_service.main import serve
@@ -213,3 +215,17 @@ def own_redis_server() -> Iterator[RedisServer]:
     server = RedisServer(durable=True)
     yield server
     server.remove()
+
+
+@pytest.fixture
+async def bench(storage: Any, redis: Redis, redis_url: str) -> AsyncIterator[Bench]:
+    """Attempts of tasks, with short leases and hand-overs."""
+    settings = WorkerSettings(
+        redis_url=redis_url,
+        lease_seconds=1,
+        lease_heartbeat_seconds=0.1,
+        retry_base_seconds=0.001,
+        grace_seconds=2,
+    )
+    async with bench_with(storage, redis, settings) as opened:
+        yield opened

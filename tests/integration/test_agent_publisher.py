@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,8 +12,10 @@ from agent_service.publisher import EventPublisher, RunEvents
 from hearth_runtime.events import EVENT_FIELD, EVENTS_STREAM, Event, EventKind, EventLevel
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.redis_streams import connect
+from hearth_runtime.tasks import Task, TaskStatus
 from redis.asyncio import Redis
 from servers.redis_server import RedisServer
+from system.waiting import eventually
 
 
 @asynccontextmanager
@@ -96,7 +100,7 @@ class LosesAnswers(EventPublisher):
 
     calls = 0
 
-    async def _send(self, batch: list[Event]) -> None:
+    async def _send(self, batch: Any) -> None:
         await super()._send(batch)
         self.calls += 1
         if self.calls % 2:
@@ -115,3 +119,59 @@ async def test_an_event_whose_answer_was_lost_is_not_sent_twice(redis: Redis) ->
     assert [e.message for e in await published(redis)] == [f"{n}" for n in range(6)]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_comes_between_a_lost_answer_and_its_repetition_is_not_lost(redis: Redis) -> None:
+    publisher = LosesAnswers(redis, limit=1000)
+    running = asyncio.create_task(publisher.run())
+    events = events_of(publisher)
+    for n in range(6):
+        await events.log(EventLevel.INFO, f"{n}")
+        await eventually(lambda n=n: calls_reached(publisher, n + 1))  # type: ignore[misc]
+    async with asyncio.timeout(20):
+        await events.flush()
+    assert [e.message for e in await published(redis)] == [f"{n}" for n in range(6)]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def calls_reached(publisher: LosesAnswers, count: int) -> bool:
+    return publisher.calls >= count
+
+
+async def test_no_event_of_an_attempt_follows_one_of_the_next(redis: Redis) -> None:
+    async with publishing(redis) as publisher:
+        task_id, agent_id = new_id(), new_id()
+        first, second = (
+            RunEvents(publisher, task_id=task_id, agent_id=agent_id, attempt=attempt, traceparent="")
+            for attempt in (1, 2)
+        )
+        other = events_of(publisher)
+        await first.log(EventLevel.INFO, "first")
+        await second.log(EventLevel.INFO, "second")
+        await first.log(EventLevel.INFO, "late")
+        await other.log(EventLevel.INFO, "another task")
+        await second.log(EventLevel.INFO, "goes on")
+        await second.flush()
+        assert [e.message for e in await published(redis)] == ["first", "second", "another task", "goes on"]
+
+
+async def test_an_end_is_told_once_whoever_tells_it(redis: Redis) -> None:
+    ended_at = datetime(2026, 1, 1, tzinfo=UTC)
+    task = Task(
+        id=new_id(), agent_id=new_id(), session_id=None, status=TaskStatus.FAILED, input={}, output=None,
+        error_code="e", error_message="It broke.", retry_count=0, attempt=1, created_at=ended_at, started_at=ended_at,
+        completed_at=ended_at, next_attempt_at=None, cancel_requested=False,
+    )  # fmt: skip
+    async with publishing(redis) as worker, publishing(redis) as dispatcher:
+        for publisher in (worker, dispatcher, worker):
+            events = events_of(publisher, task.id)
+            await events.ended(task)
+            await events.flush()
+        (end,) = await published(redis)
+        assert (end.message, end.level, end.timestamp) == ("It broke.", EventLevel.ERROR, ended_at)
+        assert end.context == {"status": "failed", "code": "e"}
+        # It was started again by hand, and ends once more.
+        await events_of(worker, task.id).ended(replace(task, completed_at=ended_at + timedelta(seconds=9)))
+        await worker.flush()
+        assert len(await published(redis)) == 2

@@ -53,7 +53,7 @@ async def test_a_run_is_streamed_while_it_goes_and_replayed_when_it_is_over(
         ids = await publish(redis, last)
         kept[task_id] += ids
         sent[task_id] += ids
-        await storage.sql("UPDATE tasks SET end_unpublished = false WHERE id = $1", task_id)
+        await storage.sql("UPDATE tasks SET end_unsettled = false WHERE id = $1", task_id)
 
     async def client(stub: Any, task_id: str) -> list[str]:
         got = Received()

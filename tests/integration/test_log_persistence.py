@@ -238,7 +238,7 @@ async def test_after_flushall_events_are_live_and_persisted_again(
         await holds(lambda: reader.received.ids == sent)
         await storage.start()
         await holds(lambda: set(storage.events) == places(sent), "all events persisted")
-        storage.set_task(task_id, "completed", end_published=True)
+        storage.set_task(task_id, "completed", end_settled=True)
         assert (await whole(log.stub, of_task(task_id))).ids == sent
 
 

@@ -71,7 +71,7 @@ async def test_a_finished_task_is_replayed_and_ends_at_once(
     task_id = new_id()
     sent = await publish(redis, *(event(task_id, str(i)) for i in range(5)))
     await persisted(storage, 5)
-    storage.set_task(task_id, "failed", end_published=True)
+    storage.set_task(task_id, "failed", end_settled=True)
     started = time.monotonic()
     got = await whole(log.stub, of_task(task_id))
     assert (got.ids, got.end) == (sent, "failed")
@@ -94,7 +94,7 @@ async def test_a_stream_ends_by_the_row_when_the_last_event_is_nowhere_to_be_see
         before = storage.row_reads
         await eventually(lambda: row_was_read(storage, after=before))
         assert not reader.done.done()
-        storage.set_task(task_id, "failed", end_published=True)
+        storage.set_task(task_id, "failed", end_settled=True)
         # Others go on, which is no reason to wait.
         while not reader.done.done():
             await publish(redis, event(new_id(), "noise"))
@@ -274,7 +274,7 @@ async def test_a_slow_reader_slows_nobody_and_gets_everything_kept(
             assert quick.received.ids == sent
         await persisted(storage, 2000)
         await eventually(lambda: shorter(redis, 51), what="a trimmed stream")
-        storage.set_task(task_id, "completed", end_published=True)
+        storage.set_task(task_id, "completed", end_settled=True)
         got = Received()
         async with asyncio.timeout(20):
             async for response in slow:

@@ -106,7 +106,7 @@ async def test_tasks_of_the_revision_before_wait_run_and_end_as_they_did(empty_u
     assert {task_id: rows[task_id]["turn"] for task_id in rows} == {
         queued: 0, backing_off: None, running: None, done: None
     }  # fmt: skip
-    assert not any(row["end_unpublished"] for row in rows.values())
+    assert not any(row["end_unsettled"] for row in rows.values())
 
 
 async def test_the_extension_and_the_indexes_are_there(empty_url: str) -> None:

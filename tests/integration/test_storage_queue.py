@@ -237,23 +237,30 @@ async def test_what_comes_back_is_next(storage: Any) -> None:
     assert {(await storage.claim_next()).task.id for _ in range(3)} == {handed_over, retried, lost}
 
 
-async def unpublished(storage: Any, *, ended_before: float = 0) -> list[Any]:
-    request = task_store_pb2.ListUnpublishedEndsRequest(
-        limit=100, ended_before=duration(timedelta(seconds=ended_before))
+async def settle(storage: Any, *, limit: int = 100, ended_before: float = 0) -> tuple[list[str], int]:
+    """The tasks whose last event is not kept, and how many others were settled."""
+    request = task_store_pb2.SettleEndsRequest(limit=limit, ended_before=duration(timedelta(seconds=ended_before)))
+    answer = await storage.tasks.SettleEnds(request)
+    assert {end.task.output for end in answer.unsettled} <= {""}
+    return [end.task.id for end in answer.unsettled], answer.settled_count
+
+
+async def keep_end(storage: Any, task_id: str, *, late: float = 0) -> None:
+    """Has the event that tells of the task's end kept, or that of an earlier end."""
+    await storage.sql(
+        "INSERT INTO task_logs SELECT gen_random_uuid(), id, agent_id, attempt, 'status', 'info', '', '{}',"
+        " completed_at - $2::interval, '', gen_random_uuid()::text, extract(epoch FROM clock_timestamp()) * 1000000, 0"
+        " FROM tasks WHERE id = $1",
+        task_id,
+        timedelta(seconds=late),
     )
-    return list((await storage.tasks.ListUnpublishedEnds(request)).ends)
 
 
-async def confirm(storage: Any, *tasks: Any) -> None:
-    ends = [task_store_pb2.ConfirmEndsRequest.End(task_id=t.id, completed_at=t.completed_at) for t in tasks]
-    await storage.tasks.ConfirmEnds(task_store_pb2.ConfirmEndsRequest(ends=ends))
+async def end_settled(storage: Any, task_id: str) -> bool:
+    return bool((await storage.tasks.GetTask(task_store_pb2.GetTaskRequest(id=task_id))).end_settled)
 
 
-async def end_published(storage: Any, task_id: str) -> bool:
-    return bool((await storage.tasks.GetTask(task_store_pb2.GetTaskRequest(id=task_id))).end_published)
-
-
-async def test_every_way_to_end_is_in_the_outbox_until_it_is_confirmed(storage: Any) -> None:
+async def test_every_end_is_unsettled_until_the_event_that_tells_of_it_is_kept(storage: Any) -> None:
     agent_id = await storage.new_agent(config=agent_pb2.AgentConfig(max_retries=0))
     finished, cancelled, released, lost = [await storage.new_task(agent_id=agent_id) for _ in range(4)]
     await storage.claim(finished)
@@ -265,29 +272,33 @@ async def test_every_way_to_end_is_in_the_outbox_until_it_is_confirmed(storage: 
     await storage.tasks.CancelTask(task_store_pb2.CancelTaskRequest(id=released))
     await storage.tasks.ReleaseTask(task_store_pb2.ReleaseTaskRequest(id=released, attempt=1))
     await lose(storage, lost)
-    assert not await end_published(storage, lost)
+    assert not await end_settled(storage, lost)
     await take(storage)
 
-    ends = await unpublished(storage)
-    assert [end.task.id for end in ends] == [finished, cancelled, released, lost]
-    assert {end.task.output for end in ends} == {""}
-    assert not await unpublished(storage, ended_before=60)
-    assert not any([await end_published(storage, end.task.id) for end in ends])
-    await confirm(storage, *(end.task for end in ends[:3]))
-    assert [end.task.id for end in await unpublished(storage)] == [lost]
-    assert await end_published(storage, finished)
+    ends = [finished, cancelled, released, lost]
+    assert await settle(storage) == (ends, 0)
+    assert await settle(storage, limit=2) == (ends[:2], 0)
+    assert await settle(storage, ended_before=60) == ([], 0)
+    assert not any([await end_settled(storage, task_id) for task_id in ends])
+    for task_id in ends[:3]:
+        await keep_end(storage, task_id)
+    assert await settle(storage) == ([lost], 3)
+    assert await settle(storage) == ([lost], 0)
+    assert await end_settled(storage, finished)
 
 
 async def test_an_end_before_a_retry_by_hand_is_not_the_one_after(storage: Any) -> None:
     task_id = await storage.new_task()
     cancel = task_store_pb2.CancelTaskRequest(id=task_id)
-    first = (await storage.tasks.CancelTask(cancel)).task
-    await storage.tasks.RetryTask(task_store_pb2.RetryTaskRequest(id=task_id))
-    assert not await unpublished(storage)
-    assert not await end_published(storage, task_id)
     await storage.tasks.CancelTask(cancel)
-    await confirm(storage, first)
-    assert [end.task.id for end in await unpublished(storage)] == [task_id]
+    await storage.tasks.RetryTask(task_store_pb2.RetryTaskRequest(id=task_id))
+    assert await settle(storage) == ([], 0)
+    assert not await end_settled(storage, task_id)
+    await storage.tasks.CancelTask(cancel)
+    await keep_end(storage, task_id, late=0.001)
+    assert await settle(storage) == ([task_id], 0)
+    await keep_end(storage, task_id)
+    assert await settle(storage) == ([], 1)
 
 
 async def test_more_than_may_wait_are_refused_and_told_when_to_come_back(new_database: Any, open_storage: Any) -> None:

@@ -1,4 +1,4 @@
-"""The outbox: tells subscribers of each task's end, from its row, where its worker could not."""
+"""The outbox: sees to it that each task's last event is published, from its row where its worker could not."""
 
 import asyncio
 from datetime import timedelta
@@ -12,14 +12,15 @@ from agent_service.publisher import EventPublisher, RunEvents
 from agent_service.settings import ApiSettings
 from agent_service.storage import StoredTasks
 
-# Whoever ends a task tells of it at once; only what is older may have been missed.
-ENDED_BEFORE = timedelta(seconds=1)
+# Whoever ends a task tells of it at once, and log-service keeps it within this time; only what is older may be missing.
+ENDED_BEFORE = timedelta(seconds=2)
 
-CONFIRMED = Counter("hearth_ends_confirmed_total", "Ends of tasks that the event stream is known to have")
+SETTLED = Counter("hearth_ends_settled_total", "Ends of tasks whose last event is known to be kept")
+PUBLISHED = Counter("hearth_ends_published_total", "Ends of tasks that were published, perhaps again, from their rows")
 
 
 class Outbox:
-    """Drains until stopped. Any number may run: Redis takes each end once."""
+    """Drains until stopped. Any number may run, and as often as they like: Redis takes each end once."""
 
     def __init__(self, store: StoredTasks, publisher: EventPublisher, settings: ApiSettings) -> None:
         self._store = store
@@ -39,8 +40,8 @@ class Outbox:
     async def drain(self) -> bool:
         """One look; tells whether there may be more. Waits while Redis is away."""
         limit = self._settings.sweep_limit
-        ended = await self._store.unpublished_ends(limit=limit, ended_before=ENDED_BEFORE)
-        for found in ended:
+        unsettled, settled_count = await self._store.settle_ends(limit=limit, ended_before=ENDED_BEFORE)
+        for found in unsettled:
             task = found.task
             events = RunEvents(
                 self._publisher,
@@ -50,8 +51,8 @@ class Outbox:
                 traceparent=found.traceparent,
             )
             await events.ended(task)
-        if ended:
+        if unsettled:
             await self._publisher.flush()
-            await self._store.confirm_ends([found.task for found in ended])
-            CONFIRMED.inc(len(ended))
-        return len(ended) == limit
+        SETTLED.inc(settled_count)
+        PUBLISHED.inc(len(unsettled))
+        return settled_count == limit

@@ -150,7 +150,7 @@ class RunEvents:
         context: Mapping[str, Any] | None = None,
         ended: datetime | None = None,
     ) -> None:
-        """Publishes one event of this attempt."""
+        """Publishes one event of this attempt; one that tells of the task's end has the time of it."""
         await self._publisher.publish(
             Event(
                 stream_id="",
@@ -162,7 +162,7 @@ class RunEvents:
                 level=level,
                 message=message,
                 context=dict(context or {}),
-                timestamp=datetime.now(UTC),
+                timestamp=ended or datetime.now(UTC),
                 traceparent=self._traceparent,
             ),
             ended=ended,

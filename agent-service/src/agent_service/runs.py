@@ -16,19 +16,25 @@ from hearth_runtime.errors import (
 )
 from hearth_runtime.events import EventLevel
 from hearth_runtime.tasks import TaskStatus, Turn
+from langgraph.errors import GraphDrained
+from langgraph.runtime import RunControl
 from loguru import logger
 from opentelemetry import trace
 from prometheus_client import Counter, Histogram
 
 from agent_service.agents import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_SECONDS
 from agent_service.bell import Bell
+from agent_service.checkpoint_store import StoredCheckpoints
+from agent_service.checkpointer import Checkpointer
 from agent_service.inference import Models
 from agent_service.publisher import EventPublisher, RunEvents
 from agent_service.retries import RetryPolicy
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
 from agent_service.tasks import Claim, turns_of
-from agent_service.workflow import RunContext, Workflow
+from agent_service.tool_calls import ToolCalls
+from agent_service.workflow import RunContext
+from agent_service.workflows import Workflows
 
 STORE_RETRY_SECONDS = 0.5
 
@@ -60,8 +66,9 @@ class Run:
         *,
         worker_id: str,
         store: StoredTasks,
+        checkpoints: StoredCheckpoints,
         models: Models,
-        workflow: Workflow,
+        workflows: Workflows,
         publisher: EventPublisher,
         bell: Bell,
         settings: WorkerSettings,
@@ -70,8 +77,9 @@ class Run:
         self._task = claim.task
         self._worker_id = worker_id
         self._store = store
+        self._checkpoints = checkpoints
         self._models = models
-        self._workflow = workflow
+        self._workflows = workflows
         self._bell = bell
         self._settings = settings
         self._retries = RetryPolicy(
@@ -84,13 +92,22 @@ class Run:
             attempt=self._task.attempt,
             traceparent=claim.traceparent,
         )
+        self._control = RunControl()
         self._work: asyncio.Task[dict[str, Any]] | None = None
         self._interruption: Interruption | None = None
 
     def interrupt(self, reason: Interruption) -> None:
-        """Ends the work now; the first reason counts."""
+        """Ends the work, to be handed over when its step is finished or half of `grace_seconds` is over, otherwise now.
+        The first reason counts."""
         if self._interruption is None:
             self._interruption = reason
+        if reason is Interruption.HAND_OVER:
+            self._control.request_drain()
+            asyncio.get_running_loop().call_later(self._settings.grace_seconds * 0.5, self._cancel_work)
+        else:
+            self._cancel_work()
+
+    def _cancel_work(self) -> None:
         if self._work is not None:
             self._work.cancel()
 
@@ -98,7 +115,7 @@ class Run:
         """Runs the attempt. Raises nothing but what is a mistake of ours."""
         QUEUED_SECONDS.observe(self._claim.queued.total_seconds())
         self._work = asyncio.create_task(self._attempt())
-        if self._interruption is not None:
+        if self._interruption not in (None, Interruption.HAND_OVER):
             self._work.cancel()
         lease = asyncio.create_task(self._keep_lease())
         try:
@@ -118,7 +135,7 @@ class Run:
         assert self._work is not None
         try:
             output = await self._work
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GraphDrained):
             if self._interruption is None:
                 raise
             return await self._end_interrupted(self._interruption)
@@ -136,17 +153,22 @@ class Run:
         timeout_seconds = agent.config.timeout_seconds or DEFAULT_TIMEOUT_SECONDS
         conversation = (*self._claim.session_turns, *turns_of(self._task.input))
         await self._events.status("running", "running", attempt=self._task.attempt, worker=self._worker_id)
+        workflow = self._workflows.get(agent.config.workflow)
+        context = RunContext(
+            task=self._task,
+            agent=agent,
+            conversation=conversation,
+            models=self._models,
+            events=self._events,
+            tool_calls=ToolCalls(self._checkpoints, task_id=self._task.id, attempt=self._task.attempt),
+            checkpointer=Checkpointer(self._checkpoints, attempt=self._task.attempt),
+            control=self._control,
+            record_resume=lambda step: self._store.record_resume(self._task, step),
+            timeout_seconds=timeout_seconds,
+        )
         try:
             async with asyncio.timeout(timeout_seconds):
-                return await self._workflow.run(
-                    RunContext(
-                        agent=agent,
-                        conversation=conversation,
-                        models=self._models,
-                        events=self._events,
-                        timeout_seconds=timeout_seconds,
-                    )
-                )
+                return await workflow.run(context)
         except TimeoutError as error:
             advice = "Raise config.timeout_seconds, or ask for less."
             raise RunTimeout(f"The run took longer than its {timeout_seconds:g} seconds. {advice}") from error

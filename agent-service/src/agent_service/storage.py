@@ -179,21 +179,12 @@ class StoredTasks:
         """Notes which step the attempt goes on with. Raises AttemptOutdated."""
         await self._stub.RecordResume(task_store_pb2.RecordResumeRequest(id=task.id, attempt=task.attempt, step=step))
 
-    async def unpublished_ends(self, *, limit: int, ended_before: timedelta) -> tuple[DueTask, ...]:
-        """Tasks that ended so long ago and whose last event may not be in the event stream."""
-        answer = await self._stub.ListUnpublishedEnds(
-            task_store_pb2.ListUnpublishedEndsRequest(limit=limit, ended_before=duration(ended_before))
+    async def settle_ends(self, *, limit: int, ended_before: timedelta) -> tuple[tuple[DueTask, ...], int]:
+        """Looks at tasks that ended so long ago: those whose last event is not kept yet, and how many others."""
+        answer = await self._stub.SettleEnds(
+            task_store_pb2.SettleEndsRequest(limit=limit, ended_before=duration(ended_before))
         )
-        return tuple(from_message(e, DueTask) for e in answer.ends)
-
-    async def confirm_ends(self, ended: Sequence[Task]) -> None:
-        """Notes that the event stream has the last events of these tasks."""
-        ends = [
-            task_store_pb2.ConfirmEndsRequest.End(task_id=task.id, completed_at=timestamp(task.completed_at))
-            for task in ended
-            if task.completed_at is not None
-        ]
-        await self._stub.ConfirmEnds(task_store_pb2.ConfirmEndsRequest(ends=ends))
+        return tuple(from_message(e, DueTask) for e in answer.unsettled), answer.settled_count
 
     async def take_due(
         self, *, limit: int, ring_again_after: timedelta, delivered_before: datetime | None

@@ -28,13 +28,14 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from agent_service.bell import WORKERS_GROUP, Bell, Doorbell, broker_of
+from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.inference import Models
 from agent_service.publisher import EventPublisher
 from agent_service.runs import Interruption, Run
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
 from agent_service.tasks import Claim
-from agent_service.workflow import ChatWorkflow
+from agent_service.workflows import Workflows
 
 POLL_MILLISECONDS = 1000
 WATCH_SECONDS = 1.0
@@ -46,15 +47,23 @@ class Worker:
     """Claims and runs tasks, at most `worker_concurrency` at a time."""
 
     def __init__(
-        self, store: StoredTasks, models: Models, publisher: EventPublisher, bell: Bell, settings: WorkerSettings
+        self,
+        *,
+        store: StoredTasks,
+        checkpoints: StoredCheckpoints,
+        models: Models,
+        publisher: EventPublisher,
+        bell: Bell,
+        settings: WorkerSettings,
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
         self._store = store
+        self._checkpoints = checkpoints
         self._models = models
         self._publisher = publisher
         self._bell = bell
         self._settings = settings
-        self._workflow = ChatWorkflow()
+        self._workflows = Workflows()
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._changed = asyncio.Event()
         self._stopping = False
@@ -100,8 +109,9 @@ class Worker:
             claim,
             worker_id=self.id,
             store=self._store,
+            checkpoints=self._checkpoints,
             models=self._models,
-            workflow=self._workflow,
+            workflows=self._workflows,
             publisher=self._publisher,
             bell=self._bell,
             settings=self._settings,
@@ -141,7 +151,14 @@ async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
         broker = broker_of(settings)
         publisher = EventPublisher(redis, limit=settings.event_buffer)
         bell = Bell(broker, redis)
-        worker = Worker(StoredTasks(storage), Models(inference), publisher, bell, settings)
+        worker = Worker(
+            store=StoredTasks(storage),
+            checkpoints=StoredCheckpoints(storage),
+            models=Models(inference),
+            publisher=publisher,
+            bell=bell,
+            settings=settings,
+        )
         server = Server(settings, dependencies=[redis_dependency(redis, required=True)])
 
         async def work() -> None:

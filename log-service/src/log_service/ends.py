@@ -21,7 +21,7 @@ class TaskEnd:
     """The task is final, and when that was seen, its events in Redis went up to `last_place` at most."""
 
     status: TaskStatus
-    is_published: bool  # its last event was in Redis then
+    is_settled: bool  # its last event was in Redis then
     last_place: StreamId
 
 
@@ -59,7 +59,7 @@ class TaskEnds:
             return None
         # Asked after the row was seen: what its worker published before it wrote the row is there.
         last_place = await self._tail.latest()
-        return TaskEnd(status=state.status, is_published=state.end_published, last_place=last_place)
+        return TaskEnd(status=state.status, is_settled=state.end_settled, last_place=last_place)
 
     def _forget(self) -> None:
         if len(self._looks) >= FORGET_OVER:

@@ -17,10 +17,10 @@ from log_service.subscriptions import Subscription, time_of
 
 @dataclass(frozen=True, kw_only=True)
 class TaskState:
-    """How far a task is, by its row; `end_published` tells that its last event is in the event stream."""
+    """How far a task is, by its row; `end_settled` tells that its last event is in the event stream."""
 
     status: TaskStatus
-    end_published: bool
+    end_settled: bool
 
 
 class StoredTasks:
@@ -33,7 +33,7 @@ class StoredTasks:
         """Raises TaskNotFound."""
         answer = await self._stub.GetTask(task_store_pb2.GetTaskRequest(id=task_id))
         status = TaskStatus(task_pb2.Task.Status.Name(answer.task.status).removeprefix("STATUS_").lower())
-        return TaskState(status=status, end_published=answer.end_published)
+        return TaskState(status=status, end_settled=answer.end_settled)
 
 
 class StoredEvents:

@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack
 from hearth.storage.v1 import (
     agent_store_pb2,
     agent_store_pb2_grpc,
+    checkpoint_store_pb2,
+    checkpoint_store_pb2_grpc,
     event_store_pb2,
     event_store_pb2_grpc,
     task_store_pb2,
@@ -18,6 +20,8 @@ from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 
 from storage_service.agents import Agents
 from storage_service.attempts import Attempts
+from storage_service.checkpoint_rpc import CheckpointStoreRpc
+from storage_service.checkpoints import Checkpoints
 from storage_service.database import open_database, postgresql_dependency
 from storage_service.events import Events
 from storage_service.metrics import keep_current
@@ -28,6 +32,7 @@ from storage_service.settings import StorageSettings
 from storage_service.subscriptions import Subscriptions
 from storage_service.task_rpc import TaskStoreRpc
 from storage_service.tasks import Tasks
+from storage_service.tool_calls import ToolCalls
 
 
 def main() -> None:
@@ -43,6 +48,7 @@ async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
         queue = Queue(database)
+        attempts = Attempts(database)
         bounds = QueueBounds(database, in_all=settings.queue_limit, per_agent=settings.queue_limit_per_agent)
         server = Server(settings, dependencies=[postgresql_dependency(database)])
         server.register(
@@ -52,12 +58,17 @@ async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
         )
         server.register(
             task_store_pb2_grpc.add_TaskStoreServiceServicer_to_server,
-            TaskStoreRpc(Tasks(database, bounds), Attempts(database), queue),
+            TaskStoreRpc(Tasks(database, bounds), attempts, queue),
             task_store_pb2,
         )
         server.register(
             event_store_pb2_grpc.add_EventStoreServiceServicer_to_server,
             EventStoreRpc(Events(database), Subscriptions(database)),
             event_store_pb2,
+        )
+        server.register(
+            checkpoint_store_pb2_grpc.add_CheckpointStoreServiceServicer_to_server,
+            CheckpointStoreRpc(Checkpoints(database, attempts), ToolCalls(database, attempts)),
+            checkpoint_store_pb2,
         )
         await run_with(server.run(stopping), keep_current(queue, settings.database_metrics_seconds, stopping))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+import orjson
 from hearth_runtime.errors import FieldViolation, InvalidArgument
 from hearth_runtime.events import StreamId
 
@@ -68,6 +69,28 @@ def number_of_token(token: str) -> int | None:
     if not text.isdigit() or len(text) > MAX_DIGITS:
         raise _garbled()
     return int(text)
+
+
+def token_of_checkpoint(checkpoint_id: str, task_id: str, namespace: str) -> str:
+    """The token of the page after this checkpoint."""
+    return _encode(UUID(task_id).bytes + orjson.dumps([checkpoint_id, namespace]))
+
+
+def checkpoint_of_token(token: str) -> tuple[str, UUID, str] | None:
+    """The id, task and namespace after which the page begins; None for the first page. Raises InvalidArgument for a
+    token not ours."""
+    if not token:
+        return None
+    try:
+        key = _decode(token)
+        task_id, rest = UUID(bytes=key[:16]), orjson.loads(key[16:])
+    except ValueError as error:
+        raise _garbled() from error
+    match rest:
+        case [str() as checkpoint_id, str() as namespace]:
+            return checkpoint_id, task_id, namespace
+        case _:
+            raise _garbled()
 
 
 def _encode(key: bytes) -> str:

@@ -49,15 +49,13 @@ class Queue:
         )
         return [DueTask(task=task_of(row), traceparent=row["traceparent"]) for row in rows]
 
-    async def unpublished_ends(self, *, limit: int, ended_before: timedelta) -> Sequence[DueTask]:
-        """Tasks that ended so long ago, and whose last event nobody confirmed; the oldest first."""
-        rows = await self._database.fetch(SQL["list_unpublished_ends"], limit, ended_before)
-        return [DueTask(task=task_of(row), traceparent=row["traceparent"]) for row in rows]
-
-    async def confirm_ends(self, ends: Sequence[tuple[str, datetime]]) -> None:
-        """Notes that the event stream has the last events of these tasks, as they ended at these times."""
-        ids, times = [task_id for task_id, _ in ends], [completed_at for _, completed_at in ends]
-        await self._database.fetch(SQL["confirm_ends"], ids, times)
+    async def settle_ends(self, *, limit: int, ended_before: timedelta) -> tuple[Sequence[DueTask], int]:
+        """Looks at so many tasks that ended so long ago, the oldest first: those whose last event is not kept yet, and
+        how many are settled now."""
+        rows = await self._database.fetch(SQL["settle_ends"], limit, ended_before)
+        unsettled = [row for row in rows if not row["is_settled"]]
+        ends = [DueTask(task=task_of(row), traceparent=row["traceparent"]) for row in unsettled]
+        return ends, len(rows) - len(unsettled)
 
     async def stats(self) -> QueueStats:
         """How long the queue is, in tasks and in time."""

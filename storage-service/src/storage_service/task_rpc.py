@@ -1,6 +1,5 @@
 """The RPCs of tasks: requests to values and back. Only whether a request is valid is decided here."""
 
-from datetime import datetime
 from typing import Any
 
 from hearth.agent.v1 import task_pb2
@@ -31,8 +30,8 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
         return task_store_pb2.CreateTaskResponse(task=_task(task), created=created)
 
     async def GetTask(self, request: Any, context: Any) -> task_store_pb2.GetTaskResponse:
-        task, end_published = await self._tasks.get(_task_id(request.id))
-        return task_store_pb2.GetTaskResponse(task=_task(task), end_published=end_published)
+        task, end_settled = await self._tasks.get(_task_id(request.id))
+        return task_store_pb2.GetTaskResponse(task=_task(task), end_settled=end_settled)
 
     async def ListTasks(self, request: Any, context: Any) -> task_store_pb2.ListTasksResponse:
         where = arguments.value_of(request, TaskFilter)
@@ -116,21 +115,16 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
         )
         return task_store_pb2.RecordResumeResponse()
 
-    async def ListUnpublishedEnds(self, request: Any, context: Any) -> task_store_pb2.ListUnpublishedEndsResponse:
+    async def SettleEnds(self, request: Any, context: Any) -> task_store_pb2.SettleEndsResponse:
         if not 1 <= request.limit <= DUE_LIMIT:
             raise arguments.invalid("limit", f"must be 1 to {DUE_LIMIT}")
-        ends = await self._queue.unpublished_ends(
+        unsettled, settled_count = await self._queue.settle_ends(
             limit=request.limit, ended_before=arguments.span(request.ended_before, "ended_before")
         )
-        return task_store_pb2.ListUnpublishedEndsResponse(
-            ends=[to_message(end, task_store_pb2.ListUnpublishedEndsResponse.End) for end in ends]
+        return task_store_pb2.SettleEndsResponse(
+            unsettled=[to_message(end, task_store_pb2.SettleEndsResponse.End) for end in unsettled],
+            settled_count=settled_count,
         )
-
-    async def ConfirmEnds(self, request: Any, context: Any) -> task_store_pb2.ConfirmEndsResponse:
-        if len(request.ends) > DUE_LIMIT:
-            raise arguments.invalid("ends", f"must be at most {DUE_LIMIT}")
-        await self._queue.confirm_ends([_end(end, f"ends[{n}]") for n, end in enumerate(request.ends)])
-        return task_store_pb2.ConfirmEndsResponse()
 
     async def GetQueueStats(self, request: Any, context: Any) -> task_store_pb2.GetQueueStatsResponse:
         return to_message(await self._queue.stats(), task_store_pb2.GetQueueStatsResponse)
@@ -156,10 +150,3 @@ def _new_task(request: task_store_pb2.CreateTaskRequest) -> NewTask:
     if new.idempotency_key is not None:
         arguments.name(new.idempotency_key, "idempotency_key")
     return new
-
-
-def _end(message: Any, field: str) -> tuple[str, datetime]:
-    completed_at = arguments.time(message, "completed_at")
-    if completed_at is None:
-        raise arguments.invalid(f"{field}.completed_at", "must be set")
-    return arguments.uuid(message.task_id, f"{field}.task_id"), completed_at

@@ -101,7 +101,7 @@ class Tasks:
         row = await self._database.fetchrow(SQL["get_task"], task_id)
         if row is None:
             raise task_not_found(task_id)
-        return task_of(row), row["completed_at"] is not None and not row["end_unpublished"]
+        return task_of(row), row["completed_at"] is not None and not row["end_unsettled"]
 
     async def list(self, *, page_size: int, token: str, where: TaskFilter) -> Page[Task]:
         """The tasks that fit, the newest first. created_after is inclusive, created_before is not."""

@@ -18,7 +18,19 @@ EXPECTED = {
     ("get", "/api/v1/tasks/{task_id}/status"): {"200", "404", "422", "500", "503", "504"},
     ("get", "/api/v1/tasks/{task_id}/logs"): {"200", "404", "422", "500", "503", "504"},
     ("get", "/api/v1/tasks/{task_id}/attempts"): {"200", "404", "422", "500", "503", "504"},
-    ("post", "/api/v1/tasks/{task_id}/retry"): {"202", "400", "404", "409", "413", "415", "422", "429", "500", "503", "504"},
+    ("post", "/api/v1/tasks/{task_id}/retry"): {
+        "202",
+        "400",
+        "404",
+        "409",
+        "413",
+        "415",
+        "422",
+        "429",
+        "500",
+        "503",
+        "504",
+    },
     ("delete", "/api/v1/tasks/{task_id}"): {"202", "404", "409", "422", "500", "503", "504"},
     ("get", "/api/v1/logs/stream/{task_id}"): {"200", "404", "422", "429", "500", "503", "504"},
     ("get", "/api/v1/logs/history"): {"200", "422", "500", "503", "504"},
@@ -97,7 +109,7 @@ def test_every_field_of_the_config_is_described_with_an_example(document: Any) -
     properties = document["components"]["schemas"]["AgentConfig"]["properties"]
     assert set(properties) == {
         "system_prompt", "temperature", "top_p", "seed", "max_tokens", "stop", "context_tokens", "timeout_seconds",
-        "max_retries", "fallback_models", "output_schema", "keep_alive",
+        "max_retries", "fallback_models", "output_schema", "keep_alive", "workflow",
     }  # fmt: skip
     for name, schema in properties.items():
         assert schema["description"], name

@@ -63,8 +63,8 @@ class Watched:
             await asyncio.sleep(0)
 
 
-def ended(last_place: int, *, is_published: bool = True) -> TaskEnd:
-    return TaskEnd(status=TaskStatus.FAILED, is_published=is_published, last_place=StreamId(last_place, 0))
+def ended(last_place: int, *, is_settled: bool = True) -> TaskEnd:
+    return TaskEnd(status=TaskStatus.FAILED, is_settled=is_settled, last_place=StreamId(last_place, 0))
 
 
 async def test_it_waits_for_what_the_tail_has_not_read_yet() -> None:
@@ -87,7 +87,7 @@ async def test_a_final_status_counts_only_if_the_row_agrees() -> None:
     assert watched.items == [Heartbeat(), failed]
     again = watched.append(6, kind=EventKind.STATUS, context={"status": "running"})
     await watched.settle()
-    watched.ends.end = ended(6, is_published=False)
+    watched.ends.end = ended(6, is_settled=False)
     last = watched.append(7, kind=EventKind.STATUS, context={"status": "completed"})
     await asyncio.wait_for(watched.done, 0.5)
     assert watched.items == [Heartbeat(), failed, again, last, End(status=TaskStatus.FAILED)]

@@ -67,6 +67,12 @@ class AgentConfig(Body):
         ),
         examples=["5m"],
     )
+    workflow: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,99}$")] | None = Field(
+        None,
+        description="What a run does: `chat` if left out, which is one answer of the model; or a workflow of your own "
+        "that the workers have installed",
+        examples=["chat"],
+    )
 
 
 class AgentDraft(Body):

@@ -25,6 +25,7 @@ class AgentConfig:
     fallback_models: tuple[str, ...] = ()
     output_schema: str | None = None
     keep_alive: str | None = None
+    workflow: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What is set."""

@@ -37,8 +37,7 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "CancelTask",
         "ListAttempts",
         "RecordResume",
-        "ListUnpublishedEnds",
-        "ConfirmEnds",
+        "SettleEnds",
         "GetQueueStats",
     ),
 }

@@ -40,7 +40,7 @@ RETURNING cancel_requested_at IS NOT NULL AS cancel_requested;
 -- A completed task is not started again, so nothing is kept of how it got there.
 WITH finished AS (
     UPDATE tasks
-    SET status = $3, output = $4, error_code = $5, error_message = $6, completed_at = now(), end_unpublished = true,
+    SET status = $3, output = $4, error_code = $5, error_message = $6, completed_at = now(), end_unsettled = true,
         worker_id = NULL, lease_expires_at = NULL
     WHERE id = $1 AND attempt = $2 AND status = 'running'
     RETURNING *
@@ -69,7 +69,7 @@ WITH released AS (
             WHEN cancel_requested_at IS NULL THEN now() + CASE WHEN $3 THEN $4::interval ELSE interval '0' END
         END,
         completed_at = CASE WHEN cancel_requested_at IS NULL THEN NULL ELSE now() END,
-        end_unpublished = cancel_requested_at IS NOT NULL,
+        end_unsettled = cancel_requested_at IS NOT NULL,
         rung_at = CASE WHEN cancel_requested_at IS NULL AND NOT $3 THEN now() END,
         turn = CASE
             WHEN cancel_requested_at IS NULL AND NOT $3

@@ -46,7 +46,7 @@ WITH lost AS (
         turn = CASE lost.next_status
             WHEN 'pending' THEN coalesce((SELECT min(turn) FROM tasks WHERE status = 'pending'), 0)
         END,
-        end_unpublished = lost.next_status <> 'pending',
+        end_unsettled = lost.next_status <> 'pending',
         completed_at = CASE lost.next_status WHEN 'pending' THEN NULL ELSE now() END,
         error_code = CASE lost.next_status WHEN 'cancelled' THEN tasks.error_code ELSE $4 END,
         error_message = CASE lost.next_status WHEN 'cancelled' THEN tasks.error_message ELSE $5 END,
@@ -66,22 +66,34 @@ SELECT
     attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, traceparent
 FROM (SELECT * FROM rung UNION ALL SELECT * FROM given_up) AS taken;
 
--- name: list_unpublished_ends
--- $1 limit, $2 how long ago they ended at least.
+-- name: settle_ends
+-- $1 limit, $2 how long ago they ended at least. Both those that are settled here and those that can't be yet.
+-- The event that tells of an end has the time of it.
+WITH ended AS (
+    SELECT id, completed_at
+    FROM tasks
+    WHERE end_unsettled AND completed_at < now() - $2::interval
+    ORDER BY completed_at
+    LIMIT $1
+), settled AS (
+    UPDATE tasks
+    SET end_unsettled = false
+    FROM ended
+    WHERE tasks.id = ended.id
+      AND tasks.completed_at = ended.completed_at
+      AND EXISTS (
+          SELECT FROM task_logs
+          WHERE task_id = ended.id AND timestamp = ended.completed_at AND kind = 'status'
+      )
+    RETURNING tasks.id
+)
 SELECT
     id, agent_id, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message, retry_count,
-    attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, traceparent
+    attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, traceparent,
+    id IN (SELECT id FROM settled) AS is_settled
 FROM tasks
-WHERE end_unpublished AND completed_at < now() - $2::interval
-ORDER BY completed_at
-LIMIT $1;
-
--- name: confirm_ends
--- $1 ids, $2 times of completion: a task that was started again, and ended again, has another.
-UPDATE tasks
-SET end_unpublished = false
-FROM unnest($1::uuid[], $2::timestamptz[]) AS published (id, completed_at)
-WHERE tasks.id = published.id AND tasks.completed_at = published.completed_at;
+WHERE id IN (SELECT id FROM ended) AND completed_at IS NOT NULL
+ORDER BY completed_at;
 
 -- name: count_pending
 -- By agent.

@@ -80,7 +80,7 @@ ORDER BY id DESC;
 UPDATE tasks
 SET status = CASE status WHEN 'pending' THEN 'cancelled' ELSE status END,
     completed_at = CASE status WHEN 'pending' THEN now() END,
-    end_unpublished = status = 'pending',
+    end_unsettled = status = 'pending',
     next_attempt_at = NULL,
     rung_at = NULL,
     turn = NULL,
@@ -120,7 +120,7 @@ SET status = 'pending',
     retry_count = 0,
     completed_at = NULL,
     cancel_requested_at = NULL,
-    end_unpublished = false,
+    end_unsettled = false,
     next_attempt_at = now(),
     rung_at = now(),
     turn = greatest(

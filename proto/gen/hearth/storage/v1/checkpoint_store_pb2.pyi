@@ -237,7 +237,7 @@ class GetCheckpointResponse(_message.Message):
     def checkpoint(self) -> Global___Checkpoint: ...
     @_builtins.property
     def writes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckpointWrite]:
-        """by step_id and idx"""
+        """by step_path, step_id and idx"""
 
     def __init__(
         self,

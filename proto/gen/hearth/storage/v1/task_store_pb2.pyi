@@ -117,20 +117,20 @@ class GetTaskResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TASK_FIELD_NUMBER: _builtins.int
-    END_PUBLISHED_FIELD_NUMBER: _builtins.int
-    end_published: _builtins.bool
-    """the task has ended, and its last event is known to be in the event stream"""
+    END_SETTLED_FIELD_NUMBER: _builtins.int
+    end_settled: _builtins.bool
+    """the task has ended, and its last event is known to be kept"""
     @_builtins.property
     def task(self) -> _task_pb2.Task: ...
     def __init__(
         self,
         *,
         task: _task_pb2.Task | None = ...,
-        end_published: _builtins.bool = ...,
+        end_settled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_published", b"end_published", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_settled", b"end_settled", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -648,7 +648,7 @@ class RecordResumeResponse(_message.Message):
 Global___RecordResumeResponse: _TypeAlias = RecordResumeResponse  # noqa: Y015
 
 @_typing.final
-class ListUnpublishedEndsRequest(_message.Message):
+class SettleEndsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LIMIT_FIELD_NUMBER: _builtins.int
@@ -656,7 +656,7 @@ class ListUnpublishedEndsRequest(_message.Message):
     limit: _builtins.int
     @_builtins.property
     def ended_before(self) -> _duration_pb2.Duration:
-        """ago: their workers had this long to publish them"""
+        """ago: their last events had this long to be kept"""
 
     def __init__(
         self,
@@ -670,10 +670,10 @@ class ListUnpublishedEndsRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListUnpublishedEndsRequest: _TypeAlias = ListUnpublishedEndsRequest  # noqa: Y015
+Global___SettleEndsRequest: _TypeAlias = SettleEndsRequest  # noqa: Y015
 
 @_typing.final
-class ListUnpublishedEndsResponse(_message.Message):
+class SettleEndsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -699,77 +699,24 @@ class ListUnpublishedEndsResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    ENDS_FIELD_NUMBER: _builtins.int
+    UNSETTLED_FIELD_NUMBER: _builtins.int
+    SETTLED_COUNT_FIELD_NUMBER: _builtins.int
+    settled_count: _builtins.int
     @_builtins.property
-    def ends(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListUnpublishedEndsResponse.End]: ...
+    def unsettled(self) -> _containers.RepeatedCompositeFieldContainer[Global___SettleEndsResponse.End]: ...
     def __init__(
         self,
         *,
-        ends: _abc.Iterable[Global___ListUnpublishedEndsResponse.End] | None = ...,
+        unsettled: _abc.Iterable[Global___SettleEndsResponse.End] | None = ...,
+        settled_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends", b"ends"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settled_count", b"settled_count", "unsettled", b"unsettled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListUnpublishedEndsResponse: _TypeAlias = ListUnpublishedEndsResponse  # noqa: Y015
-
-@_typing.final
-class ConfirmEndsRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class End(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        TASK_ID_FIELD_NUMBER: _builtins.int
-        COMPLETED_AT_FIELD_NUMBER: _builtins.int
-        task_id: _builtins.str
-        @_builtins.property
-        def completed_at(self) -> _timestamp_pb2.Timestamp: ...
-        def __init__(
-            self,
-            *,
-            task_id: _builtins.str = ...,
-            completed_at: _timestamp_pb2.Timestamp | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "task_id", b"task_id"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    ENDS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def ends(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfirmEndsRequest.End]: ...
-    def __init__(
-        self,
-        *,
-        ends: _abc.Iterable[Global___ConfirmEndsRequest.End] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends", b"ends"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ConfirmEndsRequest: _TypeAlias = ConfirmEndsRequest  # noqa: Y015
-
-@_typing.final
-class ConfirmEndsResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ConfirmEndsResponse: _TypeAlias = ConfirmEndsResponse  # noqa: Y015
+Global___SettleEndsResponse: _TypeAlias = SettleEndsResponse  # noqa: Y015
 
 @_typing.final
 class TakeDueTasksRequest(_message.Message):

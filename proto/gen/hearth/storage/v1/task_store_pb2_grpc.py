@@ -97,15 +97,10 @@ class TaskStoreServiceStub:
                 request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.TakeDueTasksRequest.SerializeToString,
                 response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.TakeDueTasksResponse.FromString,
                 _registered_method=True)
-        self.ListUnpublishedEnds = channel.unary_unary(
-                '/hearth.storage.v1.TaskStoreService/ListUnpublishedEnds',
-                request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ListUnpublishedEndsRequest.SerializeToString,
-                response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ListUnpublishedEndsResponse.FromString,
-                _registered_method=True)
-        self.ConfirmEnds = channel.unary_unary(
-                '/hearth.storage.v1.TaskStoreService/ConfirmEnds',
-                request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ConfirmEndsRequest.SerializeToString,
-                response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ConfirmEndsResponse.FromString,
+        self.SettleEnds = channel.unary_unary(
+                '/hearth.storage.v1.TaskStoreService/SettleEnds',
+                request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.SettleEndsRequest.SerializeToString,
+                response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.SettleEndsResponse.FromString,
                 _registered_method=True)
         self.GetQueueStats = channel.unary_unary(
                 '/hearth.storage.v1.TaskStoreService/GetQueueStats',
@@ -209,15 +204,9 @@ class TaskStoreServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListUnpublishedEnds(self, request, context):
-        """Tasks that ended some time ago and whose last event nobody confirmed to be in the event stream, the oldest first.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ConfirmEnds(self, request, context):
-        """Notes that the event stream has the last events of these tasks. One that was started again since is passed over.
+    def SettleEnds(self, request, context):
+        """Looks at tasks that ended some time ago, the oldest first. Those whose last event is kept in task_logs are settled;
+        the others are returned, since their last event may have to be published, perhaps again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -293,15 +282,10 @@ def add_TaskStoreServiceServicer_to_server(servicer, server):
                     request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.TakeDueTasksRequest.FromString,
                     response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.TakeDueTasksResponse.SerializeToString,
             ),
-            'ListUnpublishedEnds': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListUnpublishedEnds,
-                    request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ListUnpublishedEndsRequest.FromString,
-                    response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ListUnpublishedEndsResponse.SerializeToString,
-            ),
-            'ConfirmEnds': grpc.unary_unary_rpc_method_handler(
-                    servicer.ConfirmEnds,
-                    request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ConfirmEndsRequest.FromString,
-                    response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ConfirmEndsResponse.SerializeToString,
+            'SettleEnds': grpc.unary_unary_rpc_method_handler(
+                    servicer.SettleEnds,
+                    request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.SettleEndsRequest.FromString,
+                    response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.SettleEndsResponse.SerializeToString,
             ),
             'GetQueueStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetQueueStats,
@@ -647,7 +631,7 @@ class TaskStoreService:
             _registered_method=True)
 
     @staticmethod
-    def ListUnpublishedEnds(request,
+    def SettleEnds(request,
             target,
             options=(),
             channel_credentials=None,
@@ -660,36 +644,9 @@ class TaskStoreService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/hearth.storage.v1.TaskStoreService/ListUnpublishedEnds',
-            hearth_dot_storage_dot_v1_dot_task__store__pb2.ListUnpublishedEndsRequest.SerializeToString,
-            hearth_dot_storage_dot_v1_dot_task__store__pb2.ListUnpublishedEndsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ConfirmEnds(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/hearth.storage.v1.TaskStoreService/ConfirmEnds',
-            hearth_dot_storage_dot_v1_dot_task__store__pb2.ConfirmEndsRequest.SerializeToString,
-            hearth_dot_storage_dot_v1_dot_task__store__pb2.ConfirmEndsResponse.FromString,
+            '/hearth.storage.v1.TaskStoreService/SettleEnds',
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.SettleEndsRequest.SerializeToString,
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.SettleEndsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -69,10 +69,10 @@ class TaskStoreServiceStub:
     one caller only, and counts as rung. A task whose lease was lost goes back to pending, or ends where its attempts
     are used up or a cancel was asked for.
     """
-    ListUnpublishedEnds: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.ListUnpublishedEndsRequest, _task_store_pb2.ListUnpublishedEndsResponse]
-    """Tasks that ended some time ago and whose last event nobody confirmed to be in the event stream, the oldest first."""
-    ConfirmEnds: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.ConfirmEndsRequest, _task_store_pb2.ConfirmEndsResponse]
-    """Notes that the event stream has the last events of these tasks. One that was started again since is passed over."""
+    SettleEnds: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.SettleEndsRequest, _task_store_pb2.SettleEndsResponse]
+    """Looks at tasks that ended some time ago, the oldest first. Those whose last event is kept in task_logs are settled;
+    the others are returned, since their last event may have to be published, perhaps again.
+    """
     GetQueueStats: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.GetQueueStatsRequest, _task_store_pb2.GetQueueStatsResponse]
     """How many tasks are in each state that has not ended, and how long the oldest waits."""
 
@@ -117,10 +117,10 @@ class TaskStoreServiceAsyncStub(TaskStoreServiceStub):
     one caller only, and counts as rung. A task whose lease was lost goes back to pending, or ends where its attempts
     are used up or a cancel was asked for.
     """
-    ListUnpublishedEnds: _aio.UnaryUnaryMultiCallable[_task_store_pb2.ListUnpublishedEndsRequest, _task_store_pb2.ListUnpublishedEndsResponse]  # type: ignore[assignment]
-    """Tasks that ended some time ago and whose last event nobody confirmed to be in the event stream, the oldest first."""
-    ConfirmEnds: _aio.UnaryUnaryMultiCallable[_task_store_pb2.ConfirmEndsRequest, _task_store_pb2.ConfirmEndsResponse]  # type: ignore[assignment]
-    """Notes that the event stream has the last events of these tasks. One that was started again since is passed over."""
+    SettleEnds: _aio.UnaryUnaryMultiCallable[_task_store_pb2.SettleEndsRequest, _task_store_pb2.SettleEndsResponse]  # type: ignore[assignment]
+    """Looks at tasks that ended some time ago, the oldest first. Those whose last event is kept in task_logs are settled;
+    the others are returned, since their last event may have to be published, perhaps again.
+    """
     GetQueueStats: _aio.UnaryUnaryMultiCallable[_task_store_pb2.GetQueueStatsRequest, _task_store_pb2.GetQueueStatsResponse]  # type: ignore[assignment]
     """How many tasks are in each state that has not ended, and how long the oldest waits."""
 
@@ -236,20 +236,14 @@ class TaskStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def ListUnpublishedEnds(
+    def SettleEnds(
         self,
-        request: _task_store_pb2.ListUnpublishedEndsRequest,
+        request: _task_store_pb2.SettleEndsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_task_store_pb2.ListUnpublishedEndsResponse, _abc.Awaitable[_task_store_pb2.ListUnpublishedEndsResponse]]:
-        """Tasks that ended some time ago and whose last event nobody confirmed to be in the event stream, the oldest first."""
-
-    @_abc_1.abstractmethod
-    def ConfirmEnds(
-        self,
-        request: _task_store_pb2.ConfirmEndsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_task_store_pb2.ConfirmEndsResponse, _abc.Awaitable[_task_store_pb2.ConfirmEndsResponse]]:
-        """Notes that the event stream has the last events of these tasks. One that was started again since is passed over."""
+    ) -> _typing.Union[_task_store_pb2.SettleEndsResponse, _abc.Awaitable[_task_store_pb2.SettleEndsResponse]]:
+        """Looks at tasks that ended some time ago, the oldest first. Those whose last event is kept in task_logs are settled;
+        the others are returned, since their last event may have to be published, perhaps again.
+        """
 
     @_abc_1.abstractmethod
     def GetQueueStats(

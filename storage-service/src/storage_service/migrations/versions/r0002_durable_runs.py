@@ -9,22 +9,19 @@ revision = "0002"
 down_revision = "0001"
 
 UPGRADE = (
-    # A task that waits in the queue has a turn; the least is next. One that waits for its backoff has none yet.
-    # end_unpublished: the task has ended, and its last event is not known to be in the event stream.
+    # A task that waits in the queue has a turn; the least is next. One that waits for its backoff has none yet, nor has
+    # one that a storage-service of the revision before accepted: it gets one when its doorbell is rung again.
+    # end_unsettled: the task has ended, and its last event is not known to be kept in task_logs.
     """
     ALTER TABLE tasks
         ADD COLUMN turn bigint,
-        ADD COLUMN end_unpublished boolean NOT NULL DEFAULT false
+        ADD COLUMN end_unsettled boolean NOT NULL DEFAULT false
     """,
     "UPDATE tasks SET turn = 0 WHERE status = 'pending' AND rung_at IS NOT NULL",
-    """
-    ALTER TABLE tasks
-        ADD CHECK ((turn IS NULL) = (rung_at IS NULL)),
-        ADD CHECK (NOT end_unpublished OR completed_at IS NOT NULL)
-    """,
+    "ALTER TABLE tasks ADD CHECK (NOT end_unsettled OR completed_at IS NOT NULL)",
     "CREATE INDEX tasks_turn ON tasks (turn, id) WHERE status = 'pending'",
     "CREATE INDEX tasks_agent_turn ON tasks (agent_id, turn) WHERE status = 'pending'",
-    "CREATE INDEX tasks_end_unpublished ON tasks (completed_at) WHERE end_unpublished",
+    "CREATE INDEX tasks_end_unsettled ON tasks (completed_at) WHERE end_unsettled",
     "ALTER TABLE task_attempts ADD COLUMN resumed_from text",
     # What LangGraph keeps of a run: https://reference.langchain.com/python/langgraph/checkpoints. A namespace is a
     # graph within the run's graph; the run's own is ''.
@@ -80,7 +77,7 @@ DOWNGRADE = (
     "DROP TABLE checkpoints",
     "ALTER TABLE task_attempts DROP COLUMN resumed_from",
     # The indexes and conditions on a column go with it.
-    "ALTER TABLE tasks DROP COLUMN turn, DROP COLUMN end_unpublished",
+    "ALTER TABLE tasks DROP COLUMN turn, DROP COLUMN end_unsettled",
 )
 
 

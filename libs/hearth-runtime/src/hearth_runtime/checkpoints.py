@@ -1,0 +1,43 @@
+"""Checkpoints, as the services that know of them pass them on: the values of hearth.storage.v1.Checkpoint."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class TypedBytes:
+    """A value as langgraph.checkpoint.serde writes it: how, and what."""
+
+    type: str
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """The state of a run between two steps. Ids sort by time; the namespace of the run's own graph is empty."""
+
+    task_id: str
+    namespace: str
+    id: str
+    parent_id: str | None
+    checkpoint: TypedBytes
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointWrite:
+    """What one execution of a step wrote after a checkpoint. `idx` is below 0 for LangGraph's own channels."""
+
+    step_id: str
+    step_path: str
+    idx: int
+    channel: str
+    value: TypedBytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptCheckpoint:
+    """A checkpoint with what was written after it: by step_path, step_id and idx."""
+
+    checkpoint: Checkpoint
+    writes: tuple[CheckpointWrite, ...]

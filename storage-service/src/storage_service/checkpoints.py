@@ -1,0 +1,162 @@
+"""Checkpoints: what a run has reached. The tables `checkpoints` and `checkpoint_writes`.
+
+The semantics are those of LangGraph's own savers: https://reference.langchain.com/python/langgraph/checkpoints.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from asyncpg import Record
+from hearth_runtime.checkpoints import Checkpoint, CheckpointWrite, KeptCheckpoint, TypedBytes
+from hearth_runtime.errors import CheckpointNotFound, InvalidArgument
+
+from storage_service.arguments import invalid
+from storage_service.attempts import Attempts
+from storage_service.database import Database
+from storage_service.pages import PAGE_BYTES, Page, checkpoint_of_token, token_of_checkpoint
+from storage_service.queries import load_queries
+
+SQL = load_queries("checkpoints")
+
+MIB = 1024 * 1024
+# Both come back in one message, which may have 32 MiB.
+CHECKPOINT_BYTES = 16 * MIB
+WRITES_BYTES = 15 * MIB
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFilter:
+    """Which checkpoints to list: all that is set must fit. `before_id` is exclusive."""
+
+    task_id: str | None
+    namespace: str | None
+    id: str | None
+    before_id: str | None
+    metadata: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints that are kept. Every write raises AttemptOutdated where another attempt has taken over."""
+
+    def __init__(self, database: Database, attempts: Attempts) -> None:
+        self._database = database
+        self._attempts = attempts
+
+    async def put(self, attempt: int, checkpoint: Checkpoint) -> None:
+        """Inserts the checkpoint, or replaces it. Raises AttemptOutdated, and InvalidArgument where it is too large."""
+        if len(checkpoint.checkpoint.data) + len(orjson.dumps(checkpoint.metadata)) > CHECKPOINT_BYTES:
+            raise invalid("checkpoint", f"holds more than {CHECKPOINT_BYTES // MIB} MiB: keep less in the run's state")
+        row = await self._database.fetchrow(
+            SQL["put_checkpoint"],
+            checkpoint.task_id,
+            attempt,
+            checkpoint.namespace,
+            checkpoint.id,
+            checkpoint.parent_id,
+            checkpoint.checkpoint.type,
+            checkpoint.checkpoint.data,
+            checkpoint.metadata,
+        )
+        if row is None:
+            raise await self._attempts._outdated(checkpoint.task_id, attempt)
+
+    async def put_writes(
+        self, task_id: str, attempt: int, *, namespace: str, checkpoint_id: str, writes: Sequence[CheckpointWrite]
+    ) -> None:
+        """Adds what steps wrote after the checkpoint. What is there already stays, but for idx below 0.
+
+        Raises AttemptOutdated, and InvalidArgument where the checkpoint's writes grow too large.
+        """
+        unlike: dict[tuple[str, int], CheckpointWrite] = {}
+        for write in writes:
+            key = write.step_id, write.idx
+            if write.idx < 0 or key not in unlike:
+                unlike[key] = write
+        rows = [(w.step_id, w.idx, w.step_path, w.channel, w.value.type, w.value.data) for w in unlike.values()]
+        columns = map(list, zip(*rows, strict=True)) if rows else [[]] * 6
+        row = await self._database.fetchrow(
+            SQL["put_writes"], task_id, attempt, namespace, checkpoint_id, *columns, WRITES_BYTES
+        )
+        if row is None:
+            raise await self._attempts._outdated(task_id, attempt)
+        if row["fits"] is False:
+            raise invalid(
+                "writes", f"hold more than {WRITES_BYTES // MIB} MiB after one checkpoint: write less per step"
+            )
+
+    async def get(self, task_id: str, *, namespace: str, checkpoint_id: str | None) -> KeptCheckpoint:
+        """The checkpoint with this id, or the last one. Raises CheckpointNotFound, InvalidArgument."""
+        row = await self._database.fetchrow(SQL["get_checkpoint"], task_id, namespace, checkpoint_id)
+        if row is None:
+            raise CheckpointNotFound(
+                f"Task {task_id} has no such checkpoint; it begins at its start.", metadata={"task_id": task_id}
+            )
+        (kept,) = await self._with_writes([row])
+        # Steps that wrote at the same moment did not see each other's writes when these were measured.
+        if len(row["data"]) + sum(len(write.value.data) for write in kept.writes) > CHECKPOINT_BYTES + WRITES_BYTES:
+            raise InvalidArgument(
+                f"The state of task {task_id} has grown too large to be read. "
+                'Start it again with POST /api/v1/tasks/{id}/retry and {"from": "start"}, with less input.'
+            )
+        return kept
+
+    async def list(self, *, page_size: int, token: str, where: CheckpointFilter) -> Page[KeptCheckpoint]:
+        """The checkpoints that fit, the newest first, with their writes."""
+        rows = await self._database.fetch(
+            SQL["list_checkpoints"],
+            page_size + 1,
+            *(checkpoint_of_token(token) or (None, None, None)),
+            where.task_id,
+            where.namespace,
+            where.id,
+            where.before_id,
+            where.metadata or None,
+            PAGE_BYTES,
+        )
+        kept = await self._with_writes(rows[:page_size])
+        more = bool(rows) and rows[0]["found"] > len(kept)
+        last = kept[-1].checkpoint if more else None
+        return Page(
+            items=kept,
+            next_token=token_of_checkpoint(last.id, last.task_id, last.namespace) if last is not None else "",
+        )
+
+    async def delete(self, task_id: str, attempt: int) -> None:
+        """Deletes all checkpoints of the task, with their writes. Raises AttemptOutdated."""
+        if await self._database.fetchrow(SQL["delete_checkpoints"], task_id, attempt) is None:
+            raise await self._attempts._outdated(task_id, attempt)
+
+    async def _with_writes(self, rows: Sequence[Record]) -> Sequence[KeptCheckpoint]:
+        keys = [(str(row["task_id"]), row["namespace"], row["id"]) for row in rows]
+        if not keys:
+            return []
+        writes: dict[tuple[str, str, str], list[CheckpointWrite]] = {key: [] for key in keys}
+        for row in await self._database.fetch(SQL["list_writes"], *map(list, zip(*keys, strict=True))):
+            writes[str(row["task_id"]), row["namespace"], row["checkpoint_id"]].append(_write_of(row))
+        return [
+            KeptCheckpoint(checkpoint=_checkpoint_of(row), writes=tuple(writes[key]))
+            for row, key in zip(rows, keys, strict=True)
+        ]
+
+
+def _checkpoint_of(row: Record) -> Checkpoint:
+    return Checkpoint(
+        task_id=str(row["task_id"]),
+        namespace=row["namespace"],
+        id=row["id"],
+        parent_id=row["parent_id"],
+        checkpoint=TypedBytes(type=row["type"], data=row["data"]),
+        metadata=row["metadata"],
+    )
+
+
+def _write_of(row: Record) -> CheckpointWrite:
+    return CheckpointWrite(
+        step_id=row["step_id"],
+        step_path=row["step_path"],
+        idx=row["idx"],
+        channel=row["channel"],
+        value=TypedBytes(type=row["type"], data=row["data"]),
+    )

@@ -1,0 +1,55 @@
+"""Chaos: a fast part in every run of the tests, all of it with HEARTH_CHAOS=full (`make chaos`)."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from fakes.ollama import Behaviour, FakeOllama
+
+from chaos.fleet import Fleet
+from chaos.report import Report
+
+FULL = os.environ.get("HEARTH_CHAOS") == "full"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what only the whole run has."""
+    if not FULL:
+        left_out = [item for item in items if item.get_closest_marker("full_chaos")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="session")
+def report(request: pytest.FixtureRequest) -> Iterator[Report]:
+    """What the scenarios found. The page is written where all of them ran."""
+    report = Report()
+    yield report
+    if FULL and not request.config.getoption("keyword"):
+        report.write()
+
+
+@pytest.fixture(scope="session")
+async def models() -> AsyncIterator[FakeOllama]:
+    """A host of scripted models: "quick" answers at once, "slow" takes a second or more."""
+    async with FakeOllama() as fake:
+        fake.behave("quick", Behaviour(load_seconds=0))
+        pieces = tuple(f" {n}" for n in range(20))
+        fake.behave("slow", Behaviour(pieces=pieces, seconds_between=0.1 if FULL else 0.05, load_seconds=0))
+        yield fake
+
+
+@pytest.fixture
+def new_fleet(models: FakeOllama) -> Iterator[Callable[..., Fleet]]:
+    """Starts a Hearth of its own for the scenario."""
+    with ExitStack() as stack:
+
+        def make(**options: Any) -> Fleet:
+            fleet = Fleet(**{"ollama_url": models.url, "workers": 3, **options})
+            fleet.start()
+            stack.callback(fleet.stop)
+            return fleet
+
+        yield make

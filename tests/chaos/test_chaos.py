@@ -1,0 +1,399 @@
+"""Each scenario breaks something while work goes on, then asks the checker what came of it."""
+
+import asyncio
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+from system.waiting import eventually
+
+from chaos.checker import Verdict, check
+from chaos.conftest import FULL
+from chaos.fleet import Fleet
+from chaos.load import Load
+from chaos.report import Entry, Report
+
+type NewFleet = Callable[..., Fleet]
+
+SEED = 20261124
+DRAIN_SECONDS = 150.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much goes on, and for how long it is disturbed."""
+
+    short: int
+    long: int
+    seconds: float
+
+
+USUAL = Size(short=200, long=20, seconds=60) if FULL else Size(short=40, long=6, seconds=12)
+
+
+class Scene:
+    """A fleet with load on it."""
+
+    def __init__(self, fleet: Fleet, load: Load, chance: random.Random) -> None:
+        self.fleet = fleet
+        self.load = load
+        self.chance = chance
+        self._watching: list[asyncio.Task[object]] = []
+
+    async def start_runs(self, size: Size) -> None:
+        """Starts short and long runs over the time of the disturbance, and follows some of them."""
+        quick = await self.load.create_agent(model_name="quick", config={"max_retries": 10})
+        steps = {"workflow": "test.steps", "max_retries": 10}
+        slow = await self.load.create_agent(model_name="slow", config=steps)
+        kinds = [slow] * size.long + [quick] * size.short
+        self.chance.shuffle(kinds)
+        for number, agent_id in enumerate(kinds):
+            task_id = await self.load.run(agent_id)
+            if agent_id == slow or number % 4 == 0:
+                self.watch(task_id)
+            await asyncio.sleep(size.seconds * 0.8 / len(kinds))
+
+    def watch(self, task_id: str, *, drops: int = 0) -> None:
+        """Follows the task, and goes away by itself so many times."""
+        drop_after = [self.chance.randint(1, 15) for _ in range(drops)]
+        self._watching.append(asyncio.create_task(self.load.watch(task_id, drop_after=drop_after)))
+
+    async def until_ended(self, *, seconds: float = DRAIN_SECONDS) -> None:
+        """Waits until all that was accepted has ended and the subscribers know it; what has not by then, the checker
+        finds."""
+        deadline = time.monotonic() + seconds
+
+        async def none_is_left() -> bool:
+            going = await self.load.get("/tasks", status="pending,running", limit=1)
+            return not going["items"] or time.monotonic() > deadline
+
+        await eventually(none_is_left, seconds=seconds + 60, what="the end of all runs")
+        if self._watching:
+            await asyncio.wait(self._watching, timeout=max(20.0, deadline - time.monotonic()))
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+
+    async def verdict(self) -> Verdict:
+        """What came of it, once the events are kept."""
+        await self._until_persisted()
+        return await check(self.fleet, self.load)
+
+    async def _until_persisted(self) -> None:
+        """Each task's end is the last of its events, and is kept when all of them are."""
+        sql = "SELECT count(*) FROM task_logs WHERE kind = 'status' AND context->>'status' = ANY($1)"
+
+        async def probe() -> bool:
+            connection = await asyncpg.connect(self.fleet.database_url)
+            try:
+                ends = await connection.fetchval(sql, ["completed", "failed", "cancelled"])
+                waiting = await connection.fetchval("SELECT count(*) FROM tasks WHERE end_unsettled")
+            finally:
+                await connection.close()
+            return bool(ends >= len(self.load.accepted) and waiting == 0)
+
+        # What is never kept, the checker finds.
+        try:
+            await eventually(probe, seconds=30, what="the last events")
+        except AssertionError as error:
+            print(error)
+
+
+@asynccontextmanager
+async def scene(new_fleet: NewFleet, **options: object) -> AsyncIterator[Scene]:
+    fleet = await asyncio.to_thread(new_fleet, **options)
+    chance = random.Random(SEED)
+    load = Load(fleet.url, chance=chance)
+    try:
+        yield Scene(fleet, load, chance)
+    finally:
+        await load.close()
+
+
+async def disturbed(scene: Scene, size: Size, disturb: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs under the disturbance, then in peace until all have ended."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(scene.start_runs(size))
+        group.create_task(disturb())
+    await scene.fleet.healthy()
+    await scene.until_ended()
+
+
+@pytest.mark.timeout(600)
+async def test_workers_are_killed_all_the_time(new_fleet: NewFleet, report: Report) -> None:
+    env = {} if FULL else {"HEARTH_LEASE_SECONDS": "3", "HEARTH_LEASE_HEARTBEAT_SECONDS": "0.5"}
+    async with scene(new_fleet, workers=4, env=env) as here:
+
+        async def kill_workers() -> None:
+            ends_at = time.monotonic() + USUAL.seconds
+            while time.monotonic() < ends_at:
+                name = here.chance.choice(here.fleet.workers)
+                here.fleet.kill(name)
+                here.fleet.start_again(name)
+                await asyncio.sleep(1)
+
+        await disturbed(here, USUAL, kill_workers)
+        verdict = await here.verdict()
+        what = "SIGKILL of a random worker every second, with the default lease of 12 seconds."
+        report.add(Entry(title="workers killed", what=what, verdict=verdict, kills=len(here.fleet.kills)))
+        verdict.hold()
+        assert verdict.recoveries
+        if FULL:
+            assert max(verdict.recoveries) < 20
+
+
+@pytest.mark.full_chaos
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("names", [("gateway", "agent", "inference", "storage", "log"), ("redis",), ("postgresql",)])
+async def test_everything_else_is_killed(new_fleet: NewFleet, report: Report, names: tuple[str, ...]) -> None:
+    size = Size(short=200, long=20, seconds=60 if len(names) > 1 else 30)
+    async with scene(new_fleet) as here:
+
+        async def start_again(name: str) -> None:
+            await asyncio.sleep(here.chance.uniform(0.5, 3))
+            await asyncio.to_thread(here.fleet.start_again, name)
+
+        async def kill_in_turn() -> None:
+            ends_at = time.monotonic() + size.seconds
+            async with asyncio.TaskGroup() as group:
+                while time.monotonic() < ends_at:
+                    for name in names:
+                        await asyncio.sleep(here.chance.uniform(1, 3) if len(names) > 1 else 4)
+                        here.fleet.kill(name)
+                        group.create_task(start_again(name))
+
+        await disturbed(here, size, kill_in_turn)
+        verdict = await here.verdict()
+        title = "services killed" if len(names) > 1 else f"{names[0]} killed"
+        what = f"SIGKILL of {', '.join(names)} in turn; each starts again after 0.5 to 3 seconds, so two may be away."
+        report.add(Entry(title=title, what=what, verdict=verdict, kills=len(here.fleet.kills)))
+        verdict.hold()
+
+
+@pytest.mark.timeout(300)
+async def test_redis_is_flushed(new_fleet: NewFleet, report: Report) -> None:
+    size = Size(short=100, long=20, seconds=20) if FULL else Size(short=20, long=6, seconds=6)
+    async with scene(new_fleet) as here, Redis.from_url(here.fleet.redis_url) as redis:
+
+        async def flush() -> None:
+            for _ in range(3):
+                await asyncio.sleep(size.seconds / 4)
+                await redis.flushall()
+
+        await disturbed(here, size, flush)
+        verdict = await here.verdict()
+        what = "FLUSHALL three times while runs go on: doorbells, the event stream and its groups are gone."
+        report.add(Entry(title="Redis flushed", what=what, verdict=verdict, kills=3))
+        # What was in Redis alone is gone with it, and no promise covers that: what was shown of it stays shown.
+        verdict.events_lost = [line for line in verdict.events_lost if "its end" in line or "the stream's end" in line]
+        verdict.lines_lost = []
+        verdict.hold()
+
+
+@pytest.mark.timeout(300)
+async def test_a_worker_that_was_stopped_comes_back(new_fleet: NewFleet, report: Report) -> None:
+    env = {"HEARTH_LEASE_SECONDS": "3", "HEARTH_LEASE_HEARTBEAT_SECONDS": "0.5"}
+    async with scene(new_fleet, workers=2, env=env) as here:
+        steps = {"workflow": "test.steps", "max_retries": 10}
+        agent_id = await here.load.create_agent(model_name="slow", config=steps)
+        for _ in range(8):
+            here.watch(await here.load.run(agent_id))
+        rounds = 3 if FULL else 1
+        for _ in range(rounds):
+            for name in here.fleet.workers:
+                await asyncio.sleep(1)
+                here.fleet.kill(name, signal.SIGSTOP)
+                await asyncio.sleep(5)
+                here.fleet.kill(name, signal.SIGCONT)
+        await here.until_ended()
+        verdict = await here.verdict()
+        what = "Each worker in turn is stopped by SIGSTOP for longer than its lease, then goes on by SIGCONT: late."
+        report.add(Entry(title="workers stopped", what=what, verdict=verdict, kills=len(here.fleet.kills)))
+        verdict.hold()
+        assert verdict.attempts > verdict.tasks, "no lease was lost: nothing was tested"
+
+
+@pytest.mark.timeout(300)
+async def test_subscribers_drop_and_resume_while_log_service_restarts(new_fleet: NewFleet, report: Report) -> None:
+    subscribers, seconds = (50, 40.0) if FULL else (16, 10.0)
+    async with scene(new_fleet) as here:
+        steps = {"workflow": "test.steps", "max_retries": 10}
+        agent_id = await here.load.create_agent(model_name="slow", config=steps)
+        tasks = [await here.load.run(agent_id) for _ in range(10)]
+        for number in range(subscribers):
+            here.watch(tasks[number % len(tasks)], drops=20)
+
+        async def restart_log() -> None:
+            ends_at = time.monotonic() + seconds
+            while time.monotonic() < ends_at:
+                await asyncio.sleep(here.chance.uniform(1, 3))
+                number = here.chance.choice((signal.SIGTERM, signal.SIGKILL))
+                await asyncio.to_thread(here.fleet.restart, "log", number)
+
+        await restart_log()
+        await here.fleet.healthy()
+        await here.until_ended()
+        verdict = await here.verdict()
+        what = f"{subscribers} subscribers go away at random and resume with their last id; log-service restarts below."
+        report.add(Entry(title="subscribers", what=what, verdict=verdict, kills=len(here.fleet.kills)))
+        verdict.hold()
+        assert verdict.connections > subscribers * 2
+
+
+@pytest.mark.full_chaos
+@pytest.mark.timeout(600)
+async def test_a_rolling_restart_under_load(new_fleet: NewFleet, report: Report) -> None:
+    size = Size(short=200, long=20, seconds=40)
+    async with scene(new_fleet, env={"HEARTH_GRACE_SECONDS": "10"}) as here:
+        took: dict[str, float] = {}
+
+        async def restart_all() -> None:
+            await asyncio.sleep(3)
+            for name in (*here.fleet.workers, "agent", "inference", "log", "storage", "gateway"):
+                took[name] = await asyncio.to_thread(here.fleet.restart, name)
+                await here.fleet.healthy()
+                await asyncio.sleep(1)
+
+        await disturbed(here, size, restart_all)
+        verdict = await here.verdict()
+        slowest = max(took, key=lambda name: took[name])
+        notes = [
+            f"the slowest to end was {slowest}: {took[slowest]:.1f} s, with HEARTH_GRACE_SECONDS=10",
+            f"what clients repeated, by answer: {dict(here.load.refusals.counts) or 'nothing'}",
+        ]
+        what = "SIGTERM to each process in turn, which is started again when it has ended."
+        report.add(Entry(title="rolling restart", what=what, verdict=verdict, kills=len(here.fleet.kills), notes=notes))
+        verdict.hold()
+        assert took[slowest] < 11
+        connection = await asyncpg.connect(here.fleet.database_url)
+        retried = await connection.fetchval("SELECT count(*) FROM tasks WHERE retry_count > 0")
+        await connection.close()
+        assert retried == 0, "a restart in good order is no retry"
+
+
+@pytest.mark.full_chaos
+@pytest.mark.timeout(600)
+async def test_the_disk_of_the_database_fills(new_fleet: NewFleet, report: Report) -> None:
+    async with scene(new_fleet, database_folder_size="160m") as here:
+        load = here.load
+        agent_id = await load.create_agent(model_name="quick", config={"max_retries": 10})
+        balloon = here.fleet.home.data / "postgresql" / "balloon"
+        refused: Counter[str] = Counter()
+
+        async def submit(count: int) -> None:
+            for _ in range(count):
+                body = {"agent_id": agent_id, "input": {"prompt": "x" * 20_000}}
+                answer = await load.post("/agents/run", body)
+                if answer.status_code == 202:
+                    load.accepted.append(answer.json()["task_id"])
+                else:
+                    refused[f"{answer.status_code} {answer.json()['code']}: {answer.json()['detail']}"] += 1
+
+        await submit(30)
+        await asyncio.to_thread(fill, balloon)
+        await submit(300)
+        during = dict(refused)
+        balloon.unlink()
+        if not here.fleet.runs("postgresql"):
+            await asyncio.to_thread(here.fleet.start_again, "postgresql")
+        await here.fleet.healthy()
+        before = len(load.accepted)
+        for _ in range(30):
+            await load.run(agent_id)
+        await here.until_ended()
+        verdict = await here.verdict()
+        notes = [
+            f"{sum(during.values())} runs refused while the disk was full: {during}",
+            f"{len(load.accepted) - before} runs accepted when there was room again",
+        ]
+        what = "PostgreSQL's data are on a tmpfs of 160 MB that is filled while runs are started, then has room again."
+        report.add(Entry(title="disk full", what=what, verdict=verdict, notes=notes))
+        verdict.hold()
+        assert during, "the disk was never full: nothing was tested"
+        assert all(text.startswith(("503", "504")) for text in during)
+
+
+def fill(path: object) -> None:
+    """Writes until there is no room."""
+    with open(str(path), "wb") as file:
+        try:
+            while True:
+                file.write(bytes(1024 * 1024))
+                file.flush()
+        except OSError:
+            pass
+
+
+@pytest.mark.full_chaos
+@pytest.mark.timeout(900)
+async def test_ten_thousand_tasks_wait(new_fleet: NewFleet, report: Report) -> None:
+    many, few, agents = 9_100, 100, 9
+    env = {"HEARTH_WORKER_CONCURRENCY": "16", "HEARTH_MODEL_CONCURRENCY": "64", "HEARTH_MODEL_QUEUE": "256"}
+    async with scene(new_fleet, workers=2, env=env) as here:
+        load, fleet = here.load, here.fleet
+        for name in fleet.workers:
+            fleet.kill(name)
+        first = await load.create_agent(model_name="quick", config={"max_retries": 10})
+        others = [await load.create_agent(model_name="quick", config={"max_retries": 10}) for _ in range(agents)]
+        idle = fleet.memory()
+        started = time.monotonic()
+        await submitted(load, [first] * many)
+        await submitted(load, others * few)
+        accepted_seconds = time.monotonic() - started
+        peak = dict(idle)
+        started = time.monotonic()
+        for name in fleet.workers:
+            fleet.start_again(name)
+
+        async def measured() -> None:
+            while True:
+                for name, size in (await asyncio.to_thread(fleet.memory)).items():
+                    peak[name] = max(peak.get(name, 0), size)
+                await asyncio.sleep(2)
+
+        measuring = asyncio.create_task(measured())
+        await here.until_ended(seconds=420)
+        seconds = time.monotonic() - started
+        measuring.cancel()
+        verdict = await here.verdict()
+
+        connection = await asyncpg.connect(fleet.database_url)
+        rows = await connection.fetch("SELECT agent_id FROM tasks ORDER BY started_at")
+        await connection.close()
+        order = [str(row["agent_id"]) for row in rows]
+        last = {agent_id: place for place, agent_id in enumerate(order)}
+        worst = max(last[agent_id] for agent_id in others)
+        notes = [
+            f"accepted {len(load.accepted)} in {accepted_seconds:.0f} s, done {seconds:.0f} s after workers came",
+            f"of {agents} agents with {few} tasks behind one with {many}, the last task began as number {worst + 1}",
+            "memory, MiB, idle and most: "
+            + ", ".join(f"{name} {idle.get(name, 0):.0f} / {peak[name]:.0f}" for name in sorted(peak)),
+        ]
+        what = "10,000 tasks of ten agents wait, 9,100 of them one agent's that came first; then two workers start."
+        report.add(Entry(title="ten thousand tasks", what=what, verdict=verdict, notes=notes))
+        verdict.hold()
+        assert worst < (agents + 1) * few * 1.5, "agents do not take turns"
+        for name, size in peak.items():
+            if name != "postgresql":
+                assert size < 400, f"{name} grew to {size:.0f} MiB"
+
+
+async def submitted(load: Load, agent_ids: list[str]) -> None:
+    """Starts these runs, 32 at a time, in about this order."""
+    waiting = iter(agent_ids)
+
+    async def client() -> None:
+        for agent_id in waiting:
+            await load.run(agent_id)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(32):
+            group.create_task(client())

@@ -1,0 +1,123 @@
+"""Attempts of tasks against real storage and Redis, with workflows made for the occasion."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+from agent_service.bell import Bell, broker_of
+from agent_service.checkpoint_store import StoredCheckpoints
+from agent_service.inference import Models
+from agent_service.publisher import EventPublisher
+from agent_service.runs import Interruption, Run
+from agent_service.settings import WorkerSettings
+from agent_service.storage import StoredTasks
+from agent_service.workflow import RunContext, Workflow
+from agent_service.workflows import Workflows
+from hearth_runtime.events import EVENT_FIELD, EVENTS_STREAM, Event, EventKind
+from redis.asyncio import Redis
+
+OUTPUT: dict[str, Any] = {"text": "done", "data": None, "usage": {}, "model": "m"}
+
+type Work = Callable[[RunContext], Awaitable[dict[str, Any]]]
+
+
+class Working:
+    """A workflow that does what it was made with."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self.started = asyncio.Event()
+
+    async def run(self, context: RunContext) -> dict[str, Any]:
+        self.started.set()
+        return await self._work(context)
+
+
+class Installed(Workflows):
+    """One workflow, whatever it is called."""
+
+    def __init__(self, workflow: Workflow) -> None:
+        self._workflow = workflow
+
+    def get(self, name: str | None) -> Workflow:
+        return self._workflow
+
+
+class Bench:
+    """Makes tasks, and runs of them. `storage` is the fixture."""
+
+    def __init__(
+        self, storage: Any, redis: Redis, bell: Bell, publisher: EventPublisher, settings: WorkerSettings
+    ) -> None:
+        self._bell = bell
+        self.storage = storage
+        self._redis = redis
+        self.stored = StoredTasks(storage.channel)
+        self._publisher = publisher
+        self._settings = settings
+
+    async def run_task(self, task_id: str, workflow: Workflow) -> tuple[Run, "asyncio.Task[None]"]:
+        """Claims the task, which waits, and runs an attempt at it."""
+        await self.storage.put_first(task_id)
+        claim = await self.stored.claim(worker_id="w", lease=timedelta(seconds=self._settings.lease_seconds))
+        assert claim.task.id == task_id
+        run = Run(
+            claim,
+            worker_id="w",
+            store=self.stored,
+            checkpoints=StoredCheckpoints(self.storage.channel),
+            models=Models(self.storage.channel),
+            workflows=Installed(workflow),
+            publisher=self._publisher,
+            bell=self._bell,
+            settings=self._settings,
+        )
+        return run, asyncio.create_task(run.execute())
+
+    async def start(self, work: Work) -> tuple[str, Run, "asyncio.Task[None]"]:
+        """A new task whose run has begun with `work`."""
+        task_id = await self.storage.new_task()
+        workflow = Working(work)
+        run, running = await self.run_task(task_id, workflow)
+        async with asyncio.timeout(5):
+            await workflow.started.wait()
+        return task_id, run, running
+
+    async def due_now(self, task_id: str) -> None:
+        """Ends the task's backoff, as the dispatcher does in its time."""
+        await self.storage.sql("UPDATE tasks SET next_attempt_at = now() WHERE id = $1", task_id)
+        await self.stored.take_due(limit=100, ring_again_after=timedelta(hours=1), delivered_before=None)
+
+    def hand_over(self, run: Run) -> None:
+        """Tells the run that its worker stops."""
+        run.interrupt(Interruption.HAND_OVER)
+
+    async def statuses(self, task_id: str) -> list[str]:
+        """What the status events said."""
+        return [e.context["status"] for e in await self._events(task_id) if e.kind is EventKind.STATUS]
+
+    async def steps(self, task_id: str) -> list[tuple[int, str, str]]:
+        """What the step events said: attempt, step and phase."""
+        found = await self._events(task_id)
+        return [(e.attempt, e.context["step"], e.context["phase"]) for e in found if e.kind is EventKind.STEP]
+
+    async def _events(self, task_id: str) -> list[Event]:
+        await self._publisher.flush()
+        entries: Any = await self._redis.xrange(EVENTS_STREAM)
+        events = [Event.decode(fields[EVENT_FIELD], stream_id="") for _, fields in entries]
+        return [e for e in events if e.task_id == task_id]
+
+
+@asynccontextmanager
+async def bench_with(storage: Any, redis: Redis, settings: WorkerSettings) -> AsyncIterator[Bench]:
+    """A bench of these settings."""
+    publisher = EventPublisher(redis, limit=100)
+    draining = asyncio.create_task(publisher.run())
+    broker = broker_of(settings)
+    await broker.connect()
+    yield Bench(storage, redis, Bell(broker, redis), publisher, settings)
+    await broker.stop()
+    draining.cancel()
+    await asyncio.gather(draining, return_exceptions=True)
