@@ -107,7 +107,7 @@ class Streams:
                         continue
                     patience = ROW_SECONDS
                     if end is not None and reader.cursor >= end.last_place:
-                        if reader.saw_final_status or end.is_published:
+                        if reader.saw_final_status or end.is_settled:
                             yield End(status=end.status)
                             return
                         # Its last event is yet to come, and what else comes meanwhile counts too.
