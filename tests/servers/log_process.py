@@ -28,6 +28,7 @@ class LogProcess:
     # Its types are those of a channel that does not await.
     stub: Any
     channel: grpc.aio.Channel
+    address: str
     stopping: asyncio.Event
     running: asyncio.Task[None]
 
@@ -56,7 +57,11 @@ async def log_process(redis_url: str, storage_address: str, **changes: Any) -> A
     running = asyncio.create_task(serve(settings, stopping))
     async with open_channel("log", settings.listen_address, settings) as channel:
         log = LogProcess(
-            stub=log_service_pb2_grpc.LogServiceStub(channel), channel=channel, stopping=stopping, running=running
+            stub=log_service_pb2_grpc.LogServiceStub(channel),
+            channel=channel,
+            address=settings.listen_address,
+            stopping=stopping,
+            running=running,
         )
         try:
             yield log

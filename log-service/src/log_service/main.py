@@ -11,6 +11,7 @@ from hearth_runtime.server import Server
 from hearth_runtime.settings import load_settings
 
 from log_service.consumer import EventConsumer
+from log_service.dead_letters import DeadLetters
 from log_service.ends import TaskEnds
 from log_service.persistence import Persistence
 from log_service.rpc import LogRpc
@@ -52,8 +53,9 @@ async def serve(settings: LogSettings, stopping: asyncio.Event) -> None:
             stopping=stopping,
         )
 
+        rpc = LogRpc(streams, events, DeadLetters(redis, events))
         server = Server(settings, dependencies=[redis_dependency(redis, required=True)])
-        server.register(log_service_pb2_grpc.add_LogServiceServicer_to_server, LogRpc(streams, events), log_service_pb2)
+        server.register(log_service_pb2_grpc.add_LogServiceServicer_to_server, rpc, log_service_pb2)
         async with asyncio.TaskGroup() as group:
             group.create_task(server.run(stopping))
             group.create_task(consumer.run(stopping))

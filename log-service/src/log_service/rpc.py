@@ -11,6 +11,7 @@ from hearth_runtime.errors import FieldViolation, InvalidArgument
 from hearth_runtime.events import Event, StreamId
 from hearth_runtime.identifiers import is_id
 
+from log_service.dead_letters import DeadLetters
 from log_service.filters import EventFilter
 from log_service.storage import StoredEvents
 from log_service.streams import End, Heartbeat, Item, Streams
@@ -26,9 +27,10 @@ HEARTBEAT = log_service_pb2.StreamEventsResponse(heartbeat=log_service_pb2.Strea
 class LogRpc(log_service_pb2_grpc.LogServiceServicer):
     """The public calls."""
 
-    def __init__(self, streams: Streams, events: StoredEvents) -> None:
+    def __init__(self, streams: Streams, events: StoredEvents, dead_letters: DeadLetters) -> None:
         self._streams = streams
         self._events = events
+        self._dead_letters = dead_letters
         self._translated: OrderedDict[str, log_service_pb2.StreamEventsResponse] = OrderedDict()
 
     async def StreamEvents(
@@ -43,11 +45,9 @@ class LogRpc(log_service_pb2_grpc.LogServiceServicer):
     async def ListEvents(
         self, request: log_service_pb2.ListEventsRequest, context: Any
     ) -> log_service_pb2.ListEventsResponse:
-        if not 1 <= request.page_size <= MAX_PAGE_SIZE:
-            raise _invalid("page_size", f"must be from 1 to {MAX_PAGE_SIZE}")
         events, token = await self._events.page(
             _filter(request.filter),
-            size=request.page_size,
+            size=_page_size(request.page_size),
             token=request.page_token,
             descending=request.descending,
         )
@@ -76,6 +76,30 @@ class LogRpc(log_service_pb2_grpc.LogServiceServicer):
         )
         return log_service_pb2.SaveSubscriptionResponse(
             subscription=to_message(subscription, log_service_pb2.Subscription)
+        )
+
+    async def ListDeadLetters(
+        self, request: log_service_pb2.ListDeadLettersRequest, context: Any
+    ) -> log_service_pb2.ListDeadLettersResponse:
+        letters, token = await self._dead_letters.page(size=_page_size(request.page_size), token=request.page_token)
+        return log_service_pb2.ListDeadLettersResponse(
+            dead_letters=[to_message(letter, log_service_pb2.DeadLetter) for letter in letters], next_page_token=token
+        )
+
+    async def GetDeadLetter(
+        self, request: log_service_pb2.GetDeadLetterRequest, context: Any
+    ) -> log_service_pb2.GetDeadLetterResponse:
+        letter = await self._dead_letters.get(request.id)
+        return log_service_pb2.GetDeadLetterResponse(dead_letter=to_message(letter, log_service_pb2.DeadLetter))
+
+    async def RequeueDeadLetters(
+        self, request: log_service_pb2.RequeueDeadLettersRequest, context: Any
+    ) -> log_service_pb2.RequeueDeadLettersResponse:
+        if len(request.ids) > MAX_PAGE_SIZE:
+            raise _invalid("ids", f"must be at most {MAX_PAGE_SIZE}")
+        count, refused = await self._dead_letters.requeue(request.ids)
+        return log_service_pb2.RequeueDeadLettersResponse(
+            requeued_count=count, refused=[to_message(letter, log_service_pb2.DeadLetter) for letter in refused]
         )
 
     def _response(self, item: Item) -> log_service_pb2.StreamEventsResponse:
@@ -124,6 +148,12 @@ def _place(text: str, *, field: str) -> StreamId:
         return StreamId.parse(text)
     except ValueError as error:
         raise _invalid(field, str(error)) from error
+
+
+def _page_size(value: int) -> int:
+    if not 1 <= value <= MAX_PAGE_SIZE:
+        raise _invalid("page_size", f"must be from 1 to {MAX_PAGE_SIZE}")
+    return value
 
 
 def _invalid(field: str, message: str) -> InvalidArgument:

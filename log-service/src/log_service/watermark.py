@@ -5,6 +5,7 @@ import time
 
 from hearth_runtime.events import EVENTS_STREAM, StreamId
 from hearth_runtime.lifecycle import pause
+from hearth_runtime.redis_streams import DEAD_STREAM
 from loguru import logger
 from prometheus_client import Gauge
 from redis.asyncio import Redis
@@ -15,6 +16,7 @@ from log_service.window import BEGINNING, Window, after, before
 
 WRITERS_GROUP = "log-writers"
 
+DEAD_LETTERS = Gauge("hearth_dead_letters_count", "Entries of the event stream that could not be persisted")
 LAG = Gauge("hearth_event_lag_seconds", "Age of the oldest event that is not persisted; 0 where all are")
 
 
@@ -49,7 +51,7 @@ class Watermark:
 
 
 class Retention:
-    """Keeps window and stream at the size that the settings say, and what is not persisted in both."""
+    """Keeps window and stream at the size that the settings say, and what is not persisted in both; counts the dead."""
 
     def __init__(self, redis: Redis, window: Window, watermark: Watermark, *, seconds: float) -> None:
         self._redis = redis
@@ -68,6 +70,7 @@ class Retention:
     async def look(self) -> None:
         """Evicts and trims once. Raises RedisError or OSError where Redis does not answer."""
         has_group = await self._watermark.refresh()
+        DEAD_LETTERS.set(await self._redis.xlen(DEAD_STREAM))
         self._window.evict(self._watermark.place)
         if has_group and self._window.ready:
             # The stream keeps what the window keeps, so that a replica that starts can rebuild the same.

@@ -29,7 +29,10 @@ def test_sockets_fit_into_their_bound(folder: Path) -> None:
         private = long.sockets
         assert len(str(long.socket("inference"))) <= MAX_SOCKET_BYTES
         assert private.is_dir()
+        # Whoever looks for them in the home is led there.
+        assert (long.path / "run").resolve() == private.resolve()
     assert not private.exists()
+    assert not (long.path / "run").is_symlink()
 
 
 def test_a_home_that_cannot_be_written_says_so(folder: Path) -> None:

@@ -60,7 +60,12 @@ class Home:
         with tempfile.TemporaryDirectory(prefix="hearth-") as short:
             self.sockets = Path(short)
             self.sockets.chmod(0o711)
+            # Whoever looks for the sockets where they usually are is led there.
+            link = self.path / "run"
+            link.unlink(missing_ok=True)
+            link.symlink_to(short)
             yield
+            link.unlink(missing_ok=True)
 
     @property
     def has_database(self) -> bool:
