@@ -1,5 +1,10 @@
 """Models, health, metrics and the documents that describe the rest."""
 
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from system.client import MODEL, Client
@@ -67,3 +72,15 @@ async def test_every_call_has_examples_for_success_and_errors(hearth: Instance, 
                 for media, content in response.get("content", {}).items():
                     where = f"{method} {path} {status} {media}"
                     assert content.get("example") or content.get("examples"), where
+
+
+async def test_the_operators_command_finds_its_home(hearth: Instance) -> None:
+    answer = await asyncio.to_thread(
+        subprocess.run,
+        [str(Path(sys.executable).parent / "hearth-admin"), "dead", "list"],
+        env={"HEARTH_HOME": str(hearth.home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "There are no dead letters.\n", "")

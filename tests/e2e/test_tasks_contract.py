@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from datetime import UTC, datetime, timedelta
 
+from fakes.ollama import Behaviour, FakeOllama
 from system.client import Client
 from system.waiting import eventually
 
@@ -121,7 +122,7 @@ async def test_history_reaches_over_tasks(client: Client) -> None:
     assert {log["task_id"] for log in some} == set(ids[:2])
     finished = await client.all_pages("/logs/history", agent_id=agent["id"], **{"context.status": "completed"})
     assert sorted(str(log["task_id"]) for log in finished) == sorted(ids)
-    assert await client.all_pages("/logs/history", agent_id=agent["id"], level=["warning", "error"]) == []
+    assert await client.all_pages("/logs/history", agent_id=agent["id"], level=["error"]) == []
     unknown = await client.http.get("/logs/history", params={"levl": "info"})
     assert unknown.status_code == 422
     assert "level" in unknown.text
@@ -167,3 +168,46 @@ async def test_an_output_schema_holds(client: Client) -> None:
     assert task["status"] == "completed", task
     assert task["output"]["data"]["colour"] in ("red", "green", "blue")
     assert isinstance(task["output"]["data"]["count"], int)
+
+
+async def test_a_failed_run_shows_its_attempts_and_is_started_again(client: Client, fake_ollama: FakeOllama) -> None:
+    fake_ollama.behave("mended:1b", Behaviour(status=400, error="too hot"))
+    agent = await client.create_agent(model_name="mended:1b")
+    task_id = await client.run(agent["id"])
+    assert (await client.wait(task_id))["status"] == "failed"
+    (attempt,) = await client.all_pages(f"/tasks/{task_id}/attempts")
+    assert (attempt["attempt"], attempt["outcome"], attempt["error_code"]) == (1, "failed", "model_refused")
+    assert attempt["started_at"] <= attempt["ended_at"]
+
+    fake_ollama.behave("mended:1b", Behaviour(pieces=("fine",)))
+    retried = await client.http.post(f"/tasks/{task_id}/retry")
+    assert retried.status_code == 202, retried.text
+    assert retried.json()["links"]["attempts"] == f"/api/v1/tasks/{task_id}/attempts"
+    task = await client.wait(task_id)
+    assert (task["status"], task["attempt"], task["output"]["text"]) == ("completed", 2, "fine")
+    _, second = await client.all_pages(f"/tasks/{task_id}/attempts")
+    assert (second["outcome"], second["resumed_from"]) == ("completed", "generate")
+    again = await client.http.post(f"/tasks/{task_id}/retry")
+    assert (again.status_code, again.json()["code"]) == (409, "task_not_retryable")
+
+    seen = await client.events(task_id)
+    statuses = [event.data["context"]["status"] for event in seen if event.event == "status"]
+    assert statuses == ["running", "failed", "pending", "running", "completed"]
+    assert [event.data["context"]["step"] for event in seen if event.data.get("message") == "generate resumed"] == [
+        "generate"
+    ]
+    assert seen[-1].data["status"] == "completed"
+
+
+async def test_a_cancelled_run_is_started_again_from_the_start(client: Client, fake_ollama: FakeOllama) -> None:
+    fake_ollama.behave("slow:1b", Behaviour(seconds_before_first=60))
+    agent = await client.create_agent(model_name="slow:1b")
+    task_id = await client.run(agent["id"])
+    await client.wait(task_id, status=("running",))
+    assert (await client.http.delete(f"/tasks/{task_id}")).status_code == 202
+    assert (await client.wait(task_id))["status"] == "cancelled"
+    fake_ollama.behave("slow:1b", Behaviour())
+    assert (await client.http.post(f"/tasks/{task_id}/retry", json={"from": "start"})).status_code == 202
+    assert (await client.wait(task_id))["status"] == "completed"
+    _, second = await client.all_pages(f"/tasks/{task_id}/attempts")
+    assert second["resumed_from"] is None
