@@ -17,6 +17,7 @@ from gateway.application import create_app
 from gateway.dependencies import Gateway, connect
 from gateway.settings import GatewaySettings
 from gateway.streams import Streams
+from gateway.websocket_protocol import WebSocketProtocol
 
 BACKLOG = 2048
 
@@ -69,7 +70,7 @@ def _server(app: FastAPI, settings: GatewaySettings) -> uvicorn.Server:
         uvicorn.Config(
             app,
             http="httptools",
-            ws="websockets-sansio",
+            ws=WebSocketProtocol,
             ws_max_size=settings.max_frame_bytes,
             lifespan="off",
             log_config=None,

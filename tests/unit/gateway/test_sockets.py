@@ -321,6 +321,47 @@ async def test_a_frame_over_the_limit_is_refused(world: World) -> None:
         assert (await closed(client))[0] == 1009
 
 
+UPGRADE = (
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("request_line", "more", "status"),
+    [
+        (b"GET /api/v1/ws/logs?a=" + b"a" * 9000, b"", 414),
+        (b"GET /api/v1/ws/logs", b"X: " + b"a" * 9000 + b"\r\n", 431),
+        (b"GET /api/v1/ws/logs", b"X: a\r\n" * 200, 431),
+        (b"POST /api/v1/ws/logs", b"", 405),
+        (b"GET /api/v1/ws/logs", b"Content-Length: 5\r\n", 400),
+        (b"GET /api/v1/ws/logs?\xe9", b"", 400),
+        (b"GET /api/v1/ws/nothing", b"", 403),
+    ],
+)
+async def test_a_handshake_that_is_wrong_is_answered(
+    world: World, request_line: bytes, more: bytes, status: int
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    writer.write(request_line + b" HTTP/1.1\r\nHost: x\r\n" + more + UPGRADE + b"\r\n")
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+
+
+async def test_text_that_is_not_utf_8_closes_with_a_reason(world: World) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    writer.write(b"GET /api/v1/ws/logs HTTP/1.1\r\nHost: x\r\n" + UPGRADE + b"\r\n")
+    assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"\x81\x82\0\0\0\0\xff\xff")
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    assert answer[2:4] == (1007).to_bytes(2)
+    assert b"UTF-8" in answer
+
+
 async def test_an_idle_socket_carries_heartbeats() -> None:
     async with open_world(stream_heartbeat_seconds=0.05) as world:
         task = await world.state.add_task()
