@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import httpx
 import pytest
@@ -66,6 +67,38 @@ async def test_it_starts_without_the_services_and_ends_by_a_signal(number: int) 
         assert err == ""
     finally:
         process.kill()
+
+
+async def test_a_collector_that_does_not_answer_holds_up_no_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    # It accepts, and says nothing.
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        endpoint = f"http://127.0.0.1:{collector.getsockname()[1]}"
+        process = start(
+            port,
+            OTEL_EXPORTER_OTLP_ENDPOINT=endpoint,
+            HEARTH_GRACE_SECONDS="3",
+            HEARTH_RPC_TIMEOUT_SECONDS="0.1",
+        )
+        try:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
+
+                async def traced() -> bool:
+                    try:
+                        return (await http.get("/api/v1/agents")).status_code == 503
+                    except httpx.ConnectError:
+                        return False
+
+                await until(traced, seconds=30)
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(process.communicate, timeout=20)
+            assert process.returncode == 0
+            # Without a bound it is the exporter's own, 5 s and more.
+            assert time.monotonic() - began < 4
+        finally:
+            process.kill()
 
 
 async def test_requests_under_way_end_before_the_process_does() -> None:
