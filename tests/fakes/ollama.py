@@ -41,6 +41,8 @@ class Behaviour:
     rubbish_after: int | None = None  # so many pieces, then `rubbish`
     rubbish: bytes = b"<html>rubbish\n"
     done_reason: str = "stop"
+    load_seconds: float = 2.0  # as the last chunk says; nothing waits for it
+    tool_calls: tuple[dict[str, Any], ...] = ()  # come whole in a chunk of a chat, after the pieces
     # For /api/embed; by default the vector of a text is (its length, 1).
     vectors: tuple[tuple[float, ...], ...] | None = None
     capabilities: tuple[str, ...] = ("completion",)
@@ -207,13 +209,9 @@ class FakeOllama:
     ) -> AsyncIterator[bytes]:
         chat = request.url.path == "/api/chat"
 
-        def line(text: str, *, thinking: str | None = None, **rest: Any) -> bytes:
-            thought = {} if thinking is None else {"thinking": thinking}
-            piece = (
-                {"message": {"role": "assistant", "content": text, **thought}}
-                if chat
-                else {"response": text, **thought}
-            )
+        def line(text: str, *, thinking: str | None = None, tool_calls: Any = None, **rest: Any) -> bytes:
+            more = {k: v for k, v in (("thinking", thinking), ("tool_calls", tool_calls)) if v is not None}
+            piece = {"message": {"role": "assistant", "content": text, **more}} if chat else {"response": text, **more}
             chunk = {"model": body["model"], "created_at": _now(), **piece, "done": False, **rest}
             return json.dumps(chunk).encode() + b"\n"
 
@@ -244,13 +242,15 @@ class FakeOllama:
                 if piece is not None:
                     yield line(piece)
                     await asyncio.sleep(behaviour.seconds_between)
+            if behaviour.tool_calls:
+                yield line("", tool_calls=behaviour.tool_calls)
             finished = True
             yield line(
                 "",
                 done=True,
                 done_reason=behaviour.done_reason,
                 total_duration=1,
-                load_duration=2_000_000_000,
+                load_duration=round(behaviour.load_seconds * 1e9),
                 prompt_eval_count=7,
                 prompt_eval_duration=1,
                 eval_count=len(behaviour.pieces),

@@ -76,9 +76,10 @@ class Inference:
     async def models(self) -> Any:
         return await self.stub.ListModels(pb.ListModelsRequest())
 
-    async def dependency(self) -> Any:
+    async def dependency(self, name: str = "ollama") -> Any:
         stub = runtime_service_pb2_grpc.RuntimeServiceStub(self.channel)
-        return (await stub.CheckDependencies(runtime_service_pb2.CheckDependenciesRequest())).dependencies[0]
+        answer = await stub.CheckDependencies(runtime_service_pb2.CheckDependenciesRequest())
+        return next(d for d in answer.dependencies if d.name == name)
 
     async def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples with these labels; 0 where there is none."""
@@ -101,6 +102,8 @@ async def inference_on(*urls: str, **settings: Any) -> AsyncIterator[Inference]:
         "model_first_token_seconds": 5.0,
         "model_between_tokens_seconds": 5.0,
         "model_backoff_seconds": 0.01,
+        # Tests of other things let a host fail as often as they like.
+        "model_breaker_failures": 1000,
         "grace_seconds": 1.0,
     }
     made = InferenceSettings(listen_address=f"unix:{folder}/s", ollama_url=",".join(urls), **{**patience, **settings})

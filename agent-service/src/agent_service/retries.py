@@ -20,8 +20,9 @@ class RetryPolicy:
     uniform: Callable[[float, float], float] = random.uniform
 
     def delay(self, error: HearthError, *, retries_done: int, max_retries: int) -> timedelta | None:
-        """How long to wait before the next attempt; None where there is none."""
+        """How long to wait before the next attempt; None where there is none. Not less than what the error asks for."""
         if not error.retryable or retries_done >= max_retries:
             return None
         bound = min(self.cap.total_seconds(), self.base.total_seconds() * 2.0 ** min(retries_done, 32))
-        return timedelta(seconds=self.uniform(0.0, bound))
+        least = min(error.retry_after_seconds or 0.0, self.cap.total_seconds())
+        return timedelta(seconds=max(least, self.uniform(0.0, bound)))

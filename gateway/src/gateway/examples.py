@@ -143,6 +143,7 @@ MODELS = {
             "error": None,
             "active_requests": 1,
             "waiting_requests": 0,
+            "breaker": {"state": "closed", "reason": None, "since": None, "next_probe": None},
         }
     ],
 }

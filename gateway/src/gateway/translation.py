@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import orjson
 from google.protobuf import json_format
@@ -16,7 +16,7 @@ from hearth_runtime.codec import timestamp
 from gateway.schemas.agents import Agent, AgentConfig
 from gateway.schemas.fields import Kind, Level, Outcome, TaskStatus
 from gateway.schemas.logs import Log
-from gateway.schemas.models import Model, ModelHost
+from gateway.schemas.models import Breaker, Model, ModelHost
 from gateway.schemas.tasks import Attempt, RunAccepted, RunLinks, Task, TaskInput, TaskOutput
 
 # Numbers of enum values by their public names, and back.
@@ -26,6 +26,10 @@ KINDS = {n.removeprefix("KIND_").lower(): v for n, v in event_pb2.Event.Kind.ite
 OUTCOMES = {n.removeprefix("OUTCOME_").lower(): v for n, v in task_pb2.Attempt.Outcome.items() if v}
 STATUS_NAMES = {v: cast(TaskStatus, n) for n, v in STATUSES.items()}
 OUTCOME_NAMES = {v: cast(Outcome, n) for n, v in OUTCOMES.items()}
+BREAKER_NAMES: dict[int, Literal["half_open", "open"]] = {
+    inference_service_pb2.Breaker.STATE_HALF_OPEN: "half_open",
+    inference_service_pb2.Breaker.STATE_OPEN: "open",
+}
 LEVEL_NAMES = {v: cast(Level, n) for n, v in LEVELS.items()}
 KIND_NAMES = {v: cast(Kind, n) for n, v in KINDS.items()}
 
@@ -168,6 +172,16 @@ def host_of(message: inference_service_pb2.ModelHost) -> ModelHost:
         error=message.error or None,
         active_requests=message.active_requests,
         waiting_requests=message.waiting_requests,
+        breaker=_breaker(message.breaker),
+    )
+
+
+def _breaker(message: inference_service_pb2.Breaker) -> Breaker:
+    return Breaker(
+        state=BREAKER_NAMES.get(message.state, "closed"),
+        reason=message.reason or None,
+        since=_time(message.since_time) if message.HasField("since_time") else None,
+        next_probe=_time(message.next_probe_time) if message.HasField("next_probe_time") else None,
     )
 
 

@@ -3,16 +3,24 @@
 import time
 from dataclasses import dataclass
 
+from hearth_runtime.errors import ModelOutputInvalid
 from ollama import ChatResponse, GenerateResponse
 
+from inference_service.generation_request import Options
 from inference_service.output import clean
+
+MAX_COUNT = 2**31 - 1  # what a host says of its tokens is bounded, as all that it says
+
+
+class EmptyAnswer(ModelOutputInvalid):
+    """An answer that ended well and holds nothing; on the wire it is a ModelOutputInvalid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
     """Something on the way to the answer that a person may want to know."""
 
-    code: str  # queued, retry, fallback, host_failed
+    code: str  # queued, loading, retry, fallback, host_failed, cut
     message: str
 
 
@@ -46,13 +54,18 @@ class Answer:
         self._pieces: list[str] = []
         self._started = time.perf_counter()
         self._last: Chunk | None = None
+        self._has_tool_calls = False
         self.first_token_seconds: float | None = None
 
     def add(self, chunk: Chunk) -> str:
         """The text that the chunk adds, cleaned; "" where it adds none (a model that thinks, or loads)."""
         self._last = chunk
         self._chunks += 1
-        raw = chunk.response if isinstance(chunk, GenerateResponse) else chunk.message.content
+        if isinstance(chunk, GenerateResponse):
+            raw = chunk.response
+        else:
+            raw = chunk.message.content
+            self._has_tool_calls = self._has_tool_calls or bool(chunk.message.tool_calls)
         text = clean(raw or "")[: self._limit - self._length]
         if (text or chunk.done) and self.first_token_seconds is None:
             self.first_token_seconds = time.perf_counter() - self._started
@@ -76,21 +89,65 @@ class Answer:
         """Whether nothing more comes."""
         return self.is_cut or (self._last is not None and bool(self._last.done))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds neither text nor a tool call."""
+        return not self._length and not self._has_tool_calls
+
+    @property
+    def finish_reason(self) -> str:
+        """ "length" where it was cut off, "stop" where the model had said all."""
+        cut = self.is_cut or (self._last is not None and self._last.done_reason == "length")
+        return "length" if cut else "stop"
+
+    def nothing(self, *, model: str, host: str) -> EmptyAnswer:
+        """What to raise where it `is_empty`."""
+        match self._last.done_reason if self._last is not None else None:
+            case "load" | "unload" as reason:
+                why = f"{host} only did {reason} it"
+            case "length":
+                why = "its tokens ran out before it: a larger max_tokens or context_tokens may help"
+            case _:
+                why = "a stop word may come first, or the model may not fit the prompt"
+        return EmptyAnswer(f"{model} ended its answer without a word; {why}.")
+
+    def cut(self, options: Options, *, model: str) -> Notice | None:
+        """What to say where it was cut off: at what, and what to raise."""
+        if self.finish_reason != "length":
+            return None
+        if self.is_cut:
+            where = f"{self._limit} characters. HEARTH_MODEL_OUTPUT_CHARACTERS allows no more"
+        elif options.max_tokens is not None and self._tokens >= options.max_tokens:
+            where = f"max_tokens, {options.max_tokens}. Raise it for a longer answer"
+        else:
+            size = f" of {options.context_tokens} tokens" if options.context_tokens is not None else ""
+            where = f"the end of its context{size}. Raise context_tokens, or shorten the conversation"
+        return Notice(code="cut", message=f"{model}'s answer was cut off at {where}.")
+
+    @property
+    def _tokens(self) -> int:
+        # A chunk holds a token, mostly: the best count where the host was not let finish and so gives none.
+        counted = self._last.eval_count if self._last is not None else None
+        return self._chunks if counted is None else bounded(counted)
+
     def done(self, *, model: str, host: str, queue_seconds: float, data: str | None) -> Done:
         """The description of the whole."""
         last = self._last
         assert last is not None
-        reason = last.done_reason if last.done and not self.is_cut else "length"
         return Done(
             model=model,
             host=host,
-            finish_reason="length" if reason == "length" else "stop",
-            prompt_tokens=last.prompt_eval_count or 0,
-            # A chunk holds a token, mostly: the best count where the host was not let finish and so gives none.
-            completion_tokens=last.eval_count if last.eval_count is not None else self._chunks,
+            finish_reason=self.finish_reason,
+            prompt_tokens=bounded(last.prompt_eval_count or 0),
+            completion_tokens=self._tokens,
             queue_seconds=queue_seconds,
-            load_seconds=(last.load_duration or 0) / 1e9,
+            load_seconds=bounded((last.load_duration or 0) // 1_000_000) / 1000,
             first_token_seconds=self.first_token_seconds or 0.0,
             total_seconds=time.perf_counter() - self._started,
             data=data,
         )
+
+
+def bounded(count: int) -> int:
+    """A number that a host gives, as one that a message can hold."""
+    return max(0, min(count, MAX_COUNT))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hearth_runtime.errors import HearthError
 from ollama import AsyncClient, ListResponse, ShowResponse
 
+from inference_service.breaker import Breaker
 from inference_service.ollama_errors import typed_errors, unreachable
 
 LIST_TIMEOUT_SECONDS = 3.0
@@ -43,8 +44,9 @@ class _Listed:
 class Catalog:
     """The models of the host `name`. Lists are asked for once at a time, whoever waits for them."""
 
-    def __init__(self, client: AsyncClient, *, name: str, fresh_seconds: float) -> None:
+    def __init__(self, client: AsyncClient, breaker: Breaker, *, name: str, fresh_seconds: float) -> None:
         self._client = client
+        self._breaker = breaker
         self._name = name
         self._fresh_seconds = fresh_seconds
         self._listed: dict[str, _Listed] = {}
@@ -115,6 +117,7 @@ class Catalog:
             self.failure = None
         except HearthError as error:
             self.failure = error
+            self._breaker.failed(error)
         self._asked_at = time.monotonic()
 
     async def _show(self, model: _Listed, gate: asyncio.Semaphore) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from hearth_runtime.errors import FieldViolation, HearthError, InvalidArgument, ModelHostUnavailable, ModelTimeout
 
+from inference_service.answer import bounded
 from inference_service.generation import answer_seconds
 from inference_service.generation_request import misnamed
 from inference_service.hosts import Host, Hosts
@@ -75,17 +76,16 @@ class EmbeddingModels:
         with host.slots.place(fair_key) as turn:
             await turn
             queue_seconds = time.perf_counter() - queued
-            with (
-                model_call("embed", model=model, host=host.name, queue_seconds=queue_seconds) as call,
-                typed_errors(host=host.name, model=model),
-            ):
-                try:
-                    async with asyncio.timeout(patience):
-                        answer = await host.client.embed(model=model, input=list(texts))
-                except TimeoutError as error:
-                    raise ModelTimeout(f"{host.name} was silent for {patience:g} seconds.") from error
-                vectors = _checked(answer.embeddings, len(texts), host)
-                tokens = answer.prompt_eval_count or 0
+            with model_call("embed", model=model, host=host.name, queue_seconds=queue_seconds) as call:
+                async with host.breaker.call():
+                    with typed_errors(host=host.name, model=model):
+                        try:
+                            async with asyncio.timeout(patience):
+                                answer = await host.client.embed(model=model, input=list(texts))
+                        except TimeoutError as error:
+                            raise ModelTimeout(f"{host.name} was silent for {patience:g} seconds.") from error
+                        vectors = _checked(answer.embeddings, len(texts), host)
+                tokens = bounded(answer.prompt_eval_count or 0)
                 call.completed(input_tokens=tokens)
         return Embeddings(vectors=vectors, model=model, prompt_tokens=tokens)
 

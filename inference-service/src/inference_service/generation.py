@@ -77,8 +77,17 @@ class Generator:
             operation = "chat" if request.prompt is None else "generate"
             with model_call(operation, model=model, host=host.name, queue_seconds=queue_seconds) as call:
                 answer = Answer(limit=self._settings.model_output_characters)
-                async with aclosing(self._chunks(request, model, host, schema)) as chunks:
+                if host.breaker.on_trial:
+                    yield Notice(code="queued", message=f"Waiting to see whether {host.name} answers again.")
+                async with (
+                    host.breaker.call() as begins,
+                    aclosing(self._chunks(request, model, host, schema)) as chunks,
+                ):
                     async for chunk in chunks:
+                        if isinstance(chunk, Notice):
+                            yield chunk
+                            continue
+                        begins()
                         is_first = answer.first_token_seconds is None
                         text = answer.add(chunk)
                         if is_first and answer.first_token_seconds is not None:
@@ -87,8 +96,12 @@ class Generator:
                             yield text
                         if answer.is_done:
                             break
-                if not answer.is_done:
-                    raise ModelHostUnavailable(f"{host.name} ended the answer before it was done.")
+                    if not answer.is_done:
+                        raise ModelHostUnavailable(f"{host.name} ended the answer before it was done.")
+                if answer.is_empty:
+                    raise answer.nothing(model=model, host=host.name)
+                if (cut := answer.cut(request.options, model=model)) is not None:
+                    yield cut
                 data = await self._checker.check(schema, answer.text) if schema is not None else None
                 done = answer.done(model=model, host=host.name, queue_seconds=queue_seconds, data=data)
                 call.generated(done)
@@ -96,8 +109,11 @@ class Generator:
 
     async def _chunks(
         self, request: Request, model: str, host: Host, schema: OutputSchema | None
-    ) -> AsyncGenerator[Chunk]:
-        """The host's chunks; the first may take long, since a model may have to load, the next may not."""
+    ) -> AsyncGenerator[Chunk | Notice]:
+        """The host's chunks; the first may take long, since a model may have to load, the next may not.
+
+        Before the first a notice says so, where it does take long.
+        """
         shared: dict[str, Any] = {
             "model": model,
             "stream": True,
@@ -113,12 +129,29 @@ class Generator:
                 answer = await host.client.generate(prompt=request.prompt, system=request.system or "", **shared)
             patience = self._settings.model_first_token_seconds
             async with aclosing(answer) as chunks:
-                while (chunk := await _next(chunks, patience, host)) is not None:
+                first = asyncio.create_task(_next(chunks, patience, host))
+                try:
+                    await asyncio.wait([first], timeout=self._settings.model_loading_notice_seconds)
+                    if not first.done():
+                        yield self._loading(model, host)
+                    chunk = await first
+                finally:
+                    first.cancel()
+                    await asyncio.gather(first, return_exceptions=True)
+                while chunk is not None:
                     if chunk.done:
                         # The connection can be used again only where the body was read to its end.
                         await _end(chunks)
                     yield chunk
-                    patience = self._settings.model_between_tokens_seconds
+                    chunk = await _next(chunks, self._settings.model_between_tokens_seconds, host)
+
+    def _loading(self, model: str, host: Host) -> Notice:
+        settings = self._settings
+        return Notice(
+            code="loading",
+            message=f"{model} has not begun to answer after {settings.model_loading_notice_seconds:g} seconds: "
+            f"{host.name} may be loading it. At most {settings.model_first_token_seconds:g} seconds are waited.",
+        )
 
 
 async def _next(chunks: AsyncGenerator[Chunk], patience: float, host: Host) -> Chunk | None:

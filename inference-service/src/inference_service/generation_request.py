@@ -73,6 +73,9 @@ class Request:
                 wrong.append(FieldViolation(field=field, message=message))
         if self.prompt is None and not self.messages:
             wrong.append(FieldViolation(field="messages", message="there must be one at least"))
+        if self.prompt == "":
+            # Ollama takes it for a wish to have the model loaded, and generates nothing.
+            wrong.append(FieldViolation(field="prompt", message="must not be empty"))
         wrong.extend(
             FieldViolation(field=f"messages.{index}.role", message=f"must be one of {', '.join(ROLES)}")
             for index, message in enumerate(self.messages)

@@ -10,6 +10,7 @@ import httpx
 from hearth_runtime.errors import HearthError
 from ollama import AsyncClient
 
+from inference_service.breaker import Breaker, Report, State
 from inference_service.catalog import Catalog, Model
 from inference_service.ollama_errors import typed_errors, unknown_model, unreachable
 from inference_service.settings import InferenceSettings, split_urls
@@ -29,6 +30,7 @@ class ModelHost:
     error: str
     active_requests: int
     waiting_requests: int
+    breaker: Report
 
 
 class Host:
@@ -57,7 +59,14 @@ class Host:
         self.client = AsyncClient(base, transport=bounded, **options)
         # For the one call that the library lacks.
         self._http = httpx.AsyncClient(base_url=base, transport=bounded, **options)
-        self.catalog = Catalog(self.client, name=self.name, fresh_seconds=settings.model_list_seconds)
+        self.breaker = Breaker(
+            name=self.name,
+            probe=self.version,
+            failures=settings.model_breaker_failures,
+            first_seconds=settings.model_breaker_first_seconds,
+            max_seconds=settings.model_breaker_max_seconds,
+        )
+        self.catalog = Catalog(self.client, self.breaker, name=self.name, fresh_seconds=settings.model_list_seconds)
         self.slots = FairSlots(settings.model_concurrency, queue=settings.model_queue)
 
     @property
@@ -65,8 +74,19 @@ class Host:
         """How many requests it has, at work or waiting."""
         return self.slots.active + self.slots.waiting
 
+    @property
+    def rank(self) -> tuple[bool, int, bool]:
+        """Lower is to be asked first: who waits for no trial, then the least busy, then who is no trial itself."""
+        return self.breaker.on_trial, self.load, self.breaker.state is not State.CLOSED
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether requests may be sent there."""
+        return self.breaker.state is not State.OPEN
+
     async def close(self) -> None:
         """Closes the connections."""
+        await self.breaker.close()
         await self.catalog.close()
         await self.client.close()  # type: ignore[no-untyped-call]
         await self._http.aclose()
@@ -97,28 +117,25 @@ class Hosts:
     async def for_model(self, model: str) -> list[Host]:
         """The hosts that have the model, the least busy first.
 
-        Waits for no host while another is known to have it: lists that are old are renewed meanwhile. Raises
-        ModelNotFound where all hosts answer and none has it, ModelHostUnavailable where one that might does not.
+        Waits for no host while another is known to have it: lists that are old are renewed meanwhile. A host whose
+        breaker is open is left out. Raises ModelNotFound where all hosts answer and none has the model,
+        ModelHostUnavailable where one that might have it does not answer or is left out.
         """
-        having = [host for host in self.all if host.catalog.has(model)]
-        for host in self.all:
+        usable = [host for host in self.all if host.is_usable]
+        having = [host for host in usable if host.catalog.has(model)]
+        for host in usable:
             if host.catalog.is_stale:
                 host.catalog.refresh()
         if not having:
-            having = await self._soon_having(model)
+            having = await _soon_having(model, usable)
         if not having:
-            failure = next((h.catalog.failure for h in self.all if h.catalog.failure is not None), None)
-            raise failure or unknown_model(model)
-        return sorted(having, key=lambda host: host.load)
-
-    async def _soon_having(self, model: str) -> list[Host]:
-        """Asks all hosts and returns as soon as one says that it has the model, or all have spoken."""
-        pending = {host.catalog.refresh() for host in self.all}
-        while pending:
-            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            if having := [host for host in self.all if host.catalog.has(model)]:
-                return having
-        return []
+            refusals = [host.breaker.refusal() for host in self.all if not host.is_usable]
+            failures = [host.catalog.failure for host in usable if host.catalog.failure is not None]
+            # The host that is looked at again the soonest says when to come back.
+            raise min(refusals, key=lambda r: r.retry_after_seconds or 0.0, default=None) or next(
+                iter(failures), unknown_model(model)
+            )
+        return sorted(having, key=lambda host: host.rank)
 
     async def models(self) -> tuple[list[Model], list[ModelHost]]:
         """All models by name, merged over the hosts, and the hosts as they are."""
@@ -129,6 +146,16 @@ class Hosts:
                 known = models.get(model.name)
                 models[model.name] = replace(known, hosts=(*known.hosts, host.name)) if known else model
         return [models[name] for name in sorted(models)], [host for _, host in answers]
+
+
+async def _soon_having(model: str, hosts: Sequence[Host]) -> list[Host]:
+    """Asks `hosts` and returns as soon as one says that it has the model, or all have spoken."""
+    pending = {host.catalog.refresh() for host in hosts}
+    while pending:
+        _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        if having := [host for host in hosts if host.catalog.has(model)]:
+            return having
+    return []
 
 
 async def _described(host: Host) -> tuple[Sequence[Model], ModelHost]:
@@ -146,4 +173,5 @@ async def _described(host: Host) -> tuple[Sequence[Model], ModelHost]:
         error=error,
         active_requests=host.slots.active,
         waiting_requests=host.slots.waiting,
+        breaker=host.breaker.report(),
     )

@@ -37,6 +37,9 @@ QUEUE_SECONDS = Histogram(
 )
 ACTIVE = Gauge("hearth_model_active_requests", "Requests that a model host works on", ["host"])
 WAITING = Gauge("hearth_model_waiting_requests", "Requests that wait for a place at a model host", ["host"])
+BREAKER_STATE = Gauge(
+    "hearth_model_host_breaker_state", "The circuit breaker of a model host: 0 closed, 1 half open, 2 open", ["host"]
+)
 
 # Names as https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/ gives them.
 OPERATIONS = {"chat": "chat", "generate": "text_completion", "embed": "embeddings"}

@@ -73,6 +73,9 @@ def _refused(status_code: int, body: str, *, host: str, model: str) -> HearthErr
             )
         case HTTPStatus.TOO_MANY_REQUESTS:
             return ModelOverloaded(f"{host} has too much to do: {words}. Try again later.")
+        case HTTPStatus.SERVICE_UNAVAILABLE if "server busy" in words:
+            # Ollama's own queue is full (its ErrMaxQueue); a proxy's 503 is a host that is not there.
+            return ModelOverloaded(f"{host} has too much to do: {words}. Try again later.")
         case HTTPStatus.REQUEST_TIMEOUT:
             return ModelTimeout(f"{host} gave up: {words}.")
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:

@@ -26,11 +26,21 @@ class InferenceSettings(RuntimeSettings):
         180.0, gt=0, description="How long until the first token: a model may load"
     )
     model_between_tokens_seconds: float = Field(30.0, gt=0, description="How long from one token to the next")
+    model_loading_notice_seconds: float = Field(
+        3.0, gt=0, description="After how long without a first token its caller is told that the model may be loading"
+    )
     model_answer_seconds: float = Field(
         3600.0, gt=0, description="How long a whole answer may take, where its caller gives no shorter deadline"
     )
     model_output_characters: int = Field(1_000_000, ge=1, description="An answer that is longer is cut off there")
     model_schema_seconds: float = Field(2.0, gt=0, description="How long checking an answer by its schema may take")
+    model_breaker_failures: int = Field(
+        5, ge=1, description="After how many failures in a row a model host is given no more requests"
+    )
+    model_breaker_first_seconds: float = Field(
+        2.0, gt=0, description="The bound of the time until such a host is probed; it doubles with each probe"
+    )
+    model_breaker_max_seconds: float = Field(60.0, gt=0, description="What that bound grows to at most")
     model_list_seconds: float = Field(5.0, ge=0, description="How long a host's list of models is remembered")
 
     @field_validator("ollama_url")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hearth_runtime.errors import HearthError, ModelHostUnavailable, ModelNotFound, ModelOverloaded, ModelTimeout
 
-from inference_service.answer import Notice
+from inference_service.answer import EmptyAnswer, Notice
 from inference_service.hosts import Host, Hosts
 from inference_service.ollama_errors import HostUnreachable
 from inference_service.settings import InferenceSettings
@@ -34,6 +34,7 @@ class Tries:
         self._count = 0
         self._untried: list[Host] = []
         self._failed: list[Host] = []
+        self._was_empty = False
         self.delay_seconds = 0.0
 
     async def next_host(self) -> Host:
@@ -57,14 +58,18 @@ class Tries:
             if isinstance(error, ModelNotFound):
                 self._host.catalog.forget(self.model)
         passing = isinstance(error, _PASSING)
-        if not passing and not isinstance(error, ModelNotFound):
+        # Sampling may give a word the next time; a model that twice has none to say will not say it.
+        once_more = isinstance(error, EmptyAnswer) and not self._was_empty
+        self._was_empty = self._was_empty or isinstance(error, EmptyAnswer)
+        if not passing and not isinstance(error, ModelNotFound | EmptyAnswer):
             raise error
-        # Where no host could be chosen, all were asked just now: asking again would cost their time-outs again.
-        if self._host is not None and self._count < self._settings.model_attempts:
+        # Where no host could be chosen, all were asked just now or are left alone: there is no use in asking again.
+        repeatable = once_more or not isinstance(error, EmptyAnswer)
+        if self._host is not None and self._count < self._settings.model_attempts and repeatable:
             if self._untried:
                 return Notice(code="host_failed", message=f"{error.detail} Trying {self._untried[0].name}.")
             delay = self._backoff_seconds()
-            if passing and delay < self._ends_at - asyncio.get_running_loop().time():
+            if (passing or once_more) and delay < self._ends_at - asyncio.get_running_loop().time():
                 self.delay_seconds = delay
                 return Notice(code="retry", message=f"{error.detail} Trying again.")
         if not self._models:

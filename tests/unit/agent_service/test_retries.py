@@ -43,3 +43,11 @@ def test_retries_run_out() -> None:
     assert LATEST.delay(Unavailable(), retries_done=2, max_retries=3) is not None
     assert LATEST.delay(Unavailable(), retries_done=3, max_retries=3) is None
     assert LATEST.delay(Unavailable(), retries_done=0, max_retries=0) is None
+
+
+def test_what_says_when_to_come_back_is_not_asked_before() -> None:
+    told = Unavailable("It restarts.", retry_after_seconds=4)
+    assert EARLIEST.delay(told, retries_done=0, max_retries=3) == timedelta(seconds=4)
+    assert LATEST.delay(told, retries_done=3, max_retries=9) == timedelta(seconds=8)
+    long = Unavailable("It is gone.", retry_after_seconds=4000)
+    assert EARLIEST.delay(long, retries_done=0, max_retries=3) == timedelta(seconds=10)

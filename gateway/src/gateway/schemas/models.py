@@ -1,5 +1,8 @@
 """Models and the hosts that serve them."""
 
+from datetime import datetime
+from typing import Literal
+
 from pydantic import Field
 
 from gateway.schemas.fields import Answer
@@ -18,6 +21,17 @@ class Model(Answer):
     hosts: list[str]
 
 
+class Breaker(Answer):
+    """The circuit breaker of a host: after failures in a row the host is given no requests until it works again."""
+
+    state: Literal["closed", "half_open", "open"] = Field(
+        description="`open`: no requests are sent there; `half_open`: one at a time is, to see whether it works"
+    )
+    reason: str | None = Field(description="The host's last failure; null while closed")
+    since: datetime | None = Field(description="When it opened; null while closed")
+    next_probe: datetime | None = Field(description="When the host is looked at again; null but while open")
+
+
 class ModelHost(Answer):
     """A server of models."""
 
@@ -27,6 +41,7 @@ class ModelHost(Answer):
     error: str | None = Field(description="Why it cannot be reached")
     active_requests: int
     waiting_requests: int
+    breaker: Breaker
 
 
 class Models(Answer):

@@ -22,45 +22,50 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+hearth/inference/v1/inference_service.proto\x12\x13hearth.inference.v1\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\xb3\x02\n\x11GenerationOptions\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x1b\n\x0e\x63ontext_tokens\x18\x06 \x01(\x05H\x04\x88\x01\x01\x12\x17\n\nkeep_alive\x18\x07 \x01(\tH\x05\x88\x01\x01\x12\x1a\n\routput_schema\x18\x08 \x01(\tH\x06\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seedB\r\n\x0b_max_tokensB\x11\n\x0f_context_tokensB\r\n\x0b_keep_aliveB\x10\n\x0e_output_schema\"\xb4\x01\n\x0b\x43hatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x66\x61llback_models\x18\x02 \x03(\t\x12\x32\n\x08messages\x18\x03 \x03(\x0b\x32 .hearth.inference.v1.ChatMessage\x12\x37\n\x07options\x18\x04 \x01(\x0b\x32&.hearth.inference.v1.GenerationOptions\x12\x10\n\x08\x66\x61ir_key\x18\x05 \x01(\t\"\xb4\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x66\x61llback_models\x18\x02 \x03(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x13\n\x06system\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x37\n\x07options\x18\x05 \x01(\x0b\x32&.hearth.inference.v1.GenerationOptions\x12\x10\n\x08\x66\x61ir_key\x18\x06 \x01(\tB\t\n\x07_system\"\x80\x01\n\x0c\x43hatResponse\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12-\n\x06notice\x18\x02 \x01(\x0b\x32\x1b.hearth.inference.v1.NoticeH\x00\x12)\n\x04\x64one\x18\x03 \x01(\x0b\x32\x19.hearth.inference.v1.DoneH\x00\x42\x06\n\x04item\"\x84\x01\n\x10GenerateResponse\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12-\n\x06notice\x18\x02 \x01(\x0b\x32\x1b.hearth.inference.v1.NoticeH\x00\x12)\n\x04\x64one\x18\x03 \x01(\x0b\x32\x19.hearth.inference.v1.DoneH\x00\x42\x06\n\x04item\"\'\n\x06Notice\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xe9\x01\n\x04\x44one\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12\x15\n\rprompt_tokens\x18\x04 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x05 \x01(\x05\x12\x15\n\rqueue_seconds\x18\x06 \x01(\x01\x12\x14\n\x0cload_seconds\x18\x07 \x01(\x01\x12\x1b\n\x13\x66irst_token_seconds\x18\x08 \x01(\x01\x12\x15\n\rtotal_seconds\x18\t \x01(\x01\x12\x11\n\x04\x64\x61ta\x18\n \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_data\">\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x10\n\x08\x66\x61ir_key\x18\x03 \x01(\t\"\x8b\x01\n\rEmbedResponse\x12:\n\x07vectors\x18\x01 \x03(\x0b\x32).hearth.inference.v1.EmbedResponse.Vector\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rprompt_tokens\x18\x03 \x01(\x05\x1a\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\x13\n\x11ListModelsRequest\"o\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.hearth.inference.v1.Model\x12-\n\x05hosts\x18\x02 \x03(\x0b\x32\x1e.hearth.inference.v1.ModelHost\"\xa4\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\t\x12\x16\n\x0eparameter_size\x18\x04 \x01(\t\x12\x14\n\x0cquantization\x18\x05 \x01(\t\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\x12\x16\n\x0e\x63ontext_tokens\x18\x07 \x01(\x05\x12\r\n\x05hosts\x18\x08 \x03(\t\"\x7f\n\tModelHost\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x17\n\x0f\x61\x63tive_requests\x18\x05 \x01(\x05\x12\x18\n\x10waiting_requests\x18\x06 \x01(\x05\x32\xeb\x02\n\x10InferenceService\x12M\n\x04\x43hat\x12 .hearth.inference.v1.ChatRequest\x1a!.hearth.inference.v1.ChatResponse0\x01\x12Y\n\x08Generate\x12$.hearth.inference.v1.GenerateRequest\x1a%.hearth.inference.v1.GenerateResponse0\x01\x12N\n\x05\x45mbed\x12!.hearth.inference.v1.EmbedRequest\x1a\".hearth.inference.v1.EmbedResponse\x12]\n\nListModels\x12&.hearth.inference.v1.ListModelsRequest\x1a\'.hearth.inference.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+hearth/inference/v1/inference_service.proto\x12\x13hearth.inference.v1\x1a\x1fgoogle/protobuf/timestamp.proto\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\xb3\x02\n\x11GenerationOptions\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x1b\n\x0e\x63ontext_tokens\x18\x06 \x01(\x05H\x04\x88\x01\x01\x12\x17\n\nkeep_alive\x18\x07 \x01(\tH\x05\x88\x01\x01\x12\x1a\n\routput_schema\x18\x08 \x01(\tH\x06\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seedB\r\n\x0b_max_tokensB\x11\n\x0f_context_tokensB\r\n\x0b_keep_aliveB\x10\n\x0e_output_schema\"\xb4\x01\n\x0b\x43hatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x66\x61llback_models\x18\x02 \x03(\t\x12\x32\n\x08messages\x18\x03 \x03(\x0b\x32 .hearth.inference.v1.ChatMessage\x12\x37\n\x07options\x18\x04 \x01(\x0b\x32&.hearth.inference.v1.GenerationOptions\x12\x10\n\x08\x66\x61ir_key\x18\x05 \x01(\t\"\xb4\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x66\x61llback_models\x18\x02 \x03(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x13\n\x06system\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x37\n\x07options\x18\x05 \x01(\x0b\x32&.hearth.inference.v1.GenerationOptions\x12\x10\n\x08\x66\x61ir_key\x18\x06 \x01(\tB\t\n\x07_system\"\x80\x01\n\x0c\x43hatResponse\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12-\n\x06notice\x18\x02 \x01(\x0b\x32\x1b.hearth.inference.v1.NoticeH\x00\x12)\n\x04\x64one\x18\x03 \x01(\x0b\x32\x19.hearth.inference.v1.DoneH\x00\x42\x06\n\x04item\"\x84\x01\n\x10GenerateResponse\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12-\n\x06notice\x18\x02 \x01(\x0b\x32\x1b.hearth.inference.v1.NoticeH\x00\x12)\n\x04\x64one\x18\x03 \x01(\x0b\x32\x19.hearth.inference.v1.DoneH\x00\x42\x06\n\x04item\"\'\n\x06Notice\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xe9\x01\n\x04\x44one\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12\x15\n\rprompt_tokens\x18\x04 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x05 \x01(\x05\x12\x15\n\rqueue_seconds\x18\x06 \x01(\x01\x12\x14\n\x0cload_seconds\x18\x07 \x01(\x01\x12\x1b\n\x13\x66irst_token_seconds\x18\x08 \x01(\x01\x12\x15\n\rtotal_seconds\x18\t \x01(\x01\x12\x11\n\x04\x64\x61ta\x18\n \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_data\">\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x10\n\x08\x66\x61ir_key\x18\x03 \x01(\t\"\x8b\x01\n\rEmbedResponse\x12:\n\x07vectors\x18\x01 \x03(\x0b\x32).hearth.inference.v1.EmbedResponse.Vector\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rprompt_tokens\x18\x03 \x01(\x05\x1a\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\x13\n\x11ListModelsRequest\"o\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.hearth.inference.v1.Model\x12-\n\x05hosts\x18\x02 \x03(\x0b\x32\x1e.hearth.inference.v1.ModelHost\"\xa4\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\t\x12\x16\n\x0eparameter_size\x18\x04 \x01(\t\x12\x14\n\x0cquantization\x18\x05 \x01(\t\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\x12\x16\n\x0e\x63ontext_tokens\x18\x07 \x01(\x05\x12\r\n\x05hosts\x18\x08 \x03(\t\"\xae\x01\n\tModelHost\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x17\n\x0f\x61\x63tive_requests\x18\x05 \x01(\x05\x12\x18\n\x10waiting_requests\x18\x06 \x01(\x05\x12-\n\x07\x62reaker\x18\x07 \x01(\x0b\x32\x1c.hearth.inference.v1.Breaker\"\x88\x02\n\x07\x42reaker\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".hearth.inference.v1.Breaker.State\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12.\n\nsince_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fnext_probe_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_CLOSED\x10\x01\x12\x13\n\x0fSTATE_HALF_OPEN\x10\x02\x12\x0e\n\nSTATE_OPEN\x10\x03\x32\xeb\x02\n\x10InferenceService\x12M\n\x04\x43hat\x12 .hearth.inference.v1.ChatRequest\x1a!.hearth.inference.v1.ChatResponse0\x01\x12Y\n\x08Generate\x12$.hearth.inference.v1.GenerateRequest\x1a%.hearth.inference.v1.GenerateResponse0\x01\x12N\n\x05\x45mbed\x12!.hearth.inference.v1.EmbedRequest\x1a\".hearth.inference.v1.EmbedResponse\x12]\n\nListModels\x12&.hearth.inference.v1.ListModelsRequest\x1a\'.hearth.inference.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hearth.inference.v1.inference_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHATMESSAGE']._serialized_start=68
-  _globals['_CHATMESSAGE']._serialized_end=112
-  _globals['_GENERATIONOPTIONS']._serialized_start=115
-  _globals['_GENERATIONOPTIONS']._serialized_end=422
-  _globals['_CHATREQUEST']._serialized_start=425
-  _globals['_CHATREQUEST']._serialized_end=605
-  _globals['_GENERATEREQUEST']._serialized_start=608
-  _globals['_GENERATEREQUEST']._serialized_end=788
-  _globals['_CHATRESPONSE']._serialized_start=791
-  _globals['_CHATRESPONSE']._serialized_end=919
-  _globals['_GENERATERESPONSE']._serialized_start=922
-  _globals['_GENERATERESPONSE']._serialized_end=1054
-  _globals['_NOTICE']._serialized_start=1056
-  _globals['_NOTICE']._serialized_end=1095
-  _globals['_DONE']._serialized_start=1098
-  _globals['_DONE']._serialized_end=1331
-  _globals['_EMBEDREQUEST']._serialized_start=1333
-  _globals['_EMBEDREQUEST']._serialized_end=1395
-  _globals['_EMBEDRESPONSE']._serialized_start=1398
-  _globals['_EMBEDRESPONSE']._serialized_end=1537
-  _globals['_EMBEDRESPONSE_VECTOR']._serialized_start=1513
-  _globals['_EMBEDRESPONSE_VECTOR']._serialized_end=1537
-  _globals['_LISTMODELSREQUEST']._serialized_start=1539
-  _globals['_LISTMODELSREQUEST']._serialized_end=1558
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1560
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1671
-  _globals['_MODEL']._serialized_start=1674
-  _globals['_MODEL']._serialized_end=1838
-  _globals['_MODELHOST']._serialized_start=1840
-  _globals['_MODELHOST']._serialized_end=1967
-  _globals['_INFERENCESERVICE']._serialized_start=1970
-  _globals['_INFERENCESERVICE']._serialized_end=2333
+  _globals['_CHATMESSAGE']._serialized_start=101
+  _globals['_CHATMESSAGE']._serialized_end=145
+  _globals['_GENERATIONOPTIONS']._serialized_start=148
+  _globals['_GENERATIONOPTIONS']._serialized_end=455
+  _globals['_CHATREQUEST']._serialized_start=458
+  _globals['_CHATREQUEST']._serialized_end=638
+  _globals['_GENERATEREQUEST']._serialized_start=641
+  _globals['_GENERATEREQUEST']._serialized_end=821
+  _globals['_CHATRESPONSE']._serialized_start=824
+  _globals['_CHATRESPONSE']._serialized_end=952
+  _globals['_GENERATERESPONSE']._serialized_start=955
+  _globals['_GENERATERESPONSE']._serialized_end=1087
+  _globals['_NOTICE']._serialized_start=1089
+  _globals['_NOTICE']._serialized_end=1128
+  _globals['_DONE']._serialized_start=1131
+  _globals['_DONE']._serialized_end=1364
+  _globals['_EMBEDREQUEST']._serialized_start=1366
+  _globals['_EMBEDREQUEST']._serialized_end=1428
+  _globals['_EMBEDRESPONSE']._serialized_start=1431
+  _globals['_EMBEDRESPONSE']._serialized_end=1570
+  _globals['_EMBEDRESPONSE_VECTOR']._serialized_start=1546
+  _globals['_EMBEDRESPONSE_VECTOR']._serialized_end=1570
+  _globals['_LISTMODELSREQUEST']._serialized_start=1572
+  _globals['_LISTMODELSREQUEST']._serialized_end=1591
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1593
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1704
+  _globals['_MODEL']._serialized_start=1707
+  _globals['_MODEL']._serialized_end=1871
+  _globals['_MODELHOST']._serialized_start=1874
+  _globals['_MODELHOST']._serialized_end=2048
+  _globals['_BREAKER']._serialized_start=2051
+  _globals['_BREAKER']._serialized_end=2315
+  _globals['_BREAKER_STATE']._serialized_start=2230
+  _globals['_BREAKER_STATE']._serialized_end=2315
+  _globals['_INFERENCESERVICE']._serialized_start=2318
+  _globals['_INFERENCESERVICE']._serialized_end=2681
 # @@protoc_insertion_point(module_scope)

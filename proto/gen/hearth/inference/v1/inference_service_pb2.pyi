@@ -6,7 +6,9 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -247,14 +249,14 @@ Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
 
 @_typing.final
 class Notice(_message.Message):
-    """Something on the way to the answer that a person may want to know: a retry, a fallback, a wait."""
+    """Something on the way to the answer that a person may want to know: a wait, a retry, a fallback, an answer cut off."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """queued, retry, fallback, host_failed"""
+    """queued, loading, retry, fallback, host_failed, cut"""
     message: _builtins.str
     def __init__(
         self,
@@ -498,6 +500,7 @@ class ModelHost(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     ACTIVE_REQUESTS_FIELD_NUMBER: _builtins.int
     WAITING_REQUESTS_FIELD_NUMBER: _builtins.int
+    BREAKER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """its URL without credentials"""
     reachable: _builtins.bool
@@ -506,6 +509,8 @@ class ModelHost(_message.Message):
     """why it can't be reached"""
     active_requests: _builtins.int
     waiting_requests: _builtins.int
+    @_builtins.property
+    def breaker(self) -> Global___Breaker: ...
     def __init__(
         self,
         *,
@@ -515,11 +520,68 @@ class ModelHost(_message.Message):
         error: _builtins.str = ...,
         active_requests: _builtins.int = ...,
         waiting_requests: _builtins.int = ...,
+        breaker: Global___Breaker | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_requests", b"active_requests", "error", b"error", "name", b"name", "reachable", b"reachable", "version", b"version", "waiting_requests", b"waiting_requests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_requests", b"active_requests", "breaker", b"breaker", "error", b"error", "name", b"name", "reachable", b"reachable", "version", b"version", "waiting_requests", b"waiting_requests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelHost: _TypeAlias = ModelHost  # noqa: Y015
+
+@_typing.final
+class Breaker(_message.Message):
+    """The circuit breaker of a host: after failures in a row the host is given no requests until it works again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Breaker._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: Breaker._State.ValueType  # 0
+        STATE_CLOSED: Breaker._State.ValueType  # 1
+        STATE_HALF_OPEN: Breaker._State.ValueType  # 2
+        """the host answers again; one request at a time shows whether it works"""
+        STATE_OPEN: Breaker._State.ValueType  # 3
+
+    class State(_State, metaclass=_StateEnumTypeWrapper): ...
+    STATE_UNSPECIFIED: Breaker.State.ValueType  # 0
+    STATE_CLOSED: Breaker.State.ValueType  # 1
+    STATE_HALF_OPEN: Breaker.State.ValueType  # 2
+    """the host answers again; one request at a time shows whether it works"""
+    STATE_OPEN: Breaker.State.ValueType  # 3
+
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    NEXT_PROBE_TIME_FIELD_NUMBER: _builtins.int
+    state: Global___Breaker.State.ValueType
+    reason: _builtins.str
+    """the host's last failure; empty while closed"""
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """when it opened; absent while closed"""
+
+    @_builtins.property
+    def next_probe_time(self) -> _timestamp_pb2.Timestamp:
+        """absent but while open"""
+
+    def __init__(
+        self,
+        *,
+        state: Global___Breaker.State.ValueType = ...,
+        reason: _builtins.str = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        next_probe_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_probe_time", b"next_probe_time", "since_time", b"since_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_probe_time", b"next_probe_time", "reason", b"reason", "since_time", b"since_time", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Breaker: _TypeAlias = Breaker  # noqa: Y015
