@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from fakes.ollama import FakeOllama
 from redis.asyncio import Redis
 from system.waiting import eventually
 
@@ -196,6 +197,45 @@ async def test_redis_is_flushed(new_fleet: NewFleet, report: Report) -> None:
         verdict.events_lost = [line for line in verdict.events_lost if "its end" in line or "the stream's end" in line]
         verdict.lines_lost = []
         verdict.hold()
+
+
+@pytest.mark.timeout(300)
+async def test_the_model_host_goes_away(new_fleet: NewFleet, report: Report, models: FakeOllama) -> None:
+    env = {
+        "HEARTH_MODEL_BREAKER_FAILURES": "3",
+        "HEARTH_MODEL_BREAKER_FIRST_SECONDS": "0.5",
+        "HEARTH_MODEL_BREAKER_MAX_SECONDS": "1",
+    }
+    async with scene(new_fleet, env=env) as here:
+        steps = {"workflow": "test.steps", "max_retries": 10}
+        agent_id = await here.load.create_agent(model_name="slow", config=steps)
+        for _ in range(8):
+            here.watch(await here.load.run(agent_id))
+
+        async def said() -> str:
+            health = await here.load.get("/health")
+            return str(health["dependencies"]["ollama"]["detail"])
+
+        async def is_left_alone() -> bool:
+            return "breaker open" in await said()
+
+        async def is_asked_again() -> bool:
+            return "breaker closed" in await said()
+
+        rounds = 2 if FULL else 1
+        for _ in range(rounds):
+            await asyncio.sleep(1)
+            await models.stop()
+            await eventually(is_left_alone, what="an open breaker")
+            await asyncio.sleep(3 if FULL else 1)
+            await models.start()
+            await eventually(is_asked_again, what="a closed breaker")
+        await here.until_ended()
+        verdict = await here.verdict()
+        what = "The model host is gone in mid-answer and comes back; its circuit breaker opens and closes again."
+        report.add(Entry(title="model host away", what=what, verdict=verdict, kills=rounds))
+        verdict.hold()
+        assert verdict.attempts > verdict.tasks, "no run met the absence: nothing was tested"
 
 
 @pytest.mark.timeout(300)

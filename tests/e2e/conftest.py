@@ -63,6 +63,8 @@ async def hearth(
         "HEARTH_RETRY_BASE_SECONDS": "0.1",
         "HEARTH_RETRY_CAP_SECONDS": "0.2",
         "HEARTH_MODEL_FIRST_TOKEN_SECONDS": "20",
+        # The fake host fails in one test after the other, and is to be asked in the next all the same.
+        "HEARTH_MODEL_BREAKER_FAILURES": "1000",
         "HEARTH_MODEL_BETWEEN_TOKENS_SECONDS": "2",
     }
     instance = Instance(short_folder / "home", env=env)

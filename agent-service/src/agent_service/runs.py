@@ -208,7 +208,10 @@ class Run:
             case Interruption.HAND_OVER:
                 await self._events.log(EventLevel.INFO, "The worker is stopping; another takes over.")
                 await self._events.flush()
-                await self._store_reliably(lambda: self._store.release(self._task, is_retry=False))
+                released = await self._store_reliably(lambda: self._store.release(self._task, is_retry=False))
+                if released.status is TaskStatus.CANCELLED:
+                    await self._events.ended(released)
+                    return "cancelled"
                 await self._bell.ring(self._task.id)
                 return "handed_over"
             case Interruption.OUTDATED:
