@@ -242,6 +242,23 @@ async def test_after_flushall_events_are_live_and_persisted_again(
         assert (await whole(log.stub, of_task(task_id))).ids == sent
 
 
+async def test_of_what_redis_lost_the_refused_are_dead_and_the_others_kept(redis: Any, storage: FakeStorage) -> None:
+    storage.refused = "REFUSE"
+    lost = [
+        event(new_id(), message, kind=kind, stream_id=f"{n + 1}-0")
+        for n, (message, kind) in enumerate(
+            [("a", EventKind.LOG), ("REFUSE", EventKind.LOG), ("d", EventKind.DELTA), ("b", EventKind.LOG)]
+        )
+    ]
+    async with open_channel("storage", storage.address, RuntimeSettings(rpc_timeout_seconds=2)) as channel:
+        persistence = Persistence(redis, StoredEvents(channel), asyncio.Event(), traced=False)
+        await persistence.store_lost(lost)
+    assert {str(place): e.message for place, e in storage.events.items()} == {"1-0": "a", "4-0": "b"}
+    ((_, fields),) = await redis.xrange(DEAD_STREAM)
+    assert fields[b"id"] == b"2-0"
+    assert Event.decode(fields[b"event"], stream_id="2-0") == lost[1]
+
+
 async def test_redis_may_be_away_at_start_and_go_and_come(own_redis_server: RedisServer, storage: FakeStorage) -> None:
     task_id = new_id()
     storage.set_task(task_id, "running")

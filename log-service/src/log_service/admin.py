@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from hearth.log.v1 import log_service_pb2, log_service_pb2_grpc
 from hearth_runtime.channels import open_channel
-from hearth_runtime.errors import HearthError
+from hearth_runtime.errors import HearthError, Unavailable
 from hearth_runtime.events import Event
 from hearth_runtime.settings import RuntimeSettings, load_settings
 
@@ -29,8 +29,9 @@ REQUEUE_SECONDS = 600.0
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line. Exits with 0 when all is done, 1 where something was refused or is away, 2 for misuse."""
     options = _parser().parse_args(arguments)
+    home = Path(os.environ.get("HEARTH_HOME") or ".hearth").expanduser().absolute()
     try:
-        sys.exit(asyncio.run(_run(options)))
+        sys.exit(asyncio.run(_run(options, home)))
     except HearthError as error:
         sys.stderr.write(f"hearth-admin: {error.detail}\n")
         sys.exit(1)
@@ -56,18 +57,29 @@ def _parser() -> argparse.ArgumentParser:
     show = dead.add_parser("show", help="show one with all that it holds")
     show.add_argument("id", help="its id, as `list` shows it")
     show.add_argument("--json", action="store_true", help="as a JSON object")
-    requeue = dead.add_parser("requeue", help="try again to persist them; those that were are no dead letters any more")
+    requeue = dead.add_parser(
+        "requeue",
+        help="try again to persist them; those that were are no dead letters any more",
+        description="Tries again to persist dead letters, each at the place in the event stream that it had. Those "
+        "that still cannot be stay, with the new reason and a new id. It does no harm twice, or cut off in the middle.",
+    )
     requeue.add_argument("ids", nargs="*", metavar="id", help="their ids, as `list` shows them")
     requeue.add_argument("--all", action="store_true", help="all that are there")
     return parser
 
 
-async def _run(options: argparse.Namespace) -> int:
+async def _run(options: argparse.Namespace, home: Path) -> int:
     if options.action == "requeue" and bool(options.ids) == options.all:
         sys.stderr.write("hearth-admin dead requeue: name the ids of dead letters, or --all.\n")
         return 2
-    address = log_address(os.environ.get("HEARTH_LOG_ADDRESS"), Path(os.environ.get("HEARTH_HOME") or ".hearth"))
-    async with open_channel("log", address, load_settings(RuntimeSettings)) as channel:
+    address = log_address(os.environ.get("HEARTH_LOG_ADDRESS"), home)
+    settings = load_settings(RuntimeSettings)
+    async with open_channel("log", address, settings) as channel:
+        try:
+            async with asyncio.timeout(settings.rpc_timeout_seconds):
+                await channel.channel_ready()
+        except TimeoutError as error:
+            raise Unavailable(_away(address, home)) from error
         stub: Any = log_service_pb2_grpc.LogServiceStub(channel)
         match options.action:
             case "list":
@@ -79,12 +91,27 @@ async def _run(options: argparse.Namespace) -> int:
 
 
 def log_address(address: str | None, home: Path) -> str:
-    """Where log-service serves gRPC."""
+    """Where log-service serves gRPC: at `address` where it is given, at its socket in `home`, or at its own default."""
     if address:
         return address
-    # A home whose path is too long for a socket has a link there, to where its sockets are.
-    socket = (home / "run").resolve() / "log.sock"
-    return f"unix:{socket}" if socket.exists() else DEFAULT_ADDRESS
+    # A home whose path is too long for a socket has a link there, to where its sockets are. Only this link is followed:
+    # a home that is short because it is a link itself stays so.
+    folder = home / "run"
+    try:
+        socket = (folder.readlink() if folder.is_symlink() else folder) / "log.sock"
+        there = socket.exists()
+    except OSError:
+        there = False  # it is in a folder of somebody else
+    return f"unix:{socket}" if there else DEFAULT_ADDRESS
+
+
+def _away(address: str, home: Path) -> str:
+    if address == DEFAULT_ADDRESS:
+        return (
+            f"log-service does not answer at {address}, and has no socket in {home / 'run'}. Start Hearth, or say "
+            "where it is by HEARTH_HOME or HEARTH_LOG_ADDRESS."
+        )
+    return f"log-service does not answer at {address}. Start Hearth, or say where it is by HEARTH_LOG_ADDRESS."
 
 
 async def _list(stub: Any, *, limit: int, as_json: bool) -> int:
@@ -139,7 +166,8 @@ async def _requeue(stub: Any, ids: list[str]) -> int:
     count, refused = 0, 0
     for start in range(0, max(1, len(ids)), REQUEUE_SIZE):
         request = log_service_pb2.RequeueDeadLettersRequest(ids=ids[start : start + REQUEUE_SIZE])
-        answer = await stub.RequeueDeadLetters(request, timeout=REQUEUE_SECONDS)
+        # That log-service is there was seen; where it ends now, nobody wants to wait for it for so long.
+        answer = await stub.RequeueDeadLetters(request, timeout=REQUEUE_SECONDS, wait_for_ready=False)
         count += answer.requeued_count
         refused += len(answer.refused)
         for letter in answer.refused:
@@ -155,7 +183,9 @@ def _positive(text: str) -> int:
 
 
 def _print(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+    # Letters hold what anybody sent: no terminal is to obey it.
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    sys.stdout.write(f"{shown}\n")
     sys.stdout.flush()
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from faststream import AckPolicy
 from faststream.redis import RedisBroker, StreamSub
 from faststream.redis.message import FAKE_CONSUMER, BatchStreamMessage, RedisBatchStreamMessage
-from hearth_runtime.errors import HearthError
 from hearth_runtime.events import EVENTS_STREAM, Event, StreamId
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.lifecycle import pause
@@ -200,10 +199,7 @@ class EventConsumer:
             return
         lost, self._lost = self._lost, []
         async with self._in_hand:
-            try:
-                await self._persistence.store_lost(lost)
-            except HearthError as error:
-                logger.error("events that Redis lost were refused", events=len(lost), error=error.detail)
+            await self._persistence.store_lost(lost)
 
 
 async def _parse(message: BatchStreamMessage) -> RedisBatchStreamMessage:

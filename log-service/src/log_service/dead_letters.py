@@ -3,21 +3,31 @@
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from typing import Any
 
-from hearth_runtime.errors import DeadLetterNotFound, FieldViolation, HearthError, InvalidArgument, Unavailable
-from hearth_runtime.events import EventKind, StreamId
+from hearth_runtime.errors import (
+    Cancelled,
+    DeadLetterNotFound,
+    FieldViolation,
+    HearthError,
+    InvalidArgument,
+    Unavailable,
+)
+from hearth_runtime.events import EVENTS_STREAM, EventKind, StreamId
 from hearth_runtime.redis_streams import DEAD_STREAM
 from loguru import logger
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from log_service.entries import NotAnEvent, StreamEntry, place_of
-from log_service.persistence import REFUSALS
 from log_service.storage import StoredEvents
 
-PAGE_SIZE = 100
+# Letters are read a few at a time, since one may be large.
+FEW = 10
 AWAY = "Redis does not answer. Check that it runs and that HEARTH_REDIS_URL names it, then try again."
+REFUSES = "Redis does not do this. Look into its log, then try again."
+STOPPED = "storage-service stopped meanwhile. Try again."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +46,17 @@ class DeadLetters:
     def __init__(self, redis: Redis, events: StoredEvents) -> None:
         self._redis = redis
         self._events = events
+        self._put_back_script = redis.register_script(files("log_service").joinpath("put_back.lua").read_text())
 
     async def page(self, *, size: int, token: str) -> tuple[tuple[DeadLetter, ...], str]:
         """The oldest first, without their values, and the token of the next page."""
-        after = f"({_id(token, 'page_token')}" if token else "-"
-        with _reachable():
-            found = _letters(await self._redis.xrange(DEAD_STREAM, min=after, count=size + 1))
-        shown = tuple(replace(letter, value=b"") for letter in found[:size])
-        return shown, shown[-1].id if len(found) > size else ""
+        start = f"({_id(token, 'page_token')}" if token else "-"
+        shown: list[DeadLetter] = []
+        async for letter in self._walk(start, "+"):
+            if len(shown) == size:
+                return tuple(shown), shown[-1].id
+            shown.append(replace(letter, value=b""))
+        return tuple(shown), ""
 
     async def get(self, letter_id: str) -> DeadLetter:
         """Raises DeadLetterNotFound."""
@@ -57,72 +70,82 @@ class DeadLetters:
     async def requeue(self, ids: Sequence[str]) -> tuple[int, tuple[DeadLetter, ...]]:
         """Persists these, or all that are there now, at the places that they had in the event stream.
 
-        Returns how many are persisted, and so no dead letters any more, and those that still cannot be, with their new
-        reasons and ids. Raises DeadLetterNotFound, and what storage-service raises while it is away: what was done by
-        then stays done, and doing it again is harmless.
+        Returns how many are no dead letters any more, and those that still cannot be persisted, with their new reasons
+        and ids. What somebody else requeues at the same time is counted there or here. Raises DeadLetterNotFound
+        before anything is done, and Unavailable while storage-service is away: what was done by then stays done, and
+        doing it again is harmless.
         """
+        for letter_id in ids:
+            await self.get(letter_id)
         count = 0
         refused: list[DeadLetter] = []
-        async for letter in self._chosen(ids):
+        async for letter in self._chosen(tuple(dict.fromkeys(ids))):
             reason = await self._persist(letter)
             if reason is None:
-                count += 1
                 with _reachable():
-                    await self._redis.xdel(DEAD_STREAM, letter.id)
-            else:
-                refused.append(await self._put_back(letter, reason))
+                    count += await self._redis.xdel(DEAD_STREAM, letter.id)
+            elif (put_back := await self._put_back(letter, reason)) is not None:
+                refused.append(put_back)
         logger.info("dead letters were tried again", persisted=count, refused=len(refused))
         return count, tuple(refused)
 
     async def _chosen(self, ids: Sequence[str]) -> AsyncIterator[DeadLetter]:
+        """These, or all if there are none; those that are gone by then are passed over."""
         if ids:
             for letter_id in ids:
-                yield await self.get(letter_id)
+                async for letter in self._walk(letter_id, letter_id):
+                    yield letter
             return
         with _reachable():
             last = await self._redis.xrevrange(DEAD_STREAM, count=1)
-        if not last:
-            return
-        # Those that are put back come after it.
-        start, end = "-", str(place_of(last[0][0]))
+        if last:
+            # Those that are put back come after it.
+            async for letter in self._walk("-", str(place_of(last[0][0]))):
+                yield letter
+
+    async def _walk(self, start: str, end: str) -> AsyncIterator[DeadLetter]:
         while True:
             with _reachable():
-                found = _letters(await self._redis.xrange(DEAD_STREAM, min=start, max=end, count=PAGE_SIZE))
+                found = _letters(await self._redis.xrange(DEAD_STREAM, min=start, max=end, count=FEW))
             for letter in found:
                 yield letter
-            if len(found) < PAGE_SIZE:
+            if len(found) < FEW:
                 return
             start = f"({found[-1].id}"
 
     async def _persist(self, letter: DeadLetter) -> str | None:
-        """Why it can't be; None where it is."""
+        """Why it can't be; None where nothing is left to do, as for a delta, which is never kept."""
         try:
             event = StreamEntry(place=StreamId.parse(letter.stream_id), value=letter.value).event()
-            if event.kind is EventKind.DELTA:
-                return "it is a piece of an answer, and only whole ones are kept"
-            await self._events.append([event])
+            if event.kind is not EventKind.DELTA:
+                await self._events.append([event])
         except (NotAnEvent, ValueError) as error:
             return str(error)
+        except Cancelled as error:
+            raise Unavailable(STOPPED) from error
         except HearthError as error:
-            if error.retryable and error.status not in REFUSALS:
+            if error.retryable:
                 raise
             return f"storage-service refused it: {error.code}: {error.detail}"
         return None
 
-    async def _put_back(self, letter: DeadLetter, reason: str) -> DeadLetter:
-        fields: Any = {"event": letter.value, "reason": reason, "id": letter.stream_id}
+    async def _put_back(self, letter: DeadLetter, reason: str) -> DeadLetter | None:
+        """The letter as it is now; None where somebody else removed it meanwhile."""
+        fields = ("event", letter.value, "reason", reason, "stream", EVENTS_STREAM, "id", letter.stream_id)
         with _reachable():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.xadd(DEAD_STREAM, fields)
-                pipe.xdel(DEAD_STREAM, letter.id)
-                new_id, _ = await pipe.execute()
-        return DeadLetter(id=new_id.decode(), stream_id=letter.stream_id, reason=reason, value=b"")
+            new_id = await self._put_back_script(keys=[DEAD_STREAM], args=[letter.id, *fields])
+        if new_id is None:
+            return None
+        return DeadLetter(id=str(place_of(new_id)), stream_id=letter.stream_id, reason=reason, value=b"")
 
 
 @contextmanager
 def _reachable() -> Iterator[None]:
     try:
         yield
+    except ResponseError as error:
+        logger.error("Redis refuses what dead letters need", error=str(error))
+        raise Unavailable(REFUSES) from error
     except (RedisError, OSError) as error:
         raise Unavailable(AWAY) from error
 

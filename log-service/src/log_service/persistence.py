@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import grpc
 from hearth_runtime.errors import HearthError
@@ -38,6 +39,7 @@ PERSISTED = Counter("hearth_events_persisted_total", "Events that storage-servic
 DEAD = Counter(
     "hearth_events_dead_total", "Entries of the event stream that could not be persisted, and went to the dead"
 )
+DEAD_LOST = Counter("hearth_dead_letters_lost_total", "Dead letters that were deleted, as there were too many")
 
 
 class Interrupted(Exception):
@@ -67,12 +69,14 @@ class Persistence:
         *,
         traced: bool,
         tries_of_event: int = TRIES_OF_EVENT,
+        dead_length: int = DEAD_LENGTH,
     ) -> None:
         self._redis = redis
         self._events = events
         self._stopping = stopping
         self._traced = traced
         self._tries_of_event = tries_of_event
+        self._dead_length = dead_length
 
     async def persist(self, entries: Sequence[StreamEntry], *, given_up: Mapping[StreamId, str]) -> None:
         """Persists and acknowledges. `given_up` names places of these to bury unseen, with the reason.
@@ -100,10 +104,18 @@ class Persistence:
         await self._retrying(lambda: self._redis.xack(EVENTS_STREAM, WRITERS_GROUP, *ids))
 
     async def store_lost(self, events: Sequence[Event]) -> None:
-        """Stores events that Redis has lost. Raises Interrupted, and what storage-service refuses them with."""
-        kept = [e for e in events if e.kind is not EventKind.DELTA]
+        """Stores events that Redis has lost; those that cannot be stored go to the dead. Raises Interrupted."""
+        kept = [
+            _Valid(
+                entry=StreamEntry(place=StreamId.parse(e.stream_id), value=replace(e, stream_id="").encode()), event=e
+            )
+            for e in events
+            if e.kind is not EventKind.DELTA
+        ]
         for start in range(0, len(kept), 100):
-            PERSISTED.inc(await self._retrying(partial(self._events.append, kept[start : start + 100])))
+            for part in _parts(kept[start : start + 100]):
+                for dead in await self._store(part):
+                    await self._retrying(partial(self._bury, dead))
 
     async def _store(self, part: Sequence[_Valid]) -> list[_Dead]:
         """Stores all of them but those that are returned."""
@@ -120,13 +132,20 @@ class Persistence:
 
     async def _bury(self, dead: _Dead) -> None:
         place = str(dead.entry.place)
-        await self._redis.xadd(
-            DEAD_STREAM,
-            {"event": dead.entry.value, "reason": dead.reason, "stream": EVENTS_STREAM, "id": place},
-            maxlen=DEAD_LENGTH,
-        )
+        fields: Any = {"event": dead.entry.value, "reason": dead.reason, "stream": EVENTS_STREAM, "id": place}
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.xadd(DEAD_STREAM, fields)
+            pipe.xtrim(DEAD_STREAM, maxlen=self._dead_length, approximate=False)
+            _, lost = await pipe.execute()
         DEAD.inc()
         logger.error("an entry of the event stream is dead", stream_id=place, reason=dead.reason, kept_in=DEAD_STREAM)
+        if lost:
+            DEAD_LOST.inc(lost)
+            logger.error(
+                "the oldest dead letters are lost: requeue them before there are so many",
+                count=lost,
+                kept=self._dead_length,
+            )
 
     async def _retrying[T](self, operation: Callable[[], Awaitable[T]], *, tries: int | None = None) -> T:
         """Repeats what may pass with growing delays. Raises what storage-service refuses, and Interrupted."""
