@@ -35,6 +35,25 @@ def test_sockets_fit_into_their_bound(folder: Path) -> None:
     assert not (long.path / "run").is_symlink()
 
 
+def test_a_home_may_be_moved_and_its_end_may_have_been_untidy(folder: Path) -> None:
+    home = folder / "home"
+    with Home(home).opened() as short:
+        short.socket("log").touch()
+    home = home.rename(folder / ("x" * 120))
+    with Home(home).opened() as long:
+        assert (home / "run").resolve() == long.sockets.resolve()
+    # As when it was killed.
+    (home / "run").symlink_to(folder / "gone")
+    with Home(home).opened() as long:
+        assert (home / "run").resolve() == long.sockets.resolve()
+    (home / "run").symlink_to(folder / "gone")
+    home = home.rename(folder / "home")
+    with Home(home).opened() as short:
+        assert short.sockets == home / "run"
+        assert short.sockets.is_dir()
+        assert not short.sockets.is_symlink()
+
+
 def test_a_home_that_cannot_be_written_says_so(folder: Path) -> None:
     (folder / "file").write_text("")
     with pytest.raises(StartError, match="HEARTH_HOME"), Home(folder / "file" / "home").opened():

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,19 +54,25 @@ class Home:
 
     @contextmanager
     def _socket_folder(self) -> Iterator[None]:
-        if len(os.fsencode(self.sockets / LONGEST_SOCKET)) <= MAX_SOCKET_BYTES:
-            self.sockets.mkdir(mode=0o711, exist_ok=True)
+        usual = self.path / "run"
+        if usual.is_symlink():  # of a start that was killed
+            usual.unlink()
+        if len(os.fsencode(usual / LONGEST_SOCKET)) <= MAX_SOCKET_BYTES:
+            usual.mkdir(mode=0o711, exist_ok=True)
             yield
             return
         with tempfile.TemporaryDirectory(prefix="hearth-") as short:
             self.sockets = Path(short)
             self.sockets.chmod(0o711)
-            # Whoever looks for the sockets where they usually are is led there.
-            link = self.path / "run"
-            link.unlink(missing_ok=True)
-            link.symlink_to(short)
-            yield
-            link.unlink(missing_ok=True)
+            # Whoever looks for the sockets where they usually are is led there. A folder of sockets is in the way where
+            # the home was moved here from a shorter path.
+            if usual.is_dir():
+                shutil.rmtree(usual)
+            usual.symlink_to(short)
+            try:
+                yield
+            finally:
+                usual.unlink(missing_ok=True)
 
     @property
     def has_database(self) -> bool:
