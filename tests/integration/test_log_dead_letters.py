@@ -273,6 +273,12 @@ async def test_an_absent_redis_is_named(own_redis_server: RedisServer, storage: 
                 await call()
 
 
+async def test_a_redis_that_refuses_is_not_called_away(log: LogProcess, redis: Redis) -> None:
+    await redis.set(DEAD_STREAM, "no stream")
+    with pytest.raises(Unavailable, match="Look into its log"):
+        await listed(log)
+
+
 type Admin = Callable[..., Awaitable[subprocess.CompletedProcess[str]]]
 
 
