@@ -169,7 +169,8 @@ async def test_two_at_once_keep_one_of_each_that_is_refused(
 ) -> None:
     places = await refuse(redis, storage, *(f"bad {n}" for n in range(30)))
     answers = await asyncio.gather(requeue(log), requeue(log), requeue(log))
-    assert [letter.stream_id for letter in await listed(log, size=7)] == sorted(places, key=StreamId.parse)
+    # Each once; in which order they come back is the three's affair.
+    assert sorted(letter.stream_id for letter in await listed(log, size=7)) == sorted(places)
     assert {letter.stream_id for answer in answers for letter in answer.refused} == set(places)
     storage.refused = "\0"
     ids = [letter.id for letter in await listed(log)]
