@@ -80,6 +80,26 @@ async def test_while_redis_is_away_deltas_merge_and_nothing_is_lost(own_redis_se
         assert sum(e.kind is EventKind.DELTA for e in seen) < 20
 
 
+async def test_deltas_of_runs_that_go_on_side_by_side_merge_too(own_redis_server: RedisServer) -> None:
+    async with connect(own_redis_server.url) as redis, publishing(redis, limit=10) as publisher:
+        one, two = events_of(publisher), events_of(publisher)
+        async with asyncio.timeout(5):
+            for n in range(100):
+                await one.delta(f"{n} ")
+                await two.delta(f"{n} ")
+            await one.log(EventLevel.INFO, "between")
+            await one.delta("after")
+        own_redis_server.start()
+        async with asyncio.timeout(20):
+            await two.flush()
+        whole = "".join(f"{n} " for n in range(100))
+        seen = await published(redis)
+        first = [e.message for e in seen if e.task_id == seen[0].task_id]
+        assert ("".join(first[: first.index("between")]), first[-1]) == (whole, "after")
+        assert "".join(e.message for e in seen if e.task_id != seen[0].task_id) == whole
+        assert len(seen) <= 10
+
+
 async def test_a_full_buffer_makes_the_run_wait(own_redis_server: RedisServer) -> None:
     async with connect(own_redis_server.url) as redis, publishing(redis, limit=10) as publisher:
         events = events_of(publisher)

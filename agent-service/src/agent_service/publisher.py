@@ -29,17 +29,19 @@ OUTDATED = Counter("hearth_events_outdated_total", "Events that Redis did not ta
 BUFFERED = Gauge("hearth_events_buffered_count", "Events that wait for Redis")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Waiting:
     event: Event
     ended: datetime | None
+    is_sending: bool = False
 
 
 class EventPublisher:
     """One ordered buffer per process, drained by `run`.
 
-    While it waits, a task's adjacent deltas are merged; nothing is dropped. When it is full, publishing waits. Redis
-    takes each batch whole and once, and no event of an attempt after the first one of the next (`publish.lua`).
+    While it waits, a task's deltas that follow each other are merged; nothing is dropped. When it is full, publishing
+    waits. Redis takes each batch whole and once, and no event of an attempt after the first one of the next
+    (`publish.lua`).
     """
 
     def __init__(self, redis: Redis, *, limit: int) -> None:
@@ -49,7 +51,7 @@ class EventPublisher:
         self._key = f"{PUBLISHER_KEYS}{new_id()}"
         self._batches = 0
         self._waiting: deque[_Waiting] = deque()
-        self._sending = 0
+        self._last: dict[str, _Waiting] = {}  # of each task
         self._accepted = 0
         self._sent = 0
         self._changed = asyncio.Condition()
@@ -61,7 +63,8 @@ class EventPublisher:
             if self._merge(event):
                 return
             await self._changed.wait_for(lambda: len(self._waiting) < self._limit)
-            self._waiting.append(_Waiting(event=event, ended=ended))
+            self._last[event.task_id] = _Waiting(event=event, ended=ended)
+            self._waiting.append(self._last[event.task_id])
             self._accepted += 1
             BUFFERED.set(len(self._waiting))
             self._changed.notify_all()
@@ -87,13 +90,15 @@ class EventPublisher:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._waiting)
                 batch = [self._waiting[i] for i in range(min(BATCH, len(self._waiting)))]
-                self._sending = len(batch)
+                for waiting in batch:
+                    waiting.is_sending = True
             await self._send_surely(batch)
             async with self._changed:
                 for sent in batch:
                     self._waiting.popleft()
+                    if self._last[sent.event.task_id] is sent:
+                        del self._last[sent.event.task_id]
                     PUBLISHED.labels(sent.event.kind.value).inc()
-                self._sending = 0
                 self._sent += len(batch)
                 BUFFERED.set(len(self._waiting))
                 self._changed.notify_all()
@@ -119,13 +124,13 @@ class EventPublisher:
             OUTDATED.inc(left_out)
 
     def _merge(self, event: Event) -> bool:
-        """Adds a delta to the one before it, if that is the last that waits and is not being sent."""
-        if event.kind is not EventKind.DELTA or len(self._waiting) <= self._sending:
+        """Adds a delta to the one before it, if that is the last of its task that waits and is not being sent."""
+        last = self._last.get(event.task_id)
+        if last is None or last.is_sending or event.kind is not EventKind.DELTA:
             return False
-        last = self._waiting[-1].event
-        if last.kind is not EventKind.DELTA or (last.task_id, last.attempt) != (event.task_id, event.attempt):
+        if last.event.kind is not EventKind.DELTA or last.event.attempt != event.attempt:
             return False
-        self._waiting[-1] = replace(self._waiting[-1], event=replace(last, message=last.message + event.message))
+        last.event = replace(last.event, message=last.event.message + event.message)
         return True
 
 

@@ -19,6 +19,7 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "SaveSubscription",
         "ListDeadLetters",
         "GetDeadLetter",
+        "RequeueDeadLetters",
     ),
     "hearth.storage.v1.AgentStoreService": (
         "InsertAgent",
