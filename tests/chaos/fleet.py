@@ -219,3 +219,12 @@ def _pss(process: psutil.Process) -> int:
         return int(process.memory_full_info().pss)
     except psutil.Error:
         return 0
+
+
+def can_mount() -> bool:
+    """Whether a fleet can have a database folder of a size of its own."""
+    with tempfile.TemporaryDirectory(prefix="hearth-chaos-") as folder:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False)
+        if mounted.returncode == 0:
+            subprocess.run(["umount", folder], check=True)
+        return mounted.returncode == 0

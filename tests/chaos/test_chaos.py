@@ -18,7 +18,7 @@ from system.waiting import eventually
 
 from chaos.checker import Verdict, check
 from chaos.conftest import FULL
-from chaos.fleet import Fleet
+from chaos.fleet import Fleet, can_mount
 from chaos.load import Load
 from chaos.report import Entry, Report
 
@@ -321,6 +321,8 @@ async def test_a_rolling_restart_under_load(new_fleet: NewFleet, report: Report)
 @pytest.mark.full_chaos
 @pytest.mark.timeout(600)
 async def test_the_disk_of_the_database_fills(new_fleet: NewFleet, report: Report) -> None:
+    if not can_mount():
+        pytest.skip("not run: mounting a small tmpfs for PostgreSQL needs root")
     async with scene(new_fleet, database_folder_size="160m") as here:
         load = here.load
         agent_id = await load.create_agent(model_name="quick", config={"max_retries": 10})
