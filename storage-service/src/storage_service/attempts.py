@@ -69,7 +69,7 @@ class Attempts:
         """Keeps the lease for that long from now; tells whether a cancel was asked for. Raises AttemptOutdated."""
         row = await self._database.fetchrow(SQL["extend_lease"], task_id, attempt, lease)
         if row is None:
-            raise await self._outdated(task_id, attempt)
+            raise await self.outdated(task_id, attempt)
         return bool(row["cancel_requested"])
 
     async def finish(self, ending: Ending) -> Task:
@@ -91,7 +91,7 @@ class Attempts:
         known = await self._database.fetchrow(SQL["find_task"], ending.id)
         if known is not None and (known["attempt"], known["status"]) == (ending.attempt, ending.status):
             return task_of(known)
-        raise await self._outdated(ending.id, ending.attempt)
+        raise await self.outdated(ending.id, ending.attempt)
 
     async def release(
         self,
@@ -109,13 +109,13 @@ class Attempts:
             SQL["release_task"], task_id, attempt, is_retry, delay, error_code, error_message
         )
         if row is None:
-            raise await self._outdated(task_id, attempt)
+            raise await self.outdated(task_id, attempt)
         return task_of(row)
 
     async def record_resume(self, task_id: str, attempt: int, step: str) -> None:
         """Notes the step that the attempt goes on with. Raises AttemptOutdated."""
         if await self._database.fetchrow(SQL["record_resume"], task_id, attempt, step) is None:
-            raise await self._outdated(task_id, attempt)
+            raise await self.outdated(task_id, attempt)
 
     async def list(self, task_id: str, *, page_size: int, token: str) -> Page[Attempt]:
         """A task's attempts, the first one first. Raises TaskNotFound."""
@@ -126,7 +126,8 @@ class Attempts:
         attempts = [_attempt_of(row) for row in rows[:page_size]]
         return Page(items=attempts, next_token=token_of_number(attempts[-1].attempt) if len(rows) > page_size else "")
 
-    async def _outdated(self, task_id: str, attempt: int) -> AttemptOutdated:
+    async def outdated(self, task_id: str, attempt: int) -> AttemptOutdated:
+        """What to raise where the attempt is not the one that runs the task."""
         row = await self._database.fetchrow(SQL["find_task"], task_id)
         state = "is not there" if row is None else f"is {row['status']} in attempt {row['attempt']}"
         return AttemptOutdated(f"Task {task_id} {state}; attempt {attempt} must stop and write nothing more.")

@@ -60,7 +60,7 @@ class Checkpoints:
             checkpoint.metadata,
         )
         if row is None:
-            raise await self._attempts._outdated(checkpoint.task_id, attempt)
+            raise await self._attempts.outdated(checkpoint.task_id, attempt)
 
     async def put_writes(
         self, task_id: str, attempt: int, *, namespace: str, checkpoint_id: str, writes: Sequence[CheckpointWrite]
@@ -80,7 +80,7 @@ class Checkpoints:
             SQL["put_writes"], task_id, attempt, namespace, checkpoint_id, *columns, WRITES_BYTES
         )
         if row is None:
-            raise await self._attempts._outdated(task_id, attempt)
+            raise await self._attempts.outdated(task_id, attempt)
         if row["fits"] is False:
             raise invalid(
                 "writes", f"hold more than {WRITES_BYTES // MIB} MiB after one checkpoint: write less per step"
@@ -126,7 +126,7 @@ class Checkpoints:
     async def delete(self, task_id: str, attempt: int) -> None:
         """Deletes all checkpoints of the task, with their writes. Raises AttemptOutdated."""
         if await self._database.fetchrow(SQL["delete_checkpoints"], task_id, attempt) is None:
-            raise await self._attempts._outdated(task_id, attempt)
+            raise await self._attempts.outdated(task_id, attempt)
 
     async def _with_writes(self, rows: Sequence[Record]) -> Sequence[KeptCheckpoint]:
         keys = [(str(row["task_id"]), row["namespace"], row["id"]) for row in rows]

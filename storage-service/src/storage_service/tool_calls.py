@@ -81,5 +81,5 @@ class ToolCalls:
     async def _find(self, task_id: str, attempt: int, call_id: str) -> Any:
         row = await self._database.fetchrow(SQL["find_tool_call"], task_id, attempt, call_id)
         if row is None:
-            raise await self._attempts._outdated(task_id, attempt)
+            raise await self._attempts.outdated(task_id, attempt)
         return row
