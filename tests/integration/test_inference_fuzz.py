@@ -1,24 +1,27 @@
 """Whatever "Ollama" sends, what comes out is an answer or a typed error: nothing else, and soon."""
 
 import asyncio
+import gzip
 import json
+import math
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hearth.inference.v1 import inference_service_pb2 as pb
 from hearth_runtime.errors import HearthError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from inference_service.answer import Done
 from inference_service.embedding import EmbeddingModels
 from inference_service.generation import Generator
-from inference_service.generation_request import Message, Options, Request
 from inference_service.hosts import Hosts
+from inference_service.output import clean
 from inference_service.output_schema import SchemaChecker
+from inference_service.rpc import InferenceRpc
 from inference_service.settings import InferenceSettings
 
 FEW = settings(
@@ -34,7 +37,14 @@ PIECES = 3
 
 values = st.recursive(
     st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.sampled_from(["stop", "load", "1" * 400])
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.sampled_from([-1, 2**31, 2**63, -(2**70), 10**30, 10**400, 1e39, 1e300, float("inf")]),
+        st.floats(),
+        st.text(),
+        st.text(st.characters(categories=["Cs"]), min_size=1, max_size=2),
+        st.sampled_from(["stop", "load", "1" * 400, "x" * 5000, "\x85\u2028\u2029\x00\x1b"]),
     ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
@@ -42,24 +52,45 @@ values = st.recursive(
 names = (
     "model", "created_at", "message", "response", "done", "done_reason", "eval_count", "prompt_eval_count",
     "load_duration", "total_duration", "context", "embeddings", "models", "version", "error", "capabilities",
-    "model_info", "details",
+    "model_info", "details", "modified_at", "tool_calls", "content", "thinking", "name", "size", "digest", "family",
+    "parameter_size", "quantization_level", "fake.context_length",
 )  # fmt: skip
 good = st.sampled_from([
     {"model": "m", "message": {"role": "assistant", "content": "x"}, "done": False},
     {"model": "m", "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop"},
     {"model": "m", "response": "x", "done": False},
     {"embeddings": [[1.0, 2.0]], "prompt_eval_count": 2},
-    {"models": [{"name": "m", "model": "m", "size": 1}]},
+    {"models": [{"name": "m", "model": "m", "size": 1, "digest": "d"}]},
+    {"capabilities": ["completion"], "model_info": {"fake.context_length": 1}, "details": {"family": "f"}},
     {"version": "1"},
 ])  # fmt: skip
-objects = st.builds(lambda base, changes: {**base, **changes}, good, st.dictionaries(st.sampled_from(names), values))
+changes = st.dictionaries(st.sampled_from(names), values, max_size=6)
+
+
+def changed(value: Any, by: dict[str, Any]) -> Any:
+    """The object with other fields, at each of its levels."""
+    match value:
+        case dict():
+            return {k: changed(v, by) for k, v in value.items()} | by
+        case list():
+            return [changed(v, by) for v in value]
+        case _:
+            return value
+
+
+def encoded(value: Any, *, escapes: bool) -> bytes:
+    return json.dumps(value, ensure_ascii=escapes).encode("utf-8", "surrogatepass")
+
+
+objects = st.one_of(good, st.builds(changed, good, changes), st.builds(lambda base, by: {**base, **by}, good, changes))
 lines = st.one_of(
-    objects.map(lambda value: json.dumps(value).encode()),
-    values.map(lambda value: json.dumps(value).encode()),
+    st.builds(encoded, objects, escapes=st.booleans()),
+    st.builds(encoded, values, escapes=st.booleans()),
     st.binary(max_size=200),
     st.sampled_from([b"[" * 100_000, b'{"a":' * 20_000, b"\xff\xfe", b"data: {}", b"\x00" * 50, b"1e999", b'{"done":']),
 )
 answers = st.lists(lines, max_size=4).map(b"\n".join)
+OK = b"HTTP/1.1 200 OK\r\n\r\n"
 heads = st.sampled_from([
     b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\nconnection: close\r\n\r\n",
     b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n",
@@ -79,6 +110,7 @@ class Liar:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.head, self.body, self.lies = b"", b"", False
+        self.step = 0  # bytes at a time; 0: PIECES pieces
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -97,7 +129,7 @@ class Liar:
                     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(TAGS), TAGS))
                 else:
                     data = self.head + self.body
-                    step = max(1, len(data) // PIECES)
+                    step = self.step or min(max(1, len(data) // PIECES), 1 << 20)
                     for start in range(0, len(data), step):
                         writer.write(data[start : start + step])
                         await writer.drain()
@@ -118,8 +150,25 @@ async def liar() -> AsyncIterator[Liar]:
     shutil.rmtree(folder)
 
 
-def settings_for(liar: Liar) -> InferenceSettings:
-    return InferenceSettings(
+class Context:
+    """What the servicer asks of gRPC."""
+
+    def time_remaining(self) -> float:
+        return 8.0
+
+
+def checked(error: HearthError) -> HearthError:
+    """The error, once it is seen to be one for people, and for the wire."""
+    assert error.code != "internal"
+    assert 0 < len(error.detail) < 1000
+    assert error.detail == clean(error.detail)
+    error.to_status()
+    return error
+
+
+async def served(liar: Liar, call: Callable[[InferenceRpc], Awaitable[Any]]) -> Any:
+    """What the call answers, or the HearthError that it ends with. Anything else passes through and fails the test."""
+    chosen = InferenceSettings(
         ollama_url=f"unix:{liar.path}",
         model_attempts=1,
         model_first_token_seconds=3,
@@ -127,28 +176,32 @@ def settings_for(liar: Liar) -> InferenceSettings:
         model_breaker_failures=10_000,
         model_list_seconds=3600,
     )
-
-
-def code_of(error: HearthError) -> str:
-    """Its code, once it is seen to be one for people."""
-    assert error.code != "internal"
-    assert 0 < len(error.detail) < 1000
-    assert "\x00" not in error.detail
-    return error.code
-
-
-async def generated(liar: Liar, request: Request) -> list[Any]:
-    """All items, or the error's code. Anything but a HearthError passes through and fails the test."""
-    chosen = settings_for(liar)
     hosts, checker = Hosts(chosen), SchemaChecker(seconds=1)
     try:
         async with asyncio.timeout(10):
-            return [item async for item in Generator(hosts, checker, chosen).generate(request)]
+            return await call(InferenceRpc(Generator(hosts, checker, chosen), EmbeddingModels(hosts, chosen), hosts))
     except HearthError as error:
-        return [code_of(error)]
+        return checked(error)
     finally:
         await hosts.close()
         await checker.close()
+
+
+async def chatted(rpc: InferenceRpc) -> list[Any]:
+    request = pb.ChatRequest(model="m", messages=[pb.ChatMessage(role="user", content="x")])
+    return [item async for item in rpc.Chat(request, Context())]
+
+
+async def generated(rpc: InferenceRpc) -> list[Any]:
+    return [item async for item in rpc.Generate(pb.GenerateRequest(model="m", prompt="x"), Context())]
+
+
+async def embedded(rpc: InferenceRpc) -> Any:
+    return await rpc.Embed(pb.EmbedRequest(model="m", texts=["x"]), Context())
+
+
+async def listed(rpc: InferenceRpc) -> Any:
+    return await rpc.ListModels(pb.ListModelsRequest(), Context())
 
 
 @FEW
@@ -156,48 +209,80 @@ async def generated(liar: Liar, request: Request) -> list[Any]:
 @example(head=b"HTTP/1.1 200 OK\r\n\r\n", body=b'{"message":{"content":"x"},"done":false}\n' * 3, with_prompt=False)
 async def test_any_answer_to_a_chat_or_a_prompt(liar: Liar, head: bytes, body: bytes, with_prompt: bool) -> None:
     liar.head, liar.body, liar.lies = head, body, False
-    asked: dict[str, Any] = {"prompt": "x"} if with_prompt else {"messages": (Message(role="user", content="x"),)}
-    items = await generated(liar, Request(models=("m",), options=Options(), fair_key="k", **asked))
-    assert items
-    for item in items:
-        if isinstance(item, Done):
-            assert 0 <= item.completion_tokens < 2**31
-            assert 0 <= item.prompt_tokens < 2**31
-            assert item.load_seconds >= 0
+    items = await served(liar, generated if with_prompt else chatted)
+    if not isinstance(items, HearthError):
+        assert [item.WhichOneof("item") for item in items].count("done") == 1
+        assert items[-1].done.load_seconds >= 0
 
 
 @FEW
 @given(head=heads, body=answers)
 async def test_any_answer_to_an_embedding(liar: Liar, head: bytes, body: bytes) -> None:
     liar.head, liar.body, liar.lies = head, body, False
-    chosen = settings_for(liar)
-    hosts = Hosts(chosen)
-    try:
-        async with asyncio.timeout(10):
-            found = await EmbeddingModels(hosts, chosen).embed("m", ["x"], fair_key="k", seconds=5)
+    found = await served(liar, embedded)
+    if not isinstance(found, HearthError):
         assert len(found.vectors) == 1
-        assert all(isinstance(number, float) for number in found.vectors[0])
-    except HearthError as error:
-        code_of(error)
-    finally:
-        await hosts.close()
+        assert found.vectors[0].values
+        assert all(map(math.isfinite, found.vectors[0].values))
 
 
 @FEW
 @given(head=heads, body=answers)
 async def test_any_answer_to_what_is_asked_about_the_host(liar: Liar, head: bytes, body: bytes) -> None:
     liar.head, liar.body, liar.lies = head, body, True
-    hosts = Hosts(settings_for(liar))
-    try:
-        async with asyncio.timeout(10):
-            models, (host,) = await hosts.models()
-        assert all(isinstance(model.name, str) for model in models)
-        assert host.reachable is not bool(host.error)
-    finally:
-        await hosts.close()
+    found = await served(liar, listed)
+    (host,) = found.hosts
+    assert host.reachable is not bool(host.error)
+    for model in found.models:
+        words = (model.name, model.family, model.parameter_size, model.quantization, *model.capabilities)
+        assert all(len(word) <= 256 for word in words)
+
+
+@FEW
+@given(body=answers)
+async def test_any_description_of_a_model(liar: Liar, body: bytes) -> None:
+    liar.head, liar.body, liar.lies = OK, body, False
+    found = await served(liar, listed)
+    assert [model.name for model in found.models] in (["m"], [])
 
 
 async def test_a_line_without_an_end_is_given_up(liar: Liar) -> None:
-    liar.head, liar.body, liar.lies = b"HTTP/1.1 200 OK\r\n\r\n", b'{"x":"' + b"y" * (20 * 1024 * 1024), False
-    request = Request(models=("m",), prompt="x", options=Options(), fair_key="k")
-    assert await generated(liar, request) == ["model_host_unavailable"]
+    liar.head, liar.body, liar.lies = OK, b'{"x":"' + b"y" * (20 * 1024 * 1024), False
+    assert "a line has more than 16777216 bytes" in (await served(liar, generated)).detail
+
+
+@pytest.mark.parametrize(
+    ("head", "call"), [(b"HTTP/1.1 500 Oh\r\n\r\n", generated), (OK, embedded), (OK, listed)], ids=lambda v: str(v)[:20]
+)
+async def test_a_body_without_an_end_is_given_up(liar: Liar, head: bytes, call: Any) -> None:
+    """Of short lines, so that only the whole is too long."""
+    liar.head, liar.body, liar.lies = head, b"\n" * (20 * 1024 * 1024), call is listed
+    found = await served(liar, call)
+    assert "it has more than 16777216 bytes" in (found.hosts[0].error if call is listed else found.detail)
+
+
+async def test_what_is_compressed_is_not_unpacked(liar: Liar) -> None:
+    body = gzip.compress(b'{"message": {"content": "x"}, "done": true}\n')
+    liar.head, liar.body, liar.lies = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n", body, False
+    assert "compresses its answers" in (await served(liar, chatted)).detail
+
+
+async def test_what_ends_lines_elsewhere_ends_none_in_json(liar: Liar) -> None:
+    """Go leaves U+0085 in strings as it is, and httpx takes it for a line's end."""
+    text = "a\x85b\u2028c\u2029d\u00c2\u2030"
+    answer = {"message": {"role": "assistant", "content": text}, "done": True}
+    for shift in range(8):
+        body = encoded({"x": "y" * shift, **answer}, escapes=False)
+        liar.head, liar.body, liar.lies, liar.step = OK, body, False, 3
+        (text_item, done) = await served(liar, chatted)
+        liar.step = 0
+        assert (text_item.text, done.done.finish_reason) == ("ab\u2028c\u2029d\u00c2\u2030", "stop")
+
+
+async def test_an_error_that_is_no_text_is_told_all_the_same(liar: Liar) -> None:
+    for error in ([1], {"message": "no"}, None, 7, "no"):
+        liar.head, liar.body, liar.lies = b"HTTP/1.1 500 Oh\r\n\r\n", encoded({"error": error}, escapes=True), False
+        assert (await served(liar, chatted)).code == "model_host_unavailable"
+    for depth in (900, 5000, 200_000):
+        liar.body = b'{"error":' + b"[" * depth + b"]" * depth + b"}"
+        assert (await served(liar, chatted)).code == "model_host_unavailable"

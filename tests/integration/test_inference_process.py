@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 from fakes.ollama import Behaviour, FakeOllama
 from hearth.inference.v1 import inference_service_pb2 as pb
 from hearth_runtime.channels import open_channel
-from hearth_runtime.errors import ModelHostUnavailable, ModelLacksCapability, ModelNotFound, ModelRefused
+from hearth_runtime.errors import HearthError, ModelHostUnavailable, ModelLacksCapability, ModelNotFound, ModelRefused
 from hearth_runtime.settings import RuntimeSettings
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from servers.inference import Heard, Inference, inference_on
@@ -110,6 +110,43 @@ async def test_the_process_traces_its_calls_and_ends_when_told(folder: Path) -> 
     assert errors == ["model_output_invalid", "model_refused"]
     assert b"a model call failed" in written
     assert b"sesame" not in written
+
+
+async def test_what_is_under_way_at_sigterm_ends_or_may_be_repeated_within_the_grace_period(folder: Path) -> None:
+    """What has begun ends, or ends in an error that may pass; what has not goes to whoever serves there next."""
+    address = f"unix:{folder}/s"
+    async with FakeOllama() as fake, AsyncExitStack() as stack:
+        env = {"HEARTH_LISTEN_ADDRESS": address, "OLLAMA_URL": fake.url, "HEARTH_GRACE_SECONDS": "3"}
+        running = await stack.enter_async_context(process("inference_service", **env))
+        channel = await stack.enter_async_context(open_channel("inference", address, RuntimeSettings()))
+        inference = Inference(channel=channel)
+        fake.behave("short", Behaviour(seconds_between=0.3))
+        fake.behave("endless", Behaviour(pieces=("word ",) * 10_000, seconds_between=0.02))
+        fake.behave("silent", Behaviour(stall_after=0), Behaviour())
+        heard = {model: Heard() for model in ("short", "endless", "silent")}
+        short, endless, silent = [
+            asyncio.create_task(inference.answer(model, heard=h, seconds=60)) for model, h in heard.items()
+        ]
+
+        async def under_way() -> bool:
+            return bool(heard["short"].text and heard["endless"].text and fake.requests["silent"])
+
+        await eventually(under_way, seconds=20)
+        asked = time.monotonic()
+        running.send_signal(signal.SIGTERM)
+        assert (await short).text == "one two three"
+        with pytest.raises(HearthError) as caught:
+            await endless
+        assert caught.value.retryable
+        await running.communicate()
+        assert running.returncode == 0
+        assert time.monotonic() - asked < 3.5
+        async with asyncio.timeout(5):
+            for model in ("endless", "silent"):
+                await fake.requests[model][0].done.wait()
+                assert fake.requests[model][0].disconnected
+        await stack.enter_async_context(process("inference_service", **env))
+        assert (await silent).text == "one two three"
 
 
 async def test_settings_that_are_wrong_are_said_on_one_line() -> None:

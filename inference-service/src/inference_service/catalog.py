@@ -10,12 +10,17 @@ from hearth_runtime.errors import HearthError
 from ollama import AsyncClient, ListResponse, ShowResponse
 
 from inference_service.breaker import Breaker
+from inference_service.generation_request import misnamed
 from inference_service.ollama_errors import typed_errors, unreachable
+from inference_service.output import clean
 
 LIST_TIMEOUT_SECONDS = 3.0
 SHOW_TIMEOUT_SECONDS = 3.0
 SHOW_CONCURRENCY = 4
 MAX_MODELS = 1000
+MAX_NAME = 256
+MAX_CAPABILITIES = 32
+MAX_SIZE_BYTES = 2**63 - 1
 # What Ollama puts before the names of its own library's models, and takes for granted.
 DEFAULT_PREFIXES = ("registry.ollama.ai/", "library/")
 
@@ -132,12 +137,13 @@ class Catalog:
         shown = self._shown.get(model.digest)
         details, info = (shown.details, shown.modelinfo or {}) if shown else (None, {})
         context = next((v for k, v in info.items() if k.endswith(".context_length") and isinstance(v, int)), 0)
+        capabilities = (shown.capabilities if shown else None) or ()
         return Model(
             name=model.name,
-            capabilities=tuple((shown.capabilities if shown else None) or ()),
-            family=(details.family if details else None) or "",
-            parameter_size=(details.parameter_size if details else None) or "",
-            quantization=(details.quantization_level if details else None) or "",
+            capabilities=tuple(_word(c) for c in capabilities[:MAX_CAPABILITIES]),
+            family=_word(details.family if details else None),
+            parameter_size=_word(details.parameter_size if details else None),
+            quantization=_word(details.quantization_level if details else None),
             size_bytes=model.size_bytes,
             context_tokens=context if 0 <= context < 2**31 else 0,
             hosts=(self._name,),
@@ -157,14 +163,19 @@ async def _quickly(host: str, seconds: float) -> AsyncIterator[None]:
 def _by_name(answer: ListResponse) -> dict[str, _Listed]:
     listed: dict[str, _Listed] = {}
     for model in answer.models[:MAX_MODELS]:
-        if model.model:
+        # One that no request could name is none.
+        if model.model and misnamed(model.model) is None:
             listed[canonical(model.model)] = _Listed(
                 # Without a digest nothing tells that a model is the same: then its name must do.
                 name=model.model,
                 digest=model.digest or model.model,
-                size_bytes=int(model.size or 0),
+                size_bytes=min(int(model.size or 0), MAX_SIZE_BYTES),
             )
     return listed
+
+
+def _word(text: str | None) -> str:
+    return clean((text or "")[:MAX_NAME])
 
 
 def canonical(model: str) -> str:

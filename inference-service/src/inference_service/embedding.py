@@ -1,7 +1,6 @@
 """Embeddings: texts to vectors, batch by batch, each on a host that has the model."""
 
 import asyncio
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from inference_service.tries import Tries
 
 MAX_TEXTS = 1024
 MAX_CHARACTERS = 8_000_000
+MAX_DIMENSIONS = 16_000  # as many as pgvector takes
+MAX_NUMBER = 3.4028234e38  # of 32 bits, as vectors are passed on
 # Batches keep a large request from holding a place at a host for long.
 BATCH_TEXTS = 64
 
@@ -106,6 +107,12 @@ def _check(model: str, texts: Sequence[str]) -> None:
 def _checked(vectors: Any, count: int, host: Host) -> tuple[Sequence[float], ...]:
     if len(vectors) != count:
         raise ModelHostUnavailable(f"{host.name} gave {len(vectors)} vectors for {count} texts.")
-    if not all(vector and all(map(math.isfinite, vector)) for vector in vectors):
-        raise ModelHostUnavailable(f"{host.name} gave a vector that is empty or not of finite numbers.")
+    if not all(vector and len(vector) <= MAX_DIMENSIONS and all(map(_is_finite, vector)) for vector in vectors):
+        raise ModelHostUnavailable(
+            f"{host.name} gave a vector that is empty, has more than {MAX_DIMENSIONS} numbers or not finite ones."
+        )
     return tuple(vectors)
+
+
+def _is_finite(number: float) -> bool:
+    return -MAX_NUMBER <= number <= MAX_NUMBER

@@ -11,8 +11,9 @@ from hearth_runtime.errors import HearthError
 from ollama import AsyncClient
 
 from inference_service.breaker import Breaker, Report, State
-from inference_service.catalog import Catalog, Model
+from inference_service.catalog import MAX_NAME, Catalog, Model
 from inference_service.ollama_errors import typed_errors, unknown_model, unreachable
+from inference_service.output import clean
 from inference_service.settings import InferenceSettings, split_urls
 from inference_service.slots import FairSlots
 from inference_service.transport import BoundedTransport
@@ -100,7 +101,7 @@ class Host:
             except TimeoutError as error:
                 raise unreachable(self.name) from error
             answer.raise_for_status()
-            return str(answer.json()["version"])[:100]
+            return clean(str(answer.json()["version"])[:MAX_NAME])
 
 
 class Hosts:

@@ -18,7 +18,7 @@ from hearth_runtime.errors import (
 from ollama import ResponseError
 
 from inference_service.output import clean
-from inference_service.transport import LineTooLong
+from inference_service.transport import AnswerTooLong, Compressed
 
 MAX_DETAIL = 300
 
@@ -40,11 +40,15 @@ def typed_errors(*, host: str, model: str) -> Iterator[None]:
         raise unreachable(host) from error
     except httpx.TimeoutException as error:
         raise ModelTimeout(f"{host} did not answer in time.") from error
-    except LineTooLong as error:
+    except AnswerTooLong as error:
         raise ModelHostUnavailable(f"{host} sent what is too long to be an answer: {error}.") from error
+    except Compressed as error:
+        raise ModelHostUnavailable(
+            f"{host} compresses its answers. Switch that off in what stands before it: no bound holds for them."
+        ) from error
     except (httpx.HTTPError, httpx.StreamError) as error:
         raise ModelHostUnavailable(f"{host} broke the answer off ({type(error).__name__}).") from error
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as error:
         # What json, pydantic and the ollama library make of rubbish in the protocol's place.
         raise ModelHostUnavailable(f"{host} sent something that is not Ollama's protocol.") from error
 
@@ -92,5 +96,8 @@ def _words(text: str) -> str:
         body = json.loads(text)
     except (ValueError, TypeError, RecursionError):
         body = text
-    words = clean(str(body.get("error", body) if isinstance(body, dict) else body))
-    return " ".join(words.split())[:MAX_DETAIL].rstrip(".") or "it does not say why"
+    try:
+        said = str(body.get("error", body) if isinstance(body, dict) else body)
+    except RecursionError:
+        said = ""
+    return " ".join(clean(said).split())[:MAX_DETAIL].rstrip(".") or "it does not say why"
