@@ -6,8 +6,8 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,7 @@ class Liar:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.head, self.body, self.lies = b"", b"", False
+        self.bodies: dict[str, bytes] = {}  # by the last part of the path, instead of `body`
         self.step = 0  # bytes at a time; 0: PIECES pieces
         self._server: asyncio.Server | None = None
 
@@ -128,7 +129,8 @@ class Liar:
                 if b" /api/tags " in asked and not self.lies:
                     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(TAGS), TAGS))
                 else:
-                    data = self.head + self.body
+                    path = asked.split()[1].decode("latin-1").rpartition("/")[2]
+                    data = self.head + self.bodies.get(path, self.body)
                     step = self.step or min(max(1, len(data) // PIECES), 1 << 20)
                     for start in range(0, len(data), step):
                         writer.write(data[start : start + step])
@@ -150,6 +152,42 @@ async def liar() -> AsyncIterator[Liar]:
     shutil.rmtree(folder)
 
 
+# What each field is made once, wherever it stands.
+NASTY: list[Any] = [
+    None, True, -1, 2**31, 2**63, 10**30, -(10**30), 10**400, 1e39, 1e300, math.inf, math.nan, "", "x" * 5000,
+    "\ud800", "\x00\x1b[2J\x85\u2028", [], [[]], [None], {}, {"": None}, ["\ud800"], [1e39],
+]  # fmt: skip
+WHOLE: dict[str, Any] = {
+    "chat": {
+        "model": "m", "created_at": "2026-01-01T00:00:00Z", "done": True, "done_reason": "stop", "eval_count": 1,
+        "prompt_eval_count": 1, "load_duration": 1, "total_duration": 1, "error": "",
+        "message": {"role": "assistant", "content": "x", "thinking": "y", "images": [], "tool_name": "t",
+                    "tool_calls": [{"function": {"name": "f", "arguments": {}}}]},
+    },
+    "generate": {"response": "x", "thinking": "y", "context": [1], "done": True, "done_reason": "stop"},
+    "embed": {"model": "m", "embeddings": [[1.0, 2.0]], "prompt_eval_count": 1, "load_duration": 1, "error": ""},
+    "tags": {"models": [{"name": "m", "model": "m", "size": 1, "digest": "d", "modified_at": None,
+                         "details": {"family": "f", "families": [], "parameter_size": "p"}}]},
+    "show": {"capabilities": ["completion"], "model_info": {"fake.context_length": 1}, "license": "l",
+             "details": {"family": "f", "parameter_size": "p", "quantization_level": "q"}},
+    "version": {"version": "1"},
+}  # fmt: skip
+
+
+def each_with_one_replaced(value: Any, by: Any) -> Iterator[Any]:
+    """The value again and again, each time with another of its parts replaced, and at last the whole."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from ({**value, key: other} for other in each_with_one_replaced(inner, by))
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from ([*value[:index], other, *value[index + 1 :]] for other in each_with_one_replaced(inner, by))
+    yield by
+
+
+type Call = Callable[[InferenceRpc], Awaitable[Any]]
+
+
 class Context:
     """What the servicer asks of gRPC."""
 
@@ -166,8 +204,9 @@ def checked(error: HearthError) -> HearthError:
     return error
 
 
-async def served(liar: Liar, call: Callable[[InferenceRpc], Awaitable[Any]]) -> Any:
-    """What the call answers, or the HearthError that it ends with. Anything else passes through and fails the test."""
+@asynccontextmanager
+async def opened(liar: Liar) -> AsyncIterator[InferenceRpc]:
+    """The servicer on that host, which knows nothing of it yet."""
     chosen = InferenceSettings(
         ollama_url=f"unix:{liar.path}",
         model_attempts=1,
@@ -178,13 +217,25 @@ async def served(liar: Liar, call: Callable[[InferenceRpc], Awaitable[Any]]) -> 
     )
     hosts, checker = Hosts(chosen), SchemaChecker(seconds=1)
     try:
-        async with asyncio.timeout(10):
-            return await call(InferenceRpc(Generator(hosts, checker, chosen), EmbeddingModels(hosts, chosen), hosts))
-    except HearthError as error:
-        return checked(error)
+        yield InferenceRpc(Generator(hosts, checker, chosen), EmbeddingModels(hosts, chosen), hosts)
     finally:
         await hosts.close()
         await checker.close()
+
+
+async def told(rpc: InferenceRpc, call: Call) -> Any:
+    """What the call answers, or the HearthError that it ends with. Anything else passes through and fails the test."""
+    try:
+        async with asyncio.timeout(10):
+            return await call(rpc)
+    except HearthError as error:
+        return checked(error)
+
+
+async def served(liar: Liar, call: Call) -> Any:
+    """As `told`, by a servicer of its own."""
+    async with opened(liar) as rpc:
+        return await told(rpc, call)
 
 
 async def chatted(rpc: InferenceRpc) -> list[Any]:
@@ -244,6 +295,24 @@ async def test_any_description_of_a_model(liar: Liar, body: bytes) -> None:
     liar.head, liar.body, liar.lies = OK, body, False
     found = await served(liar, listed)
     assert [model.name for model in found.models] in (["m"], [])
+
+
+@pytest.mark.parametrize("part", WHOLE)
+async def test_each_field_is_anything_once(liar: Liar, part: str) -> None:
+    call = {"chat": chatted, "generate": generated, "embed": embedded}.get(part, listed)
+    whole = {name: encoded(value, escapes=True) for name, value in WHOLE.items()}
+    liar.head, liar.lies = OK, part == "tags"
+    try:
+        async with opened(liar) as rpc:
+            for nasty in NASTY:
+                for value in each_with_one_replaced(WHOLE[part], nasty):
+                    liar.bodies = {**whole, part: encoded(value, escapes=True)}
+                    # What was shown of a model is kept, so that another must not know it.
+                    found = await (served(liar, call) if part == "show" else told(rpc, call))
+                    if part == "embed" and not isinstance(found, HearthError):
+                        assert all(map(math.isfinite, found.vectors[0].values)), value
+    finally:
+        liar.bodies = {}
 
 
 async def test_a_line_without_an_end_is_given_up(liar: Liar) -> None:

@@ -136,7 +136,7 @@ class Catalog:
     def _described(self, model: _Listed) -> Model:
         shown = self._shown.get(model.digest)
         details, info = (shown.details, shown.modelinfo or {}) if shown else (None, {})
-        context = next((v for k, v in info.items() if k.endswith(".context_length") and isinstance(v, int)), 0)
+        context = next((v for k, v in info.items() if k.endswith(".context_length") and type(v) is int), 0)
         capabilities = (shown.capabilities if shown else None) or ()
         return Model(
             name=model.name,
