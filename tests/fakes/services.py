@@ -373,7 +373,17 @@ class Inference(inference_service_pb2_grpc.InferenceServiceServicer):
             ],
             hosts=[
                 inference_service_pb2.ModelHost(name="http://one", reachable=True, version="1"),
-                inference_service_pb2.ModelHost(name="http://two", reachable=False, error="refused"),
+                inference_service_pb2.ModelHost(
+                    name="http://two",
+                    reachable=False,
+                    error="refused",
+                    breaker=inference_service_pb2.Breaker(
+                        state=inference_service_pb2.Breaker.STATE_OPEN,
+                        reason="refused",
+                        since_time=Timestamp(seconds=1_800_000_000),
+                        next_probe_time=Timestamp(seconds=1_800_000_005),
+                    ),
+                ),
             ],
         )
 

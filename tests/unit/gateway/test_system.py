@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+from fakes.services import Probe
 from prometheus_client.parser import text_string_to_metric_families
 from servers.gateway import World, open_world
 
@@ -54,6 +55,22 @@ async def test_what_is_optional_degrades_and_what_is_required_is_503() -> None:
         world.services.storage.probes["postgresql"].healthy = False
         answer = await world.http.get("/health")
         assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
+
+
+async def test_one_model_host_of_several_that_is_left_alone_degrades() -> None:
+    """inference-service then has a dependency for each, beside the one for all."""
+    async with open_world() as world:
+        two = Probe("ollama http://two", required=False)
+        two.healthy = False
+        inference = world.services.inference
+        inference.probes[two.dependency.name] = two
+        await inference.stop()
+        await inference.start()
+        answer = await world.http.get("/health")
+        assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+        assert answer.json()["dependencies"]["ollama"]["status"] == "ok"
+        assert answer.json()["dependencies"]["ollama http://two"]["status"] == "unavailable"
+        assert answer.json()["services"]["inference"]["detail"] == "Not healthy: ollama http://two."
 
 
 async def test_a_service_that_is_away_is_503_and_named_at_once() -> None:

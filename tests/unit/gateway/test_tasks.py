@@ -177,6 +177,15 @@ async def test_models_and_hosts_are_listed(world: World) -> None:
         ("http://one", True, None),
         ("http://two", False, "refused"),
     ]
+    assert [h["breaker"] for h in body["hosts"]] == [
+        {"state": "closed", "reason": None, "since": None, "next_probe": None},
+        {
+            "state": "open",
+            "reason": "refused",
+            "since": "2027-01-15T08:00:00Z",
+            "next_probe": "2027-01-15T08:00:05Z",
+        },
+    ]
 
 
 async def test_a_failed_task_is_started_again(world: World) -> None:
