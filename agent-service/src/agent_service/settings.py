@@ -21,7 +21,11 @@ class ApiSettings(QueueSettings):
     ring_again_seconds: float = Field(5.0, gt=0, description="When a doorbell that no worker answered is rung again")
 
 
-class WorkerSettings(QueueSettings):
+class ToolSettings(RuntimeSettings):
+    """What an agent's tools may do, and where."""
+
+
+class WorkerSettings(QueueSettings, ToolSettings):
     """The process `worker`."""
 
     listen_address: str = Field("127.0.0.1:50056", description="Where this process serves gRPC: host:port or unix:PATH")

@@ -42,6 +42,31 @@ class Task:
     cancel_requested: bool
 
 
+class PendingKind(StrEnum):
+    """What a waiting task waits for."""
+
+    TOOL_CALL = "tool_call"  # a tool in the client's own process
+    APPROVAL = "approval"  # of a tool call by a person
+    QUESTION = "question"
+    TASK = "task"  # another agent's run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pending:
+    """One thing that a waiting task waits for; `id` is the call's, unique within the task.
+
+    After `timeout_seconds` without an answer `default` is taken for it. `task_id` is the run of kind TASK.
+    """
+
+    id: str
+    kind: PendingKind
+    name: str
+    arguments: dict[str, Any]
+    timeout_seconds: float | None = None
+    default: dict[str, Any] | None = None
+    task_id: str | None = None
+
+
 class AttemptOutcome(StrEnum):
     """How an attempt ended."""
 
