@@ -12,7 +12,16 @@ class QueueSettings(RuntimeSettings):
     event_buffer: int = Field(10_000, ge=100, description="Events kept in memory while Redis is away")
 
 
-class ApiSettings(QueueSettings):
+class ModelSettings(RuntimeSettings):
+    """What both processes need of models."""
+
+    inference_address: str = Field("dns:///127.0.0.1:50053", description="Where inference-service serves gRPC")
+    embedding_model: str = Field(
+        "multilingual-e5-small:latest", min_length=1, description="The model that embeds where an agent names no other"
+    )
+
+
+class ApiSettings(QueueSettings, ModelSettings):
     """The process `api`: rules, acceptance, dispatching."""
 
     listen_address: str = Field("127.0.0.1:50052", description="Where this process serves gRPC: host:port or unix:PATH")
@@ -25,11 +34,10 @@ class ToolSettings(RuntimeSettings):
     """What an agent's tools may do, and where."""
 
 
-class WorkerSettings(QueueSettings, ToolSettings):
+class WorkerSettings(QueueSettings, ModelSettings, ToolSettings):
     """The process `worker`."""
 
     listen_address: str = Field("127.0.0.1:50056", description="Where this process serves gRPC: host:port or unix:PATH")
-    inference_address: str = Field("dns:///127.0.0.1:50053", description="Where inference-service serves gRPC")
     worker_concurrency: int = Field(4, ge=1, le=1024, description="How many runs a worker has going at once")
     lease_seconds: float = Field(12.0, ge=1, description="How long a task stays with a worker that is not heard of")
     lease_heartbeat_seconds: float = Field(3.0, gt=0, description="How often a worker extends its leases")

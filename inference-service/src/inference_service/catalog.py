@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from ollama import AsyncClient, ListResponse, ShowResponse
 
 from inference_service.breaker import Breaker
 from inference_service.generation_request import misnamed
-from inference_service.ollama_errors import typed_errors, unreachable
+from inference_service.ollama_errors import typed_errors, unknown_model, unreachable
 from inference_service.output import clean
 
 LIST_TIMEOUT_SECONDS = 3.0
@@ -100,6 +100,22 @@ class Catalog:
         if self.failure is not None:
             raise self.failure
         listed = list(self._listed.values())
+        await self._show_missing(listed)
+        self._shown = {m.digest: self._shown[m.digest] for m in listed if m.digest in self._shown}
+        return [self._described(model) for model in listed]
+
+    async def model(self, name: str) -> Model:
+        """The model of this name, as far as is known; its description is asked for where it is not there yet.
+
+        One whose description does not come in time is there without it. Raises ModelNotFound.
+        """
+        listed = self._listed.get(canonical(name))
+        if listed is None:
+            raise unknown_model(name)
+        await self._show_missing([listed])
+        return self._described(listed)
+
+    async def _show_missing(self, listed: Sequence[_Listed]) -> None:
         missing = [model for model in listed if model.digest not in self._shown]
         gate = asyncio.Semaphore(SHOW_CONCURRENCY)
         if missing:
@@ -110,8 +126,6 @@ class Catalog:
                 for task in showing:
                     task.cancel()
                 await asyncio.gather(*showing, return_exceptions=True)
-        self._shown = {m.digest: self._shown[m.digest] for m in listed if m.digest in self._shown}
-        return [self._described(model) for model in listed]
 
     async def _ask(self) -> None:
         try:

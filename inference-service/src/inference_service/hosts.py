@@ -7,11 +7,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import httpx
-from hearth_runtime.errors import HearthError
+from hearth_runtime.errors import FieldViolation, HearthError, InvalidArgument
 from ollama import AsyncClient
 
 from inference_service.breaker import Breaker, Report, State
 from inference_service.catalog import MAX_NAME, Catalog, Model
+from inference_service.generation_request import misnamed
 from inference_service.ollama_errors import typed_errors, unknown_model, unreachable
 from inference_service.output import clean
 from inference_service.settings import InferenceSettings, split_urls
@@ -137,6 +138,12 @@ class Hosts:
                 iter(failures), unknown_model(model)
             )
         return sorted(having, key=lambda host: host.rank)
+
+    async def model(self, name: str) -> Model:
+        """The model as the host describes it that would be asked next. Raises as `for_model`."""
+        if (message := misnamed(name)) is not None:
+            raise InvalidArgument(f"name: {message}", fields=[FieldViolation(field="name", message=message)])
+        return await (await self.for_model(name))[0].catalog.model(name)
 
     async def models(self) -> tuple[list[Model], list[ModelHost]]:
         """All models by name, merged over the hosts, and the hosts as they are."""

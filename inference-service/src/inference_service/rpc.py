@@ -64,6 +64,9 @@ class InferenceRpc(inference_service_pb2_grpc.InferenceServiceServicer):
             models=[to_message(m, pb.Model) for m in models], hosts=[to_message(h, pb.ModelHost) for h in hosts]
         )
 
+    async def GetModel(self, request: pb.GetModelRequest, context: Any) -> pb.GetModelResponse:
+        return pb.GetModelResponse(model=to_message(await self._hosts.model(request.name), pb.Model))
+
 
 def _item(item: Item) -> dict[str, Any]:
     match item:

@@ -11,7 +11,7 @@ import json
 REPEATABLE: dict[str, tuple[str, ...]] = {
     "hearth.agent.v1.AgentService": ("GetAgent", "ListAgents", "UpdateAgent", "DeleteAgent"),
     "hearth.agent.v1.TaskService": ("CreateTask", "GetTask", "ListTasks", "CancelTask", "ListAttempts"),
-    "hearth.inference.v1.InferenceService": ("Chat", "Generate", "Embed", "ListModels"),
+    "hearth.inference.v1.InferenceService": ("Chat", "Generate", "Embed", "ListModels", "GetModel"),
     "hearth.log.v1.LogService": (
         "StreamEvents",
         "ListEvents",

@@ -55,6 +55,11 @@ class InferenceServiceStub:
                 request_serializer=hearth_dot_inference_dot_v1_dot_inference__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=hearth_dot_inference_dot_v1_dot_inference__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.GetModel = channel.unary_unary(
+                '/hearth.inference.v1.InferenceService/GetModel',
+                request_serializer=hearth_dot_inference_dot_v1_dot_inference__service__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=hearth_dot_inference_dot_v1_dot_inference__service__pb2.GetModelResponse.FromString,
+                _registered_method=True)
 
 
 class InferenceServiceServicer:
@@ -64,7 +69,9 @@ class InferenceServiceServicer:
     def Chat(self, request, context):
         """Answers a conversation, piece by piece; the last element carries `done`.
         NOT_FOUND model_not_found, INVALID_ARGUMENT model_refused, UNAVAILABLE model_host_unavailable,
-        DEADLINE_EXCEEDED model_timeout, RESOURCE_EXHAUSTED model_overloaded, DATA_LOSS model_output_invalid.
+        DEADLINE_EXCEEDED model_timeout, RESOURCE_EXHAUSTED model_overloaded, DATA_LOSS model_output_invalid;
+        UNIMPLEMENTED model_lacks_capability, with `model` and `capability` (vision or tools), where images or tools are
+        given to a model that takes none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -86,6 +93,14 @@ class InferenceServiceServicer:
 
     def ListModels(self, request, context):
         """The models that the hosts have, with what each can do.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModel(self, request, context):
+        """One model, by any of its names, as the host describes it that would be asked next.
+        NOT_FOUND model_not_found, UNAVAILABLE model_host_unavailable.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,6 +128,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=hearth_dot_inference_dot_v1_dot_inference__service__pb2.ListModelsRequest.FromString,
                     response_serializer=hearth_dot_inference_dot_v1_dot_inference__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'GetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModel,
+                    request_deserializer=hearth_dot_inference_dot_v1_dot_inference__service__pb2.GetModelRequest.FromString,
+                    response_serializer=hearth_dot_inference_dot_v1_dot_inference__service__pb2.GetModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -224,6 +244,33 @@ class InferenceService:
             '/hearth.inference.v1.InferenceService/ListModels',
             hearth_dot_inference_dot_v1_dot_inference__service__pb2.ListModelsRequest.SerializeToString,
             hearth_dot_inference_dot_v1_dot_inference__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hearth.inference.v1.InferenceService/GetModel',
+            hearth_dot_inference_dot_v1_dot_inference__service__pb2.GetModelRequest.SerializeToString,
+            hearth_dot_inference_dot_v1_dot_inference__service__pb2.GetModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,7 +36,9 @@ class InferenceServiceStub:
     Chat: _grpc.UnaryStreamMultiCallable[_inference_service_pb2.ChatRequest, _inference_service_pb2.ChatResponse]
     """Answers a conversation, piece by piece; the last element carries `done`.
     NOT_FOUND model_not_found, INVALID_ARGUMENT model_refused, UNAVAILABLE model_host_unavailable,
-    DEADLINE_EXCEEDED model_timeout, RESOURCE_EXHAUSTED model_overloaded, DATA_LOSS model_output_invalid.
+    DEADLINE_EXCEEDED model_timeout, RESOURCE_EXHAUSTED model_overloaded, DATA_LOSS model_output_invalid;
+    UNIMPLEMENTED model_lacks_capability, with `model` and `capability` (vision or tools), where images or tools are
+    given to a model that takes none.
     """
     Generate: _grpc.UnaryStreamMultiCallable[_inference_service_pb2.GenerateRequest, _inference_service_pb2.GenerateResponse]
     """Continues a prompt, piece by piece; as Chat."""
@@ -44,6 +46,10 @@ class InferenceServiceStub:
     """Turns texts into vectors, one for each and in their order. UNIMPLEMENTED model_lacks_capability."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.ListModelsRequest, _inference_service_pb2.ListModelsResponse]
     """The models that the hosts have, with what each can do."""
+    GetModel: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.GetModelRequest, _inference_service_pb2.GetModelResponse]
+    """One model, by any of its names, as the host describes it that would be asked next.
+    NOT_FOUND model_not_found, UNAVAILABLE model_host_unavailable.
+    """
 
 @_typing.type_check_only
 class InferenceServiceAsyncStub(InferenceServiceStub):
@@ -53,7 +59,9 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     Chat: _aio.UnaryStreamMultiCallable[_inference_service_pb2.ChatRequest, _inference_service_pb2.ChatResponse]  # type: ignore[assignment]
     """Answers a conversation, piece by piece; the last element carries `done`.
     NOT_FOUND model_not_found, INVALID_ARGUMENT model_refused, UNAVAILABLE model_host_unavailable,
-    DEADLINE_EXCEEDED model_timeout, RESOURCE_EXHAUSTED model_overloaded, DATA_LOSS model_output_invalid.
+    DEADLINE_EXCEEDED model_timeout, RESOURCE_EXHAUSTED model_overloaded, DATA_LOSS model_output_invalid;
+    UNIMPLEMENTED model_lacks_capability, with `model` and `capability` (vision or tools), where images or tools are
+    given to a model that takes none.
     """
     Generate: _aio.UnaryStreamMultiCallable[_inference_service_pb2.GenerateRequest, _inference_service_pb2.GenerateResponse]  # type: ignore[assignment]
     """Continues a prompt, piece by piece; as Chat."""
@@ -61,6 +69,10 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """Turns texts into vectors, one for each and in their order. UNIMPLEMENTED model_lacks_capability."""
     ListModels: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.ListModelsRequest, _inference_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """The models that the hosts have, with what each can do."""
+    GetModel: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.GetModelRequest, _inference_service_pb2.GetModelResponse]  # type: ignore[assignment]
+    """One model, by any of its names, as the host describes it that would be asked next.
+    NOT_FOUND model_not_found, UNAVAILABLE model_host_unavailable.
+    """
 
 class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Models on the hosts that serve them. The model's host is chosen here, and nobody else speaks to it."""
@@ -73,7 +85,9 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_inference_service_pb2.ChatResponse], _abc.AsyncIterator[_inference_service_pb2.ChatResponse]]:
         """Answers a conversation, piece by piece; the last element carries `done`.
         NOT_FOUND model_not_found, INVALID_ARGUMENT model_refused, UNAVAILABLE model_host_unavailable,
-        DEADLINE_EXCEEDED model_timeout, RESOURCE_EXHAUSTED model_overloaded, DATA_LOSS model_output_invalid.
+        DEADLINE_EXCEEDED model_timeout, RESOURCE_EXHAUSTED model_overloaded, DATA_LOSS model_output_invalid;
+        UNIMPLEMENTED model_lacks_capability, with `model` and `capability` (vision or tools), where images or tools are
+        given to a model that takes none.
         """
 
     @_abc_1.abstractmethod
@@ -99,5 +113,15 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inference_service_pb2.ListModelsResponse, _abc.Awaitable[_inference_service_pb2.ListModelsResponse]]:
         """The models that the hosts have, with what each can do."""
+
+    @_abc_1.abstractmethod
+    def GetModel(
+        self,
+        request: _inference_service_pb2.GetModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_service_pb2.GetModelResponse, _abc.Awaitable[_inference_service_pb2.GetModelResponse]]:
+        """One model, by any of its names, as the host describes it that would be asked next.
+        NOT_FOUND model_not_found, UNAVAILABLE model_host_unavailable.
+        """
 
 def add_InferenceServiceServicer_to_server(servicer: InferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
