@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime
+from importlib.resources import files
 from typing import Any
 
 import asyncpg
@@ -13,6 +14,8 @@ from hearth_runtime.identifiers import new_id
 from storage_service.migrate import LOCK, MigrationError, migrate
 from storage_service.settings import StorageSettings
 
+REVISIONS = files("storage_service").joinpath("migrations", "versions").iterdir()
+*_, PREVIOUS, HEAD = sorted(file.name[1:5] for file in REVISIONS if file.name.startswith("r"))
 TABLES = {
     "agents",
     "agent_tools",
@@ -59,7 +62,7 @@ async def test_up_down_and_up_again_on_data(empty_url: str) -> None:
     settings = StorageSettings(database_url=empty_url)
     assert "at revision base" in await migrate(settings, "current")
     for _ in range(2):
-        assert await migrate(settings) == "The database is at revision 0002."
+        assert await migrate(settings) == f"The database is at revision {HEAD}."
         assert await tables(empty_url) == TABLES
         agent_id, task_id = new_id(), new_id()
         await query(
@@ -80,9 +83,9 @@ async def test_up_down_and_up_again_on_data(empty_url: str) -> None:
             new_id(),
             task_id,
         )
-        assert await migrate(settings, "downgrade") == "The database is at revision 0001."
+        assert await migrate(settings, "downgrade") == f"The database is at revision {PREVIOUS}."
         assert await query(empty_url, "SELECT FROM tasks WHERE id = $1", task_id)
-        assert await migrate(settings, "downgrade") == "The database is at revision base."
+        assert await migrate(settings, "downgrade", "base") == "The database is at revision base."
         assert await tables(empty_url) == set()
         assert await migrate(settings, "downgrade", "base") == "The database is at revision base."
     assert await migrate(settings, "upgrade", "0001") == "The database is at revision 0001."
@@ -135,7 +138,7 @@ async def test_an_embedding_model_can_have_an_index_of_its_own(empty_url: str) -
 
 async def test_two_migrations_at_once_wait_for_each_other(empty_url: str) -> None:
     settings = StorageSettings(database_url=empty_url)
-    assert set(await asyncio.gather(*(migrate(settings) for _ in range(4)))) == {"The database is at revision 0002."}
+    assert set(await asyncio.gather(*(migrate(settings) for _ in range(4)))) == {f"The database is at revision {HEAD}."}
 
 
 async def test_a_migration_that_hangs_is_not_waited_for_for_ever(empty_url: str) -> None:
@@ -159,9 +162,9 @@ async def test_the_command_line(empty_url: str) -> None:
             check=False,
         )
 
-    assert (await run("current")).stdout == "The database is at revision base; the newest is 0002.\n"
-    assert (await run()).stdout == "The database is at revision 0002.\n"
-    assert (await run("downgrade")).stdout == "The database is at revision 0001.\n"
+    assert (await run("current")).stdout == f"The database is at revision base; the newest is {HEAD}.\n"
+    assert (await run()).stdout == f"The database is at revision {HEAD}.\n"
+    assert (await run("downgrade")).stdout == f"The database is at revision {PREVIOUS}.\n"
     failed = await run(url="postgresql://nobody@/none?host=/nowhere")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr.splitlines()[-1].startswith("PostgreSQL was not ready within 0.5 seconds.")

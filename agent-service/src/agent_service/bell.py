@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from faststream.redis import RedisBroker
 from faststream.redis.opentelemetry import RedisTelemetryMiddleware
 from hearth_runtime.events import StreamId
-from hearth_runtime.redis_streams import CONTROL_CHANNEL, TASKS_STREAM
+from hearth_runtime.redis_streams import CONTROL_CHANNEL, DOCUMENT_TASKS_STREAM, TASKS_STREAM
+from hearth_runtime.tasks import DOCUMENTS, RUNS
 from loguru import logger
 from pydantic import BaseModel
 from redis.asyncio import Redis
@@ -25,24 +26,26 @@ WORKER_KEYS = "hearth.worker."
 WORKER_HEARD_SECONDS = 10
 # A client waits for its 202 meanwhile, so an absent Redis must not cost it more than this.
 TIMEOUT_SECONDS = 1.0
+# Where the doorbells of each queue ring.
+STREAMS = {RUNS: TASKS_STREAM, DOCUMENTS: DOCUMENT_TASKS_STREAM}
 
 
 class Doorbell(BaseModel):
-    """The message on `hearth.tasks`, and on `hearth.control` for a task to be cancelled."""
+    """The message on a stream of doorbells, and on `hearth.control` for a task to be cancelled."""
 
     task_id: str
 
 
 class Bell:
-    """Rings on `hearth.tasks`; tells every worker on `hearth.control`. Neither raises where Redis is away."""
+    """Rings on the stream of a queue; tells every worker on `hearth.control`. Neither raises where Redis is away."""
 
     def __init__(self, broker: RedisBroker, redis: Redis) -> None:
         self._broker = broker
         self._redis = redis
 
-    async def ring(self, task_id: str) -> bool:
+    async def ring(self, task_id: str, *, queue: str = RUNS) -> bool:
         """Wakes one worker for the task; tells whether Redis took it."""
-        return await self._send(task_id, stream=TASKS_STREAM)
+        return await self._send(task_id, stream=STREAMS[queue])
 
     async def tell_cancel(self, task_id: str) -> bool:
         """Tells all workers; whoever runs the task stops it."""
@@ -61,20 +64,21 @@ class Bell:
             return False
         return True
 
-    async def delivered_before(self) -> datetime | None:
-        """The time up to which doorbells have reached a worker; None where none is left to deliver.
+    async def delivered_before(self, queue: str) -> datetime | None:
+        """The time up to which doorbells of the queue have reached a worker; None where none is left to deliver.
 
         Trims what was delivered. Raises RedisError or OSError where Redis is away.
         """
+        name = STREAMS[queue]
         try:
-            stream = await self._redis.xinfo_stream(TASKS_STREAM)
-            groups = await self._redis.xinfo_groups(TASKS_STREAM)
+            stream = await self._redis.xinfo_stream(name)
+            groups = await self._redis.xinfo_groups(name)
         except ResponseError:  # no such stream: nothing was rung, or Redis was flushed
             return None
         delivered = next((g["last-delivered-id"] for g in groups if g["name"] == WORKERS_GROUP.encode()), None)
         if delivered is None or stream["length"] == 0:
             return None
-        await self._redis.xtrim(TASKS_STREAM, minid=delivered, approximate=True)
+        await self._redis.xtrim(name, minid=delivered, approximate=True)
         if delivered == stream["last-generated-id"]:
             return None
         return datetime.fromtimestamp(StreamId.parse(delivered.decode()).milliseconds / 1000, UTC)

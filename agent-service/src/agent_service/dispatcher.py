@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from hearth_runtime.errors import HearthError
 from hearth_runtime.lifecycle import pause
-from hearth_runtime.tasks import TaskStatus
+from hearth_runtime.tasks import QUEUES, TaskStatus
 from hearth_runtime.telemetry import context_of
 from loguru import logger
 from opentelemetry import context
@@ -40,18 +40,23 @@ class Dispatcher:
                 logger.warning("the dispatcher could not look for due tasks", error=error.detail)
 
     async def sweep(self) -> bool:
-        """One look; tells whether there may be more."""
+        """One look at each queue; tells whether there may be more."""
+        more = [await self._sweep(queue) for queue in QUEUES]
+        return any(more)
+
+    async def _sweep(self, queue: str) -> bool:
         due = await self._store.take_due(
+            queue=queue,
             limit=self._settings.sweep_limit,
             ring_again_after=timedelta(seconds=self._settings.ring_again_seconds),
-            delivered_before=await self._bell.delivered_before(),
+            delivered_before=await self._bell.delivered_before(queue),
         )
         for found in due:
             task = found.task
             token = context.attach(context_of(found.traceparent))
             try:
                 if task.status is TaskStatus.PENDING:
-                    await self._bell.ring(task.id)
+                    await self._bell.ring(task.id, queue=queue)
                     SWEPT.labels("rung").inc()
                 else:  # the outbox tells of its end
                     SWEPT.labels(task.status.value).inc()

@@ -96,6 +96,11 @@ class Run:
         self._work: asyncio.Task[dict[str, Any]] | None = None
         self._interruption: Interruption | None = None
 
+    @property
+    def queue(self) -> str:
+        """The queue that the task was in."""
+        return self._task.queue
+
     def interrupt(self, reason: Interruption) -> None:
         """Ends the work, to be handed over when its step is finished or half of `grace_seconds` is over, otherwise now.
         The first reason counts."""
@@ -212,7 +217,7 @@ class Run:
                 if released.status is TaskStatus.CANCELLED:
                     await self._events.ended(released)
                     return "cancelled"
-                await self._bell.ring(self._task.id)
+                await self._bell.ring(self._task.id, queue=self._task.queue)
                 return "handed_over"
             case Interruption.OUTDATED:
                 raise AttemptOutdated

@@ -39,6 +39,7 @@ class WorkerSettings(QueueSettings, ModelSettings, ToolSettings):
 
     listen_address: str = Field("127.0.0.1:50056", description="Where this process serves gRPC: host:port or unix:PATH")
     worker_concurrency: int = Field(4, ge=1, le=1024, description="How many runs a worker has going at once")
+    documents_concurrency: int = Field(1, ge=1, le=64, description="How many documents a worker reads beside its runs")
     lease_seconds: float = Field(12.0, ge=1, description="How long a task stays with a worker that is not heard of")
     lease_heartbeat_seconds: float = Field(3.0, gt=0, description="How often a worker extends its leases")
     retry_base_seconds: float = Field(1.0, gt=0, description="The bound of the first retry's delay; it doubles")

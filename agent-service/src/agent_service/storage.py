@@ -10,7 +10,7 @@ from hearth.agent.v1 import agent_pb2, task_pb2
 from hearth.storage.v1 import agent_store_pb2, agent_store_pb2_grpc, task_store_pb2, task_store_pb2_grpc
 from hearth_runtime.agents import Agent
 from hearth_runtime.codec import duration, from_message, timestamp, to_message
-from hearth_runtime.tasks import Attempt, Task, TaskStatus, Turn
+from hearth_runtime.tasks import RUNS, Attempt, Task, TaskStatus, Turn
 
 from agent_service.agents import AgentDraft
 from agent_service.tasks import Claim, DueTask, NewTask
@@ -106,9 +106,9 @@ class StoredTasks:
         answer = await self._stub.CancelTask(task_store_pb2.CancelTaskRequest(id=task_id))
         return from_message(answer.task, Task)
 
-    async def claim(self, *, worker_id: str, lease: timedelta) -> Claim:
-        """The task whose turn it is, for this worker to run. Raises NoTaskWaits."""
-        request = task_store_pb2.ClaimTaskRequest(worker_id=worker_id, lease=duration(lease))
+    async def claim(self, *, worker_id: str, lease: timedelta, queue: str = RUNS) -> Claim:
+        """The task of the queue whose turn it is, for this worker to run. Raises NoTaskWaits."""
+        request = task_store_pb2.ClaimTaskRequest(worker_id=worker_id, lease=duration(lease), queue=queue)
         return from_message(await self._stub.ClaimTask(request), Claim)
 
     async def extend(self, task: Task, *, lease: timedelta) -> bool:
@@ -187,11 +187,12 @@ class StoredTasks:
         return tuple(from_message(e, DueTask) for e in answer.unsettled), answer.settled_count
 
     async def take_due(
-        self, *, limit: int, ring_again_after: timedelta, delivered_before: datetime | None
+        self, *, queue: str = RUNS, limit: int, ring_again_after: timedelta, delivered_before: datetime | None
     ) -> tuple[DueTask, ...]:
-        """Tasks whose doorbell must ring; each is given to one caller only."""
+        """Tasks of the queue whose doorbell must ring; each is given to one caller only."""
         answer = await self._stub.TakeDueTasks(
             task_store_pb2.TakeDueTasksRequest(
+                queue=queue,
                 limit=limit,
                 ring_again_after=duration(ring_again_after),
                 delivered_before=timestamp(delivered_before) if delivered_before else None,

@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 import orjson
-from hearth_runtime.agents import Agent
-from hearth_runtime.errors import FieldViolation, InvalidArgument
+from hearth_runtime.agents import DOCUMENTS_AGENT_ID, Agent
+from hearth_runtime.errors import AgentReserved, FieldViolation, InvalidArgument
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.tasks import Task, TaskStatus, Turn
 from hearth_runtime.telemetry import current_traceparent
@@ -93,7 +93,10 @@ class Tasks:
     async def create(
         self, *, agent_id: str, task_input: dict[str, Any], session_id: str | None, idempotency_key: str | None
     ) -> tuple[Task, bool]:
-        """Stores the task, then rings. Once this returns it will end, whether or not a worker heard the doorbell."""
+        """Stores the task, then rings. Once this returns it will end, whether or not a worker heard the doorbell.
+        Raises AgentReserved for an agent of Hearth's own."""
+        if agent_id.lower() == DOCUMENTS_AGENT_ID:
+            raise AgentReserved("This agent reads documents: upload them with POST /api/v1/documents.")
         turns_of(task_input)
         request = orjson.dumps([agent_id, task_input, session_id], option=orjson.OPT_SORT_KEYS)
         task, created = await self._store.create(
@@ -108,7 +111,7 @@ class Tasks:
             )
         )
         if created:
-            await self._bell.ring(task.id)
+            await self._bell.ring(task.id, queue=task.queue)
             logger.info("task accepted", task_id=task.id, agent_id=agent_id)
         return task, created
 
@@ -127,7 +130,7 @@ class Tasks:
         task = await self._store.retry(task_id, from_start=from_start, repeat_tool_calls=repeat_tool_calls)
         origin = "the beginning" if from_start else "its last checkpoint"
         await self._events(task).status("pending", f"started again from {origin}", retried_by_hand=True)
-        await self._bell.ring(task.id)
+        await self._bell.ring(task.id, queue=task.queue)
         logger.info("task started again", task_id=task.id, agent_id=task.agent_id, from_start=from_start)
         return task
 

@@ -13,7 +13,6 @@ from hearth_runtime.identifiers import new_id
 from hearth_runtime.lifecycle import pause, run, run_with
 from hearth_runtime.redis_streams import (
     CONTROL_CHANNEL,
-    TASKS_STREAM,
     connect,
     ensure_group,
     redis_dependency,
@@ -21,13 +20,14 @@ from hearth_runtime.redis_streams import (
 )
 from hearth_runtime.server import Server
 from hearth_runtime.settings import load_settings
+from hearth_runtime.tasks import DOCUMENTS, RUNS
 from hearth_runtime.telemetry import context_of, tracer
 from loguru import logger
 from prometheus_client import Gauge
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from agent_service.bell import WORKERS_GROUP, Bell, Doorbell, broker_of
+from agent_service.bell import STREAMS, WORKERS_GROUP, Bell, Doorbell, broker_of
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.inference import Models
 from agent_service.publisher import EventPublisher
@@ -65,6 +65,7 @@ class Worker:
         self._settings = settings
         self._workflows = Workflows()
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
+        self._places = {RUNS: settings.worker_concurrency, DOCUMENTS: settings.documents_concurrency}
         self._changed = asyncio.Event()
         self._stopping = False
 
@@ -73,11 +74,21 @@ class Worker:
 
         While it has not returned no further doorbell is read, so that one is heard by a worker with room.
         """
+        await self._heard(doorbell, RUNS)
+
+    async def on_document(self, doorbell: Doorbell) -> None:
+        """The same for a document to be read, which takes none of the places of the other runs."""
+        await self._heard(doorbell, DOCUMENTS)
+
+    async def _heard(self, doorbell: Doorbell, queue: str) -> None:
         if not self._stopping:
-            await self._claim(doorbell)
-        while len(self._runs) >= self._settings.worker_concurrency and not self._stopping:
+            await self._claim(doorbell, queue)
+        while self._is_full(queue) and not self._stopping:
             self._changed.clear()
             await self._changed.wait()
+
+    def _is_full(self, queue: str) -> bool:
+        return sum(run.queue == queue for run, _ in self._runs.values()) >= self._places[queue]
 
     async def on_control(self, cancelled: Doorbell) -> None:
         """Cancels the task's run, if it is here."""
@@ -94,11 +105,11 @@ class Worker:
         if tasks:
             await asyncio.wait(tasks, timeout=self._settings.grace_seconds * 0.8)
 
-    async def _claim(self, doorbell: Doorbell) -> None:
+    async def _claim(self, doorbell: Doorbell, queue: str) -> None:
         # Which task it is, storage decides: agents take turns.
         lease = timedelta(seconds=self._settings.lease_seconds)
         try:
-            claim = await self._store.claim(worker_id=self.id, lease=lease)
+            claim = await self._store.claim(worker_id=self.id, lease=lease, queue=queue)
         except NoTaskWaits:
             logger.debug("nothing to do for a doorbell", task_id=doorbell.task_id)
             return
@@ -177,38 +188,43 @@ async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
 async def _listen(broker: RedisBroker, redis: Redis, bell: Bell, worker: Worker, stopping: asyncio.Event) -> None:
     """Subscribes to doorbells and control messages until `stopping` is set; again where Redis lost the group."""
     # Doorbells are not acknowledged: docs/adr/0002-doorbells-are-not-acknowledged.md.
-    doorbells = broker.subscriber(
-        stream=StreamSub(
-            TASKS_STREAM,
-            group=WORKERS_GROUP,
-            consumer=worker.id,
-            no_ack=True,
-            max_records=1,
-            polling_interval=POLL_MILLISECONDS,
+    doorbells = {}
+    for queue, heard in ((RUNS, worker.on_doorbell), (DOCUMENTS, worker.on_document)):
+        doorbells[STREAMS[queue]] = broker.subscriber(
+            stream=StreamSub(
+                STREAMS[queue],
+                group=WORKERS_GROUP,
+                consumer=worker.id,
+                no_ack=True,
+                max_records=1,
+                polling_interval=POLL_MILLISECONDS,
+            )
         )
-    )
-    doorbells(worker.on_doorbell)
+        doorbells[STREAMS[queue]](heard)
     control = broker.subscriber(CONTROL_CHANNEL)
     control(worker.on_control)
 
     if not await wait_for_redis(redis, stopping):
         return
-    await ensure_group(redis, TASKS_STREAM, WORKERS_GROUP)
+    for stream in doorbells:
+        await ensure_group(redis, stream, WORKERS_GROUP)
     await broker.start()
     logger.info("waiting for tasks", worker_id=worker.id)
     while True:
         try:
             await bell.announce_worker(worker.id)
             # FastStream stops a subscriber whose group is gone, as after a FLUSHALL.
-            if not doorbells.running:
-                await ensure_group(redis, TASKS_STREAM, WORKERS_GROUP)
-                await doorbells.start()
-                logger.warning("the consumer group was lost and is there again", group=WORKERS_GROUP)
+            for stream, subscriber in doorbells.items():
+                if not subscriber.running:
+                    await ensure_group(redis, stream, WORKERS_GROUP)
+                    await subscriber.start()
+                    logger.warning("the consumer group was lost and is there again", stream=stream)
         except (RedisError, OSError) as error:
             logger.warning("waiting for Redis", error=repr(error))
         if await pause(stopping, WATCH_SECONDS):
             break
-    await doorbells.stop()
+    for subscriber in doorbells.values():
+        await subscriber.stop()
     try:
         await bell.dismiss_worker(worker.id)
     except (RedisError, OSError) as error:

@@ -8,6 +8,7 @@ from fastapi.routing import iter_route_contexts
 from hearth_runtime.errors import (
     AgentInactive,
     AgentNotFound,
+    AgentReserved,
     DeadlineExceeded,
     FieldViolation,
     HearthError,
@@ -41,6 +42,7 @@ UNAVAILABLE = Unavailable("The agent service does not answer. Try again; GET /he
 INTERNAL = HearthError("An unexpected error. The gateway's log has it under reference 1f2e3d4c.")
 AGENT_NOT_FOUND = AgentNotFound(f"There is no agent {AGENT_ID}. GET /api/v1/agents lists those there are.")
 AGENT_INACTIVE = AgentInactive(f"The agent {AGENT_ID} was deleted. Make it active again by PUT, or run another.")
+AGENT_RESERVED = AgentReserved("This agent is Hearth's own, and cannot be changed.")
 TASK_NOT_FOUND = TaskNotFound(f"There is no task {TASK_ID}. GET /api/v1/tasks lists those there are.")
 TASK_FINISHED = TaskFinished(f"The task {TASK_ID} has completed: there is nothing left to cancel.")
 TASK_NOT_RETRYABLE = TaskNotRetryable(

@@ -5,7 +5,7 @@ from typing import Any
 
 from asyncpg import Record
 from hearth_runtime.agents import Agent, AgentConfig
-from hearth_runtime.errors import AgentNotFound
+from hearth_runtime.errors import AgentNotFound, AgentReserved
 
 from storage_service.database import Database
 from storage_service.pages import PAGE_BYTES, Page, id_of_token, token_of_id
@@ -52,13 +52,20 @@ class Agents:
         return Page(items=agents, next_token=token_of_id(agents[-1].id) if more else "")
 
     async def update(self, draft: AgentDraft) -> Agent:
-        """Replaces all that a caller may set. Raises AgentNotFound."""
-        return _found(await self._database.fetchrow(SQL["update_agent"], *_columns(draft)), draft.id)
+        """Replaces all that a caller may set. Raises AgentNotFound, AgentReserved."""
+        row = await self._database.fetchrow(SQL["update_agent"], *_columns(draft))
+        if row is None:
+            raise await self._obstacle(draft.id)
+        return _agent(row)
 
     async def deactivate(self, agent_id: str) -> None:
-        """Makes new runs impossible; again is harmless. Raises AgentNotFound."""
+        """Makes new runs impossible; again is harmless. Raises AgentNotFound, AgentReserved."""
         if await self._database.fetchrow(SQL["deactivate_agent"], agent_id) is None:
-            raise agent_not_found(agent_id)
+            raise await self._obstacle(agent_id)
+
+    async def _obstacle(self, agent_id: str) -> Exception:
+        await self.get(agent_id)
+        return AgentReserved("This agent is Hearth's own, and cannot be changed.", metadata={"agent_id": agent_id})
 
 
 def agent_not_found(agent_id: str) -> AgentNotFound:

@@ -52,9 +52,9 @@ class Attempts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim(self, worker_id: str, lease: timedelta) -> Claim:
-        """Starts the next attempt of the task whose turn it is, for this worker. Raises NoTaskWaits."""
-        row = await self._database.fetchrow(SQL["claim_task"], worker_id, lease)
+    async def claim(self, worker_id: str, lease: timedelta, *, queue: str) -> Claim:
+        """Starts the next attempt of the task of the queue whose turn it is, for this worker. Raises NoTaskWaits."""
+        row = await self._database.fetchrow(SQL["claim_task"], worker_id, lease, queue)
         if row is None:
             raise NoTaskWaits("No task waits for a worker now. The doorbell rings again when one does.")
         return Claim(

@@ -40,12 +40,12 @@ class Queue:
         self._database = database
 
     async def take_due(
-        self, *, limit: int, ring_again_after: timedelta, delivered_before: datetime | None
+        self, *, queue: str, limit: int, ring_again_after: timedelta, delivered_before: datetime | None
     ) -> Sequence[DueTask]:
-        """At most `limit` tasks whose doorbell must ring, each for this caller alone; and those that ended because
-        their worker was lost."""
+        """At most `limit` tasks of the queue whose doorbell must ring, each for this caller alone; and those of it
+        that ended because their worker was lost."""
         rows = await self._database.fetch(
-            SQL["take_due_tasks"], limit, ring_again_after, delivered_before, WORKER_LOST, WORKER_LOST_MESSAGE
+            SQL["take_due_tasks"], limit, ring_again_after, delivered_before, WORKER_LOST, WORKER_LOST_MESSAGE, queue
         )
         return [DueTask(task=task_of(row), traceparent=row["traceparent"]) for row in rows]
 

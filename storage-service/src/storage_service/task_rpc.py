@@ -6,7 +6,7 @@ from hearth.agent.v1 import task_pb2
 from hearth.storage.v1 import task_store_pb2, task_store_pb2_grpc
 from hearth_runtime.codec import to_message
 from hearth_runtime.identifiers import is_id
-from hearth_runtime.tasks import Task
+from hearth_runtime.tasks import RUNS, Task
 
 from storage_service import arguments
 from storage_service.attempts import Attempts, Ending
@@ -49,6 +49,7 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
         claim = await self._attempts.claim(
             arguments.name(request.worker_id, "worker_id"),
             arguments.span(request.lease, "lease", positive=True),
+            queue=_queue(request.queue),
         )
         return to_message(claim, task_store_pb2.ClaimTaskResponse)
 
@@ -85,6 +86,7 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
         if not 1 <= request.limit <= DUE_LIMIT:
             raise arguments.invalid("limit", f"must be 1 to {DUE_LIMIT}")
         taken = await self._queue.take_due(
+            queue=_queue(request.queue),
             limit=request.limit,
             ring_again_after=arguments.span(request.ring_again_after, "ring_again_after"),
             delivered_before=arguments.time(request, "delivered_before"),
@@ -132,6 +134,10 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
 
 def _task(task: Task) -> task_pb2.Task:
     return to_message(task, task_pb2.Task)
+
+
+def _queue(text: str) -> str:
+    return arguments.name(text, "queue") if text else RUNS
 
 
 def _task_id(text: str) -> str:

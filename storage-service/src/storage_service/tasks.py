@@ -209,4 +209,5 @@ def task_of(row: Record) -> Task:
         completed_at=row["completed_at"],
         next_attempt_at=row["next_attempt_at"],
         cancel_requested=row["cancel_requested_at"] is not None,
+        queue=row["queue"],
     )

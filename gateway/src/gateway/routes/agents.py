@@ -13,6 +13,7 @@ from gateway.dependencies import ServicesDep
 from gateway.documentation import (
     AGENT_INACTIVE,
     AGENT_NOT_FOUND,
+    AGENT_RESERVED,
     BAD_AGENT_ID,
     BAD_INPUT,
     BAD_LIMIT,
@@ -84,6 +85,7 @@ async def create_agent(
         *BODY_ERRORS,
         AGENT_NOT_FOUND,
         AGENT_INACTIVE,
+        AGENT_RESERVED,
         BAD_INPUT,
         IDEMPOTENCY_CONFLICT,
         QUEUE_FULL,
@@ -172,7 +174,7 @@ async def get_agent(services: ServicesDep, agent_id: AgentId) -> Agent:
     operation_id="replace_agent",
     summary="Replace an agent",
     response_model_exclude_unset=True,
-    responses=answers(200, examples.AGENT, *BODY_ERRORS, AGENT_NOT_FOUND, BAD_TEMPERATURE),
+    responses=answers(200, examples.AGENT, *BODY_ERRORS, AGENT_NOT_FOUND, AGENT_RESERVED, BAD_TEMPERATURE),
 )
 async def replace_agent(
     services: ServicesDep,
@@ -198,7 +200,7 @@ async def replace_agent(
     operation_id="delete_agent",
     summary="Delete an agent",
     status_code=204,
-    responses=answers(204, None, AGENT_NOT_FOUND, BAD_AGENT_ID),
+    responses=answers(204, None, AGENT_NOT_FOUND, AGENT_RESERVED, BAD_AGENT_ID),
 )
 async def delete_agent(services: ServicesDep, agent_id: AgentId) -> None:
     """Makes new runs of the agent impossible. Its tasks and logs stay readable, and so does the agent itself, with

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+# Hearth's own agent, whose runs read documents. It is there from the migration on.
+DOCUMENTS_AGENT_ID = "01900000-0000-7000-8000-000000000001"
+
 
 @dataclass(frozen=True, kw_only=True)
 class AgentConfig:

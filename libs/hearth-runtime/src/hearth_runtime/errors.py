@@ -160,6 +160,11 @@ class AgentInactive(Conflict):
     title = "The agent was deleted"
 
 
+class AgentReserved(Conflict):
+    code = "agent_reserved"
+    title = "The agent is one of Hearth's own"
+
+
 class TaskNotFound(NotFound):
     code = "task_not_found"
     title = "There is no such task"

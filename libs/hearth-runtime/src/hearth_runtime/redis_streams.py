@@ -10,6 +10,7 @@ from hearth_runtime.dependencies import Dependency
 from hearth_runtime.lifecycle import pause
 
 TASKS_STREAM = "hearth.tasks"
+DOCUMENT_TASKS_STREAM = "hearth.tasks.documents"
 CONTROL_CHANNEL = "hearth.control"
 DEAD_STREAM = "hearth.dead"
 

@@ -5,6 +5,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+# The queue of the runs that clients start; documents are read in one of their own.
+RUNS = "runs"
+DOCUMENTS = "documents"
+QUEUES = (RUNS, DOCUMENTS)
+
 
 class TaskStatus(StrEnum):
     """The states of a task."""
@@ -40,6 +45,7 @@ class Task:
     completed_at: datetime | None
     next_attempt_at: datetime | None
     cancel_requested: bool
+    queue: str = RUNS
 
 
 class PendingKind(StrEnum):

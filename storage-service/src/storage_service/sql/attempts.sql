@@ -1,9 +1,9 @@
 -- name: claim_task
--- $1 worker_id, $2 lease. The task whose turn it is, of those that nobody else is just taking.
+-- $1 worker_id, $2 lease, $3 queue. The task whose turn it is, of those that nobody else is just taking.
 WITH next AS (
     SELECT id, next_attempt_at
     FROM tasks
-    WHERE status = 'pending' AND turn IS NOT NULL
+    WHERE status = 'pending' AND turn IS NOT NULL AND queue = $3
     ORDER BY turn, id
     LIMIT 1
     FOR UPDATE SKIP LOCKED
@@ -73,7 +73,9 @@ WITH released AS (
         rung_at = CASE WHEN cancel_requested_at IS NULL AND NOT $3 THEN now() END,
         turn = CASE
             WHEN cancel_requested_at IS NULL AND NOT $3
-            THEN coalesce((SELECT min(turn) FROM tasks WHERE status = 'pending'), 0)
+            THEN coalesce(
+                (SELECT min(others.turn) FROM tasks AS others WHERE status = 'pending' AND others.queue = tasks.queue), 0
+            )
         END,
         retry_count = retry_count + CASE WHEN $3 AND cancel_requested_at IS NULL THEN 1 ELSE 0 END,
         error_code = CASE WHEN $3 THEN $5 ELSE error_code END,

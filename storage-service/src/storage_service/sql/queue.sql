@@ -1,5 +1,6 @@
 -- name: take_due_tasks
--- $1 limit, $2 ring_again_after, $3 delivered_before or NULL, $4 error_code and $5 error_message of a lost worker.
+-- $1 limit, $2 ring_again_after, $3 delivered_before or NULL, $4 error_code and $5 error_message of a lost worker,
+-- $6 queue.
 -- What goes back into the queue was accepted earlier than all that waits, and is next.
 -- Each of the first three parts reads its own partial index from its oldest entry, and takes what the ones before left.
 WITH lost AS (
@@ -12,28 +13,28 @@ WITH lost AS (
             ELSE 'failed'
         END AS next_status
     FROM tasks
-    WHERE status = 'running' AND lease_expires_at < now()
+    WHERE status = 'running' AND lease_expires_at < now() AND queue = $6
     ORDER BY lease_expires_at
     LIMIT $1::bigint
     FOR UPDATE SKIP LOCKED
 ), never_rung AS (
     SELECT id
     FROM tasks
-    WHERE status = 'pending' AND rung_at IS NULL AND next_attempt_at <= now()
+    WHERE status = 'pending' AND queue = $6 AND rung_at IS NULL AND next_attempt_at <= now()
     ORDER BY next_attempt_at
     LIMIT $1::bigint - (SELECT count(*) FROM lost)
     FOR UPDATE SKIP LOCKED
 ), rung_in_vain AS (
     SELECT id
     FROM tasks
-    WHERE status = 'pending' AND rung_at < least(now() - $2::interval, $3::timestamptz)
+    WHERE status = 'pending' AND queue = $6 AND rung_at < least(now() - $2::interval, $3::timestamptz)
     ORDER BY rung_at
     LIMIT $1::bigint - (SELECT count(*) FROM lost) - (SELECT count(*) FROM never_rung)
     FOR UPDATE SKIP LOCKED
 ), rung AS (
     UPDATE tasks
     SET rung_at = now(),
-        turn = coalesce(tasks.turn, (SELECT min(turn) FROM tasks WHERE status = 'pending'), 0)
+        turn = coalesce(tasks.turn, (SELECT min(turn) FROM tasks WHERE status = 'pending' AND queue = $6), 0)
     FROM (SELECT id FROM never_rung UNION ALL SELECT id FROM rung_in_vain) AS due
     WHERE tasks.id = due.id
     RETURNING tasks.*
@@ -44,7 +45,7 @@ WITH lost AS (
         next_attempt_at = CASE lost.next_status WHEN 'pending' THEN now() END,
         rung_at = CASE lost.next_status WHEN 'pending' THEN now() END,
         turn = CASE lost.next_status
-            WHEN 'pending' THEN coalesce((SELECT min(turn) FROM tasks WHERE status = 'pending'), 0)
+            WHEN 'pending' THEN coalesce((SELECT min(turn) FROM tasks WHERE status = 'pending' AND queue = $6), 0)
         END,
         end_unsettled = lost.next_status <> 'pending',
         completed_at = CASE lost.next_status WHEN 'pending' THEN NULL ELSE now() END,
@@ -62,7 +63,7 @@ WITH lost AS (
 )
 -- A thousand inputs would be too much for one answer, and a doorbell needs none.
 SELECT
-    id, agent_id, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message, retry_count,
+    id, agent_id, queue, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message, retry_count,
     attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, traceparent
 FROM (SELECT * FROM rung UNION ALL SELECT * FROM given_up) AS taken;
 
@@ -88,7 +89,7 @@ WITH ended AS (
     RETURNING tasks.id
 )
 SELECT
-    id, agent_id, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message, retry_count,
+    id, agent_id, queue, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message, retry_count,
     attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, traceparent,
     id IN (SELECT id FROM settled) AS is_settled
 FROM tasks

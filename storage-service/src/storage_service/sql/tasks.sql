@@ -5,7 +5,7 @@
 -- The caller rings the doorbell at once, so it counts as rung. Its turn follows the agent's last one, or is that of
 -- the task that is next: agents take turns, whoever has more waiting (start-time fair queueing).
 WITH agent AS (
-    SELECT id, coalesce((config ->> 'max_retries')::integer, $8::integer) AS max_retries
+    SELECT id, queue, coalesce((config ->> 'max_retries')::integer, $8::integer) AS max_retries
     FROM agents
     WHERE id = $2
       AND is_active
@@ -18,14 +18,14 @@ WITH agent AS (
     RETURNING id
 )
 INSERT INTO tasks (
-    id, agent_id, session_id, status, input, idempotency_key, request_hash, traceparent, max_retries,
+    id, agent_id, queue, session_id, status, input, idempotency_key, request_hash, traceparent, max_retries,
     next_attempt_at, rung_at, turn
 )
 SELECT
-    $1, agent.id, $3, 'pending', $4, $5, $6, $7, agent.max_retries, now(), now(),
+    $1, agent.id, agent.queue, $3, 'pending', $4, $5, $6, $7, agent.max_retries, now(), now(),
     greatest(
         0,
-        (SELECT min(turn) FROM tasks WHERE status = 'pending'),
+        (SELECT min(turn) FROM tasks WHERE status = 'pending' AND queue = agent.queue),
         (SELECT max(turn) + 1 FROM tasks WHERE status = 'pending' AND agent_id = $2)
     )
 FROM agent
@@ -125,7 +125,7 @@ SET status = 'pending',
     rung_at = now(),
     turn = greatest(
         0,
-        (SELECT min(turn) FROM tasks WHERE status = 'pending'),
+        (SELECT min(others.turn) FROM tasks AS others WHERE status = 'pending' AND others.queue = tasks.queue),
         (SELECT max(others.turn) + 1 FROM tasks AS others WHERE status = 'pending' AND others.agent_id = tasks.agent_id)
     )
 WHERE id = $1

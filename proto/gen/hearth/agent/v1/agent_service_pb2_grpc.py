@@ -88,14 +88,15 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAgent(self, request, context):
-        """Replaces what a client may set. NOT_FOUND agent_not_found.
+        """Replaces what a client may set. NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_reserved.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAgent(self, request, context):
-        """Makes new runs impossible; tasks and logs stay. Repeating it is harmless. NOT_FOUND agent_not_found.
+        """Makes new runs impossible; tasks and logs stay. Repeating it is harmless. NOT_FOUND agent_not_found,
+        FAILED_PRECONDITION agent_reserved.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

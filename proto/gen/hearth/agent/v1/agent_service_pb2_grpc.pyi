@@ -40,9 +40,11 @@ class AgentServiceStub:
     ListAgents: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]
     """Pages through the agents, the newest first."""
     UpdateAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]
-    """Replaces what a client may set. NOT_FOUND agent_not_found."""
+    """Replaces what a client may set. NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_reserved."""
     DeleteAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteAgentRequest, _agent_service_pb2.DeleteAgentResponse]
-    """Makes new runs impossible; tasks and logs stay. Repeating it is harmless. NOT_FOUND agent_not_found."""
+    """Makes new runs impossible; tasks and logs stay. Repeating it is harmless. NOT_FOUND agent_not_found,
+    FAILED_PRECONDITION agent_reserved.
+    """
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -56,9 +58,11 @@ class AgentServiceAsyncStub(AgentServiceStub):
     ListAgents: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
     """Pages through the agents, the newest first."""
     UpdateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]  # type: ignore[assignment]
-    """Replaces what a client may set. NOT_FOUND agent_not_found."""
+    """Replaces what a client may set. NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_reserved."""
     DeleteAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteAgentRequest, _agent_service_pb2.DeleteAgentResponse]  # type: ignore[assignment]
-    """Makes new runs impossible; tasks and logs stay. Repeating it is harmless. NOT_FOUND agent_not_found."""
+    """Makes new runs impossible; tasks and logs stay. Repeating it is harmless. NOT_FOUND agent_not_found,
+    FAILED_PRECONDITION agent_reserved.
+    """
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """The agents: their rules and states."""
@@ -93,7 +97,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.UpdateAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.UpdateAgentResponse, _abc.Awaitable[_agent_service_pb2.UpdateAgentResponse]]:
-        """Replaces what a client may set. NOT_FOUND agent_not_found."""
+        """Replaces what a client may set. NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_reserved."""
 
     @_abc_1.abstractmethod
     def DeleteAgent(
@@ -101,6 +105,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.DeleteAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.DeleteAgentResponse, _abc.Awaitable[_agent_service_pb2.DeleteAgentResponse]]:
-        """Makes new runs impossible; tasks and logs stay. Repeating it is harmless. NOT_FOUND agent_not_found."""
+        """Makes new runs impossible; tasks and logs stay. Repeating it is harmless. NOT_FOUND agent_not_found,
+        FAILED_PRECONDITION agent_reserved.
+        """
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -60,6 +60,7 @@ class Task(_message.Message):
     COMPLETED_AT_FIELD_NUMBER: _builtins.int
     NEXT_ATTEMPT_AT_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7"""
     agent_id: _builtins.str
@@ -77,6 +78,8 @@ class Task(_message.Message):
     attempt: _builtins.int
     """0 until a worker claims it; the fencing number"""
     cancel_requested: _builtins.bool
+    queue: _builtins.str
+    """runs, or documents: each has doorbells and workers' places of its own"""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -105,10 +108,11 @@ class Task(_message.Message):
         completed_at: _timestamp_pb2.Timestamp | None = ...,
         next_attempt_at: _timestamp_pb2.Timestamp | None = ...,
         cancel_requested: _builtins.bool = ...,
+        queue: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_output", b"_output", "_session_id", b"_session_id", "completed_at", b"completed_at", "created_at", b"created_at", "error_code", b"error_code", "error_message", b"error_message", "next_attempt_at", b"next_attempt_at", "output", b"output", "session_id", b"session_id", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_output", b"_output", "_session_id", b"_session_id", "agent_id", b"agent_id", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "completed_at", b"completed_at", "created_at", b"created_at", "error_code", b"error_code", "error_message", b"error_message", "id", b"id", "input", b"input", "next_attempt_at", b"next_attempt_at", "output", b"output", "retry_count", b"retry_count", "session_id", b"session_id", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_output", b"_output", "_session_id", b"_session_id", "agent_id", b"agent_id", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "completed_at", b"completed_at", "created_at", b"created_at", "error_code", b"error_code", "error_message", b"error_message", "id", b"id", "input", b"input", "next_attempt_at", b"next_attempt_at", "output", b"output", "queue", b"queue", "retry_count", b"retry_count", "session_id", b"session_id", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error_code: _TypeAlias = _typing.Literal["error_code"]  # noqa: Y015
     _WhichOneofArgType__error_code: _TypeAlias = _typing.Literal["_error_code", b"_error_code"]  # noqa: Y015

@@ -73,7 +73,7 @@ class TaskServiceServicer:
 
     def CreateTask(self, request, context):
         """Accepts a run: once this is answered, the task will end.
-        NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict,
+        NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive, agent_reserved; ALREADY_EXISTS idempotency_conflict,
         RESOURCE_EXHAUSTED queue_full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

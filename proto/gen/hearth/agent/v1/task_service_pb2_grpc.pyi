@@ -35,7 +35,7 @@ class TaskServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TaskServiceAsyncStub: ...
     CreateTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CreateTaskRequest, _task_service_pb2.CreateTaskResponse]
     """Accepts a run: once this is answered, the task will end.
-    NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict,
+    NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive, agent_reserved; ALREADY_EXISTS idempotency_conflict,
     RESOURCE_EXHAUSTED queue_full.
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.GetTaskRequest, _task_service_pb2.GetTaskResponse]
@@ -58,7 +58,7 @@ class TaskServiceAsyncStub(TaskServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CreateTaskRequest, _task_service_pb2.CreateTaskResponse]  # type: ignore[assignment]
     """Accepts a run: once this is answered, the task will end.
-    NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict,
+    NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive, agent_reserved; ALREADY_EXISTS idempotency_conflict,
     RESOURCE_EXHAUSTED queue_full.
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.GetTaskRequest, _task_service_pb2.GetTaskResponse]  # type: ignore[assignment]
@@ -84,7 +84,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_task_service_pb2.CreateTaskResponse, _abc.Awaitable[_task_service_pb2.CreateTaskResponse]]:
         """Accepts a run: once this is answered, the task will end.
-        NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict,
+        NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive, agent_reserved; ALREADY_EXISTS idempotency_conflict,
         RESOURCE_EXHAUSTED queue_full.
         """
 

@@ -204,7 +204,10 @@ class ClaimTaskRequest(_message.Message):
 
     WORKER_ID_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
+    queue: _builtins.str
+    """runs, where it is empty"""
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration: ...
     def __init__(
@@ -212,10 +215,11 @@ class ClaimTaskRequest(_message.Message):
         *,
         worker_id: _builtins.str = ...,
         lease: _duration_pb2.Duration | None = ...,
+        queue: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "queue", b"queue", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -725,7 +729,10 @@ class TakeDueTasksRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     RING_AGAIN_AFTER_FIELD_NUMBER: _builtins.int
     DELIVERED_BEFORE_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
+    queue: _builtins.str
+    """runs, where it is empty"""
     @_builtins.property
     def ring_again_after(self) -> _duration_pb2.Duration:
         """a doorbell older than this that no worker answered is rung again"""
@@ -740,10 +747,11 @@ class TakeDueTasksRequest(_message.Message):
         limit: _builtins.int = ...,
         ring_again_after: _duration_pb2.Duration | None = ...,
         delivered_before: _timestamp_pb2.Timestamp | None = ...,
+        queue: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delivered_before", b"delivered_before", "ring_again_after", b"ring_again_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered_before", b"delivered_before", "limit", b"limit", "ring_again_after", b"ring_again_after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered_before", b"delivered_before", "limit", b"limit", "queue", b"queue", "ring_again_after", b"ring_again_after"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
