@@ -6,11 +6,10 @@ from datetime import timedelta
 from typing import Any, TypedDict
 
 import pytest
-from agent_service.workflow import GraphWorkflow, RunContext, step
+from agent_service.workflow import Changes, GraphWorkflow, RunContext, step
 from agent_service.workflows import Workflows
 from hearth_runtime.errors import Unavailable, WorkflowNotFound
 from langgraph.graph import END, START, StateGraph
-from langgraph.runtime import Runtime
 from servers.agent_bench import OUTPUT, Bench
 
 type Action = Callable[[RunContext], Awaitable[None]]
@@ -38,10 +37,10 @@ class Chain(GraphWorkflow):
         graph.add_edge(before, END)
         super().__init__(graph)
 
-    def _step(self, name: str, action: Action) -> Callable[[Done, Runtime[RunContext]], Awaitable[Done]]:
-        async def run(state: Done, runtime: Runtime[RunContext]) -> Done:
+    def _step(self, name: str, action: Action) -> Callable[[Done, RunContext], Awaitable[Changes]]:
+        async def run(state: Done, context: RunContext) -> Changes:
             self.begun.append(name)
-            await action(runtime.context)
+            await action(context)
             done = [*state.get("done", []), name]
             return {"done": done, "output": {**OUTPUT, "text": " ".join(done)}}
 

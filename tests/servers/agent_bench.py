@@ -9,6 +9,7 @@ from typing import Any
 from agent_service.bell import Bell, broker_of
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.inference import Models
+from agent_service.prompt import TokenEstimates
 from agent_service.publisher import EventPublisher
 from agent_service.runs import Interruption, Run
 from agent_service.settings import WorkerSettings
@@ -55,6 +56,7 @@ class Bench:
         self.storage = storage
         self._redis = redis
         self.stored = StoredTasks(storage.channel)
+        self.models = Models(storage.channel)  # where no test has others, there is nobody to answer
         self._publisher = publisher
         self._settings = settings
 
@@ -68,7 +70,8 @@ class Bench:
             worker_id="w",
             store=self.stored,
             checkpoints=StoredCheckpoints(self.storage.channel),
-            models=Models(self.storage.channel),
+            models=self.models,
+            estimates=TokenEstimates(),
             workflows=Installed(workflow),
             publisher=self._publisher,
             bell=self._bell,
@@ -96,14 +99,19 @@ class Bench:
 
     async def statuses(self, task_id: str) -> list[str]:
         """What the status events said."""
-        return [e.context["status"] for e in await self._events(task_id) if e.kind is EventKind.STATUS]
+        return [e.context["status"] for e in await self.events(task_id) if e.kind is EventKind.STATUS]
 
     async def steps(self, task_id: str) -> list[tuple[int, str, str]]:
         """What the step events said: attempt, step and phase."""
-        found = await self._events(task_id)
+        found = await self.events(task_id)
         return [(e.attempt, e.context["step"], e.context["phase"]) for e in found if e.kind is EventKind.STEP]
 
-    async def _events(self, task_id: str) -> list[Event]:
+    async def messages(self, task_id: str) -> list[tuple[str | None, str]]:
+        """What the model said: the call, and its text; internal ones and others."""
+        found = await self.events(task_id)
+        return [(e.context.get("call"), e.message) for e in found if e.kind is EventKind.MESSAGE]
+
+    async def events(self, task_id: str) -> list[Event]:
         await self._publisher.flush()
         entries: Any = await self._redis.xrange(EVENTS_STREAM)
         events = [Event.decode(fields[EVENT_FIELD], stream_id="") for _, fields in entries]

@@ -5,10 +5,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypedDict
 
-from agent_service.workflow import GraphWorkflow, RunContext, answer, step
+from agent_service.workflow import Changes, GraphWorkflow, RunContext, step
 from hearth_runtime.events import EventLevel
 from langgraph.graph import END, START, StateGraph
-from langgraph.runtime import Runtime
 
 STEPS = ("first", "second", "third", "fourth")
 LINES = 3
@@ -35,12 +34,11 @@ class StepsWorkflow(GraphWorkflow):
         super().__init__(graph)
 
 
-def _step(name: str) -> Callable[[StepsState, Runtime[RunContext]], Awaitable[StepsState]]:
-    async def run(state: StepsState, runtime: Runtime[RunContext]) -> StepsState:
-        context = runtime.context
+def _step(name: str) -> Callable[[StepsState, RunContext], Awaitable[Changes]]:
+    async def run(state: StepsState, context: RunContext) -> Changes:
         for line in range(LINES):
             await context.events.log(EventLevel.INFO, f"{name} line {line}", step=name, line=line)
-        output = await answer(context, context.conversation)
+        answer, _ = await context.model_calls.answer(name, context.prompt())
         await context.tool_calls.make(
             call_id=f"{name}:note",
             tool_name="note",
@@ -48,8 +46,8 @@ def _step(name: str) -> Callable[[StepsState, Runtime[RunContext]], Awaitable[St
             repeatable=True,
             call=lambda: _note(context.task.id, name),
         )
-        texts = [*state.get("texts", []), output["text"]]
-        return {"texts": texts, "output": {**output, "text": "\n".join(texts)}}
+        texts = [*state.get("texts", []), answer.text]
+        return {"texts": texts, "output": {**answer.output(), "text": "\n".join(texts)}}
 
     return run
 

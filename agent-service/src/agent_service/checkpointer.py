@@ -23,12 +23,13 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from agent_service.budgets import Spent
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.inference import Message, ToolCall
 
 PAGE_SIZE = 20
 # The dataclasses of ours that a state may hold. One that is not here comes back as a dict of its fields.
-STATE_TYPES = (Turn, Message, ToolCall)
+STATE_TYPES = (Turn, Message, ToolCall, Spent)
 
 
 class StateSerializer(JsonPlusSerializer):

@@ -27,6 +27,8 @@ from agent_service.bell import Bell
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.checkpointer import Checkpointer
 from agent_service.inference import Models
+from agent_service.model_calls import ModelCalls
+from agent_service.prompt import TokenEstimates
 from agent_service.publisher import EventPublisher, RunEvents
 from agent_service.retries import RetryPolicy
 from agent_service.settings import WorkerSettings
@@ -68,6 +70,7 @@ class Run:
         store: StoredTasks,
         checkpoints: StoredCheckpoints,
         models: Models,
+        estimates: TokenEstimates,
         workflows: Workflows,
         publisher: EventPublisher,
         bell: Bell,
@@ -79,6 +82,7 @@ class Run:
         self._store = store
         self._checkpoints = checkpoints
         self._models = models
+        self._estimates = estimates
         self._workflows = workflows
         self._bell = bell
         self._settings = settings
@@ -163,13 +167,19 @@ class Run:
             task=self._task,
             agent=agent,
             conversation=conversation,
-            models=self._models,
+            model_calls=ModelCalls(
+                self._models,
+                agent,
+                self._events,
+                estimates=self._estimates,
+                embedding_model=self._settings.embedding_model,
+                timeout_seconds=timeout_seconds,
+            ),
             events=self._events,
             tool_calls=ToolCalls(self._checkpoints, task_id=self._task.id, attempt=self._task.attempt),
             checkpointer=Checkpointer(self._checkpoints, attempt=self._task.attempt),
             control=self._control,
             record_resume=lambda step: self._store.record_resume(self._task, step),
-            timeout_seconds=timeout_seconds,
         )
         try:
             async with asyncio.timeout(timeout_seconds):

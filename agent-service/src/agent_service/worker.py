@@ -30,6 +30,7 @@ from redis.exceptions import RedisError
 from agent_service.bell import STREAMS, WORKERS_GROUP, Bell, Doorbell, broker_of
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.inference import Models
+from agent_service.prompt import TokenEstimates
 from agent_service.publisher import EventPublisher
 from agent_service.runs import Interruption, Run
 from agent_service.settings import WorkerSettings
@@ -64,6 +65,7 @@ class Worker:
         self._bell = bell
         self._settings = settings
         self._workflows = Workflows()
+        self._estimates = TokenEstimates()
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._places = {RUNS: settings.worker_concurrency, DOCUMENTS: settings.documents_concurrency}
         self._changed = asyncio.Event()
@@ -122,6 +124,7 @@ class Worker:
             store=self._store,
             checkpoints=self._checkpoints,
             models=self._models,
+            estimates=self._estimates,
             workflows=self._workflows,
             publisher=self._publisher,
             bell=self._bell,

@@ -3,26 +3,30 @@
 A workflow is given the conversation and answers with the output; whatever it shows meanwhile goes out as events.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol
 
-import orjson
 from hearth_runtime.agents import Agent
-from hearth_runtime.errors import ModelOutputInvalid
-from hearth_runtime.events import EventKind, EventLevel
 from hearth_runtime.tasks import Task, Turn
 from langchain_core.runnables import RunnableConfig
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import StateGraph
 from langgraph.runtime import RunControl, Runtime
 
+from agent_service.budgets import Spent
 from agent_service.checkpointer import Checkpointer
-from agent_service.inference import Done, Models, Notice
+from agent_service.model_calls import ModelCalls
+from agent_service.prompt import Prompt
 from agent_service.publisher import RunEvents
 from agent_service.tool_calls import ToolCalls
 
 # What a run resumes at whose steps are all finished.
 END_STEP = "end"
+RECURSION_LIMIT = 100_000
+
+type Changes = dict[str, Any]
+type Action = Callable[[Any, RunContext], Awaitable[Changes]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +36,16 @@ class RunContext:
     task: Task
     agent: Agent
     conversation: tuple[Turn, ...]  # the session's earlier turns, then the input's
-    models: Models
+    model_calls: ModelCalls
     events: RunEvents
     tool_calls: ToolCalls
     checkpointer: Checkpointer
     control: RunControl  # asks for an end between two steps
     record_resume: Callable[[str], Awaitable[None]]
-    timeout_seconds: float
+
+    def prompt(self) -> Prompt:
+        """The agent's system prompt and the conversation."""
+        return Prompt.of(self.agent.config.system_prompt, self.conversation)
 
 
 class Workflow(Protocol):
@@ -59,7 +66,8 @@ class GraphWorkflow:
 
     async def run(self, context: RunContext) -> dict[str, Any]:
         graph = self._graph.copy({"checkpointer": context.checkpointer})
-        config: RunnableConfig = {"configurable": {"thread_id": context.task.id}}
+        # What bounds a run is its budget, not the number of steps that a graph of LangGraph's may take by default.
+        config: RunnableConfig = {"configurable": {"thread_id": context.task.id}, "recursion_limit": RECURSION_LIMIT}
         entry: dict[str, Any] | None = {}
         state: dict[str, Any] = {}
         if context.task.attempt > 1:
@@ -94,83 +102,30 @@ class GraphWorkflow:
         await context.record_resume(name)
 
 
-def step[S](name: str, action: Callable[[S, Runtime[RunContext]], Awaitable[S]]) -> Any:
-    """The node `name` of a graph: says that it begins, and does `action`. It is finished once Redis has its events."""
+def step(name: str, action: Action) -> Any:
+    """The node `name` of a graph: says that it begins, and does `action`, which is given the state and gives what
+    changes in it. It is finished once Redis has its events; the time that it took is added to what it `spent`."""
 
-    async def node(state: S, runtime: Runtime[RunContext]) -> S:
+    async def node(state: Mapping[str, Any], runtime: Runtime[RunContext]) -> Changes:
         events = runtime.context.events
         await events.step(name, "started")
-        changes = await action(state, runtime)
+        began = time.monotonic()
+        changes = await action(state, runtime.context)
+        if "spent" in changes:
+            changes["spent"] += Spent(seconds=time.monotonic() - began)
         await events.flush()
         return changes
 
     return node
 
 
-class ChatState(TypedDict, total=False):
-    """What the chat ends with."""
-
-    output: dict[str, Any]
-
-
-class ChatWorkflow(GraphWorkflow):
-    """One answer of the model to the conversation."""
-
-    def __init__(self) -> None:
-        graph = StateGraph(ChatState, context_schema=RunContext)
-        graph.add_node("generate", step("generate", _generate))
-        graph.add_edge(START, "generate")
-        graph.add_edge("generate", END)
-        super().__init__(graph)
-
-
-async def _generate(_: ChatState, runtime: Runtime[RunContext]) -> ChatState:
-    context = runtime.context
-    prompt = context.agent.config.system_prompt
-    system = [Turn(role="system", content=prompt)] if prompt else []
-    return {"output": await answer(context, [*system, *context.conversation])}
-
-
-async def answer(context: RunContext, messages: Sequence[Turn]) -> dict[str, Any]:
-    """The model's answer to the messages, shown as it comes: {"text", "data", "usage", "model"}."""
-    events = context.events
-    pieces: list[str] = []
-    done: Done | None = None
-    async for item in context.models.chat(context.agent, messages, timeout_seconds=context.timeout_seconds):
-        match item:
-            case str():
-                pieces.append(item)
-                await events.delta(item)
-            case Notice():
-                await events.log(EventLevel.WARNING, item.message, code=item.code)
-            case Done():
-                done = item
-    if done is None:
-        raise ModelOutputInvalid("The model's answer broke off before its end.")
-    text = "".join(pieces)
-    await events.publish(
-        EventKind.MESSAGE,
-        message=text,
-        context={"role": "assistant", "model": done.model, "finish_reason": done.finish_reason},
-    )
-    usage = _usage(done)
-    await events.publish(
-        EventKind.USAGE,
-        message=f"{done.prompt_tokens} prompt tokens, {done.completion_tokens} completion tokens",
-        context={"model": done.model, "host": done.host, **usage},
-    )
-    data = orjson.loads(done.data) if done.data is not None else None
-    return {"text": text, "data": data, "usage": usage, "model": done.model}
-
-
-def _usage(done: Done) -> dict[str, Any]:
-    """Token counts, and times in seconds."""
-    return {
-        "prompt_tokens": done.prompt_tokens,
-        "completion_tokens": done.completion_tokens,
-        "duration_seconds": round(done.total_seconds, 3),
-        "first_token_seconds": round(done.first_token_seconds, 3),
-        "queue_seconds": round(done.queue_seconds, 3),
-        "load_seconds": round(done.load_seconds, 3),
-        "finish_reason": done.finish_reason,
+def ended(output: dict[str, Any], spent: Spent, ended_by: str | None = None) -> dict[str, Any]:
+    """The last answer's output as the run's: with what the whole run took, and the limit that ended it, if one did."""
+    usage = {
+        **output["usage"],
+        "prompt_tokens": spent.prompt_tokens,
+        "completion_tokens": spent.completion_tokens,
+        "model_calls": spent.model_calls,
+        "tool_calls": spent.tool_calls,
     }
+    return {**output, "usage": usage, **({} if ended_by is None else {"ended_by": ended_by})}

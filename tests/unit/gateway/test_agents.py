@@ -77,7 +77,7 @@ async def test_how_long_a_model_stays_loaded_is_a_duration(world: World, sent: o
         ({"model_name": "../x"}, "model_name", "pattern"),
         ({"modle_name": "x"}, "modle_name", "did you mean `model_name`?"),
         ({"config": {"temprature": 1}}, "config.temprature", "did you mean `temperature`?"),
-        ({"config": {"zzzzzz": 1}}, "config.zzzzzz", "there are: context_tokens, "),
+        ({"config": {"zzzzzz": 1}}, "config.zzzzzz", "there are: "),
         ({"config": {"temperature": 2.1}}, "config.temperature", "less than or equal to 2"),
         ({"config": {"temperature": "1"}}, "config.temperature", "number"),
         ({"config": {"top_p": -0.1}}, "config.top_p", "greater than or equal to 0"),

@@ -4,6 +4,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from hearth.agent.v1 import agent_pb2
 from hearth_runtime.identifiers import new_id
 from servers.gateway import World
 
@@ -107,10 +108,7 @@ def test_request_examples_are_what_the_schema_allows(document: Any) -> None:
 
 def test_every_field_of_the_config_is_described_with_an_example(document: Any) -> None:
     properties = document["components"]["schemas"]["AgentConfig"]["properties"]
-    assert set(properties) == {
-        "system_prompt", "temperature", "top_p", "seed", "max_tokens", "stop", "context_tokens", "timeout_seconds",
-        "max_retries", "fallback_models", "output_schema", "keep_alive", "workflow",
-    }  # fmt: skip
+    assert set(properties) == {field.name for field in agent_pb2.AgentConfig.DESCRIPTOR.fields}
     for name, schema in properties.items():
         assert schema["description"], name
         assert schema["examples"], name

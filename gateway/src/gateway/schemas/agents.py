@@ -12,6 +12,26 @@ from gateway.schemas.output_schema import check_output_schema
 MAX_PROMPT_CHARACTERS = 200_000
 
 
+class Budget(Body):
+    """What a run may use before it has to end with the best answer so far. Checked before each step."""
+
+    max_steps: Annotated[int, Field(ge=1, le=1000), WHOLE] | None = Field(
+        None, description="Rounds of acting, or waves of a plan; 10 if left out", examples=[10]
+    )
+    max_model_tokens: Annotated[int, Field(ge=1, le=100_000_000), WHOLE] | None = Field(
+        None, description="Tokens of all prompts and answers together; 200,000 if left out", examples=[20_000]
+    )
+    max_seconds: float | None = Field(
+        None, gt=0, le=604_800, description="Time of work; waiting for people, clients or other agents does not count"
+    )
+    max_tool_calls: Annotated[int, Field(ge=0, le=1000), WHOLE] | None = Field(
+        None, description="Tool calls; 25 if left out", examples=[5]
+    )
+    max_repeated_calls: Annotated[int, Field(ge=0, le=1000), WHOLE] | None = Field(
+        None, description="How often the same call, with the same arguments, may be made again; 1 if left out"
+    )
+
+
 class AgentConfig(Body):
     """How the model is called. What is left out is up to Hearth's default, or to the model's own."""
 
@@ -69,9 +89,21 @@ class AgentConfig(Body):
     )
     workflow: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,99}$")] | None = Field(
         None,
-        description="What a run does: `chat` if left out, which is one answer of the model; or a workflow of your own "
-        "that the workers have installed",
+        description="What a run does: `chat` if left out, which is one answer of the model; `reflect`, which drafts, "
+        "criticises and revises; or a workflow of your own that the workers have installed",
         examples=["chat"],
+    )
+    budget: Budget | None = Field(
+        None, description="What a run may use", examples=[{"max_tool_calls": 5, "max_seconds": 120}]
+    )
+    criteria: list[Annotated[str, Field(min_length=1, max_length=2000), STORABLE]] | None = Field(
+        None,
+        max_length=20,
+        description="What the workflow `reflect` holds its draft against",
+        examples=[["It answers the question.", "It is at most three sentences long."]],
+    )
+    max_revisions: Annotated[int, Field(ge=0, le=10), WHOLE] | None = Field(
+        None, description="How often `reflect` revises its draft; 2 if left out", examples=[2]
     )
 
 

@@ -10,6 +10,21 @@ DOCUMENTS_AGENT_ID = "01900000-0000-7000-8000-000000000001"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a run may use before it has to end with the best answer so far; `None` is Hearth's default.
+
+    `max_steps` counts rounds of acting, `max_seconds` the time of work without waits, `max_repeated_calls` how often
+    the same tool call may be made again.
+    """
+
+    max_steps: int | None = None
+    max_model_tokens: int | None = None
+    max_seconds: float | None = None
+    max_tool_calls: int | None = None
+    max_repeated_calls: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentConfig:
     """How the model is called; `None` and `()` leave a thing to the model host, or to Hearth's default.
 
@@ -29,10 +44,13 @@ class AgentConfig:
     output_schema: str | None = None
     keep_alive: str | None = None
     workflow: str | None = None
+    budget: Budget | None = None
+    criteria: tuple[str, ...] = ()
+    max_revisions: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What is set."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values = dataclasses.asdict(self)
         return {name: value for name, value in values.items() if value is not None and value != ()}
 
     @classmethod
@@ -41,6 +59,9 @@ class AgentConfig:
         values: dict[str, Any] = {field.name: config.get(field.name) for field in dataclasses.fields(cls)}
         values["stop"] = tuple(config.get("stop", ()))
         values["fallback_models"] = tuple(config.get("fallback_models", ()))
+        values["criteria"] = tuple(config.get("criteria", ()))
+        if (budget := config.get("budget")) is not None:
+            values["budget"] = Budget(**{field.name: budget.get(field.name) for field in dataclasses.fields(Budget)})
         return cls(**values)
 
 

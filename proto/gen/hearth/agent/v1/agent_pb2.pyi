@@ -86,6 +86,9 @@ class AgentConfig(_message.Message):
     OUTPUT_SCHEMA_FIELD_NUMBER: _builtins.int
     KEEP_ALIVE_FIELD_NUMBER: _builtins.int
     WORKFLOW_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
+    CRITERIA_FIELD_NUMBER: _builtins.int
+    MAX_REVISIONS_FIELD_NUMBER: _builtins.int
     system_prompt: _builtins.str
     temperature: _builtins.float
     top_p: _builtins.float
@@ -100,11 +103,19 @@ class AgentConfig(_message.Message):
     """how long the host keeps the model loaded: "5m" """
     workflow: _builtins.str
     """what a run does: the name of an entry point of hearth.workflows, "chat" if not set"""
+    max_revisions: _builtins.int
+    """of a draft ("reflect") or of a plan ("plan", "team")"""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def fallback_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """tried in order where the first does not answer"""
+
+    @_builtins.property
+    def budget(self) -> Global___Budget: ...
+    @_builtins.property
+    def criteria(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what the workflow "reflect" holds a draft against"""
 
     def __init__(
         self,
@@ -122,17 +133,24 @@ class AgentConfig(_message.Message):
         output_schema: _builtins.str | None = ...,
         keep_alive: _builtins.str | None = ...,
         workflow: _builtins.str | None = ...,
+        budget: Global___Budget | None = ...,
+        criteria: _abc.Iterable[_builtins.str] | None = ...,
+        max_revisions: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_tokens", b"_max_tokens", "_output_schema", b"_output_schema", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "context_tokens", b"context_tokens", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_tokens", b"max_tokens", "output_schema", b"output_schema", "seed", b"seed", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget", b"_budget", "_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_revisions", b"_max_revisions", "_max_tokens", b"_max_tokens", "_output_schema", b"_output_schema", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "budget", b"budget", "context_tokens", b"context_tokens", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_revisions", b"max_revisions", "max_tokens", b"max_tokens", "output_schema", b"output_schema", "seed", b"seed", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_tokens", b"_max_tokens", "_output_schema", b"_output_schema", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "context_tokens", b"context_tokens", "fallback_models", b"fallback_models", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_tokens", b"max_tokens", "output_schema", b"output_schema", "seed", b"seed", "stop", b"stop", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget", b"_budget", "_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_revisions", b"_max_revisions", "_max_tokens", b"_max_tokens", "_output_schema", b"_output_schema", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "budget", b"budget", "context_tokens", b"context_tokens", "criteria", b"criteria", "fallback_models", b"fallback_models", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_revisions", b"max_revisions", "max_tokens", b"max_tokens", "output_schema", b"output_schema", "seed", b"seed", "stop", b"stop", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__budget: _TypeAlias = _typing.Literal["budget"]  # noqa: Y015
+    _WhichOneofArgType__budget: _TypeAlias = _typing.Literal["_budget", b"_budget"]  # noqa: Y015
     _WhichOneofReturnType__context_tokens: _TypeAlias = _typing.Literal["context_tokens"]  # noqa: Y015
     _WhichOneofArgType__context_tokens: _TypeAlias = _typing.Literal["_context_tokens", b"_context_tokens"]  # noqa: Y015
     _WhichOneofReturnType__keep_alive: _TypeAlias = _typing.Literal["keep_alive"]  # noqa: Y015
     _WhichOneofArgType__keep_alive: _TypeAlias = _typing.Literal["_keep_alive", b"_keep_alive"]  # noqa: Y015
     _WhichOneofReturnType__max_retries: _TypeAlias = _typing.Literal["max_retries"]  # noqa: Y015
     _WhichOneofArgType__max_retries: _TypeAlias = _typing.Literal["_max_retries", b"_max_retries"]  # noqa: Y015
+    _WhichOneofReturnType__max_revisions: _TypeAlias = _typing.Literal["max_revisions"]  # noqa: Y015
+    _WhichOneofArgType__max_revisions: _TypeAlias = _typing.Literal["_max_revisions", b"_max_revisions"]  # noqa: Y015
     _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
     _WhichOneofReturnType__output_schema: _TypeAlias = _typing.Literal["output_schema"]  # noqa: Y015
@@ -150,11 +168,15 @@ class AgentConfig(_message.Message):
     _WhichOneofReturnType__workflow: _TypeAlias = _typing.Literal["workflow"]  # noqa: Y015
     _WhichOneofArgType__workflow: _TypeAlias = _typing.Literal["_workflow", b"_workflow"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__budget) -> _WhichOneofReturnType__budget | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__context_tokens) -> _WhichOneofReturnType__context_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_alive) -> _WhichOneofReturnType__keep_alive | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_retries) -> _WhichOneofReturnType__max_retries | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_revisions) -> _WhichOneofReturnType__max_revisions | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tokens) -> _WhichOneofReturnType__max_tokens | None: ...
     @_typing.overload
@@ -173,3 +195,59 @@ class AgentConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__workflow) -> _WhichOneofReturnType__workflow | None: ...
 
 Global___AgentConfig: _TypeAlias = AgentConfig  # noqa: Y015
+
+@_typing.final
+class Budget(_message.Message):
+    """What a run may use before it has to end with the best answer so far. What is not set is Hearth's default."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_STEPS_FIELD_NUMBER: _builtins.int
+    MAX_MODEL_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_SECONDS_FIELD_NUMBER: _builtins.int
+    MAX_TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    MAX_REPEATED_CALLS_FIELD_NUMBER: _builtins.int
+    max_steps: _builtins.int
+    """rounds of acting, waves of a plan"""
+    max_model_tokens: _builtins.int
+    """prompts and answers together"""
+    max_seconds: _builtins.float
+    """of work: waiting for an answer of somebody's does not count"""
+    max_tool_calls: _builtins.int
+    max_repeated_calls: _builtins.int
+    """how often the same call may be made again"""
+    def __init__(
+        self,
+        *,
+        max_steps: _builtins.int | None = ...,
+        max_model_tokens: _builtins.int | None = ...,
+        max_seconds: _builtins.float | None = ...,
+        max_tool_calls: _builtins.int | None = ...,
+        max_repeated_calls: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_model_tokens", b"_max_model_tokens", "_max_repeated_calls", b"_max_repeated_calls", "_max_seconds", b"_max_seconds", "_max_steps", b"_max_steps", "_max_tool_calls", b"_max_tool_calls", "max_model_tokens", b"max_model_tokens", "max_repeated_calls", b"max_repeated_calls", "max_seconds", b"max_seconds", "max_steps", b"max_steps", "max_tool_calls", b"max_tool_calls"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_model_tokens", b"_max_model_tokens", "_max_repeated_calls", b"_max_repeated_calls", "_max_seconds", b"_max_seconds", "_max_steps", b"_max_steps", "_max_tool_calls", b"_max_tool_calls", "max_model_tokens", b"max_model_tokens", "max_repeated_calls", b"max_repeated_calls", "max_seconds", b"max_seconds", "max_steps", b"max_steps", "max_tool_calls", b"max_tool_calls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_model_tokens: _TypeAlias = _typing.Literal["max_model_tokens"]  # noqa: Y015
+    _WhichOneofArgType__max_model_tokens: _TypeAlias = _typing.Literal["_max_model_tokens", b"_max_model_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__max_repeated_calls: _TypeAlias = _typing.Literal["max_repeated_calls"]  # noqa: Y015
+    _WhichOneofArgType__max_repeated_calls: _TypeAlias = _typing.Literal["_max_repeated_calls", b"_max_repeated_calls"]  # noqa: Y015
+    _WhichOneofReturnType__max_seconds: _TypeAlias = _typing.Literal["max_seconds"]  # noqa: Y015
+    _WhichOneofArgType__max_seconds: _TypeAlias = _typing.Literal["_max_seconds", b"_max_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__max_steps: _TypeAlias = _typing.Literal["max_steps"]  # noqa: Y015
+    _WhichOneofArgType__max_steps: _TypeAlias = _typing.Literal["_max_steps", b"_max_steps"]  # noqa: Y015
+    _WhichOneofReturnType__max_tool_calls: _TypeAlias = _typing.Literal["max_tool_calls"]  # noqa: Y015
+    _WhichOneofArgType__max_tool_calls: _TypeAlias = _typing.Literal["_max_tool_calls", b"_max_tool_calls"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_model_tokens) -> _WhichOneofReturnType__max_model_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_repeated_calls) -> _WhichOneofReturnType__max_repeated_calls | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_seconds) -> _WhichOneofReturnType__max_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_steps) -> _WhichOneofReturnType__max_steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tool_calls) -> _WhichOneofReturnType__max_tool_calls | None: ...
+
+Global___Budget: _TypeAlias = Budget  # noqa: Y015

@@ -1,0 +1,71 @@
+"""What a run has used and what it may use."""
+
+from dataclasses import dataclass
+
+from hearth_runtime.agents import Budget
+
+DEFAULT_MAX_STEPS = 10
+DEFAULT_MAX_MODEL_TOKENS = 200_000
+DEFAULT_MAX_TOOL_CALLS = 25
+DEFAULT_MAX_REPEATED_CALLS = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What the steps of a run have used so far; `seconds` is time of work."""
+
+    steps: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    model_calls: int = 0
+    tool_calls: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(
+            steps=self.steps + other.steps,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            model_calls=self.model_calls + other.model_calls,
+            tool_calls=self.tool_calls + other.tool_calls,
+            seconds=self.seconds + other.seconds,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """An agent's budget with Hearth's defaults filled in."""
+
+    steps: int
+    model_tokens: int
+    tool_calls: int
+    repeated_calls: int
+    seconds: float | None
+
+    @classmethod
+    def of(cls, budget: Budget | None) -> "Limits":
+        """The limits of `budget`."""
+        budget = budget or Budget()
+        return cls(
+            steps=_or(budget.max_steps, DEFAULT_MAX_STEPS),
+            model_tokens=_or(budget.max_model_tokens, DEFAULT_MAX_MODEL_TOKENS),
+            tool_calls=_or(budget.max_tool_calls, DEFAULT_MAX_TOOL_CALLS),
+            repeated_calls=_or(budget.max_repeated_calls, DEFAULT_MAX_REPEATED_CALLS),
+            seconds=budget.max_seconds,
+        )
+
+    def reached(self, spent: Spent) -> str | None:
+        """The first limit that is reached, by its name: "steps", "model_tokens", "tool_calls", "seconds"."""
+        if spent.steps >= self.steps:
+            return "steps"
+        if spent.prompt_tokens + spent.completion_tokens >= self.model_tokens:
+            return "model_tokens"
+        if spent.tool_calls >= self.tool_calls:
+            return "tool_calls"
+        if self.seconds is not None and spent.seconds >= self.seconds:
+            return "seconds"
+        return None
+
+
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value

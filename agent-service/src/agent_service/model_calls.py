@@ -1,0 +1,185 @@
+"""The model calls of a run: each shown live as it comes, fitted to the model's context, and counted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from hearth_runtime.agents import Agent
+from hearth_runtime.errors import ModelOutputInvalid
+from hearth_runtime.events import EventKind, EventLevel
+
+from agent_service.budgets import Spent
+from agent_service.inference import Done, Models, Notice, ToolCall
+from agent_service.prompt import Prompt, TokenEstimates, fit
+from agent_service.publisher import RunEvents
+from agent_service.tool import ToolSpec
+
+# What an answer is given where neither the agent nor the caller bounds it, when a context must be shared with a prompt.
+ANSWER_TOKENS = 512
+# How often an answer that its schema does not allow is asked for again.
+MAX_REPAIRS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a model said: its text, the same as JSON where a schema was asked for, the tools that it calls."""
+
+    text: str
+    data: Any
+    tool_calls: tuple[ToolCall, ...]
+    done: Done
+
+    @property
+    def spent(self) -> Spent:
+        """What it took."""
+        return Spent(
+            prompt_tokens=self.done.prompt_tokens, completion_tokens=self.done.completion_tokens, model_calls=1
+        )
+
+    def output(self) -> dict[str, Any]:
+        """The answer as a task's output: {"text", "data", "usage", "model"}."""
+        return {"text": self.text, "data": self.data, "usage": usage_of(self.done), "model": self.done.model}
+
+
+class ModelCalls:
+    """The calls of one attempt."""
+
+    def __init__(
+        self,
+        models: Models,
+        agent: Agent,
+        events: RunEvents,
+        *,
+        estimates: TokenEstimates,
+        embedding_model: str,
+        timeout_seconds: float,
+    ) -> None:
+        self._models = models
+        self._agent = agent
+        self._events = events
+        self._estimates = estimates
+        self._embedding_model = embedding_model
+        self._timeout_seconds = timeout_seconds
+
+    async def answer(self, call_id: str, prompt: Prompt, *, shown: bool = True) -> tuple[Answer, Spent]:
+        """An answer as the agent's `output_schema` wants it, and what it took.
+
+        An answer that the schema does not allow is shown to the model again with what is wrong, MAX_REPAIRS times.
+        Raises ModelOutputInvalid after that.
+        """
+        spent = Spent()
+        asked = prompt
+        for repair in range(MAX_REPAIRS + 1):
+            try:
+                answer = await self.make(
+                    call_id if not repair else f"{call_id}:repair:{repair}",
+                    asked,
+                    output_schema=self._agent.config.output_schema,
+                    shown=shown,
+                )
+                return answer, spent + answer.spent
+            except ModelOutputInvalid as error:
+                if self._agent.config.output_schema is None or repair == MAX_REPAIRS:
+                    raise
+                spent += Spent(model_calls=1)
+                await self._events.log(EventLevel.WARNING, f"{error.detail} It is asked again.", code="repair")
+                asked = prompt.closing_with(f"Your last answer was not valid: {error.detail} Answer again, validly.")
+        raise AssertionError("the loop above ends")
+
+    async def make(
+        self,
+        call_id: str,
+        prompt: Prompt,
+        *,
+        output_schema: str | None = None,
+        tools: Sequence[ToolSpec] = (),
+        max_tokens: int | None = None,
+        shown: bool = False,
+    ) -> Answer:
+        """The model's answer to the prompt, JSON where `output_schema`, a JSON Schema, is given.
+
+        `call_id` names the call within the task and is the same in every attempt. What is `shown` is for the client,
+        live and as it comes; anything else is a decision of the run's, told whole when it is made. Raises the errors of
+        hearth.inference.v1, and InvalidArgument where the prompt is too long.
+        """
+        messages = (await self._fitted(prompt, max_tokens)).messages()
+        pieces: list[str] = []
+        calls: list[ToolCall] = []
+        done: Done | None = None
+        async for item in self._models.chat(
+            self._agent,
+            messages,
+            timeout_seconds=self._timeout_seconds,
+            output_schema=output_schema,
+            tools=tools,
+            max_tokens=max_tokens,
+        ):
+            match item:
+                case str():
+                    pieces.append(item)
+                    if shown:
+                        await self._events.delta(item)
+                case Notice():
+                    await self._events.log(EventLevel.WARNING, item.message, code=item.code)
+                case ToolCall():
+                    calls.append(item)
+                case Done():
+                    done = item
+        if done is None:
+            raise ModelOutputInvalid("The model's answer broke off before its end.")
+        self._estimates.learn(done.model, messages, done.prompt_tokens)
+        text = "".join(pieces)
+        await self._show(call_id, text, done, shown=shown)
+        data = orjson.loads(done.data) if done.data is not None else None
+        return Answer(text=text, data=data, tool_calls=tuple(calls), done=done)
+
+    async def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        """The texts as vectors of the embedding model."""
+        return await self._models.embed(
+            texts, model=self._embedding_model, fair_key=self._agent.id, timeout_seconds=self._timeout_seconds
+        )
+
+    async def can_call_tools(self) -> bool:
+        """Whether the agent's model has native tool calls."""
+        return "tools" in await self._models.capabilities(self._agent.model_name)
+
+    async def _fitted(self, prompt: Prompt, max_tokens: int | None) -> Prompt:
+        config = self._agent.config
+        if config.context_tokens is None:
+            return prompt
+        room = config.context_tokens - min(max_tokens or config.max_tokens or ANSWER_TOKENS, config.context_tokens // 2)
+        fitted = fit(prompt, model=self._agent.model_name, limit_tokens=room, estimates=self._estimates)
+        if fitted.dropped or fitted.cut_characters:
+            await self._events.log(
+                EventLevel.WARNING,
+                f"To fit {config.context_tokens} tokens, {fitted.dropped} earlier messages and "
+                f"{fitted.cut_characters} characters of tool results were left out.",
+                code="context_cut",
+                dropped_messages=fitted.dropped,
+                cut_characters=fitted.cut_characters,
+            )
+        return fitted.prompt
+
+    async def _show(self, call_id: str, text: str, done: Done, *, shown: bool) -> None:
+        context: dict[str, Any] = {"role": "assistant", "model": done.model, "finish_reason": done.finish_reason}
+        context |= {"call": call_id} if shown else {"call": call_id, "internal": True}
+        await self._events.publish(EventKind.MESSAGE, message=text, context=context)
+        await self._events.publish(
+            EventKind.USAGE,
+            message=f"{done.prompt_tokens} prompt tokens, {done.completion_tokens} completion tokens",
+            context={"model": done.model, "host": done.host, "call": call_id, **usage_of(done)},
+        )
+
+
+def usage_of(done: Done) -> dict[str, Any]:
+    """Token counts, and times in seconds."""
+    return {
+        "prompt_tokens": done.prompt_tokens,
+        "completion_tokens": done.completion_tokens,
+        "duration_seconds": round(done.total_seconds, 3),
+        "first_token_seconds": round(done.first_token_seconds, 3),
+        "queue_seconds": round(done.queue_seconds, 3),
+        "load_seconds": round(done.load_seconds, 3),
+        "finish_reason": done.finish_reason,
+    }
