@@ -28,6 +28,12 @@ TABLES = {
     "checkpoints",
     "checkpoint_writes",
     "tool_calls",
+    "collections",
+    "documents",
+    "document_parts",
+    "document_texts",
+    "chunks",
+    "chunk_vectors",
 }
 TASK = (
     "INSERT INTO tasks (id, agent_id, status, input, max_retries, request_hash, traceparent, next_attempt_at, rung_at,"

@@ -13,7 +13,7 @@ from hearth_runtime.errors import AttemptOutdated, NoTaskWaits
 from hearth_runtime.tasks import Attempt, AttemptOutcome, Task, TaskStatus, Turn
 
 from storage_service.agents import claimed_agent
-from storage_service.database import Database
+from storage_service.database import Database, Transaction
 from storage_service.pages import Page, number_of_token, token_of_number
 from storage_service.queries import load_queries
 from storage_service.sessions import append_turns, turns_of
@@ -125,6 +125,11 @@ class Attempts:
             raise task_not_found(task_id)
         attempts = [_attempt_of(row) for row in rows[:page_size]]
         return Page(items=attempts, next_token=token_of_number(attempts[-1].attempt) if len(rows) > page_size else "")
+
+    async def check(self, transaction: Transaction, task_id: str, attempt: int) -> None:
+        """Raises AttemptOutdated; else the attempt stays the present one until the transaction ends."""
+        if await transaction.fetchrow(SQL["lock_attempt"], task_id, attempt) is None:
+            raise await self.outdated(task_id, attempt)
 
     async def outdated(self, task_id: str, attempt: int) -> AttemptOutdated:
         """What to raise where the attempt is not the one that runs the task."""

@@ -118,6 +118,11 @@ class Transaction:
     def __init__(self, connection: PoolConnectionProxy) -> None:
         self._connection = connection
 
+    async def fetch(self, query: str, *args: Any) -> list[Record]:
+        """All rows of one statement."""
+        rows: list[Record] = await self._connection.fetch(query, *map(_storable, args))
+        return rows
+
     async def fetchrow(self, query: str, *args: Any) -> Record | None:
         """The first row of one statement, or None."""
         return await self._connection.fetchrow(query, *map(_storable, args))

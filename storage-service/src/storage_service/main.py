@@ -8,6 +8,10 @@ from hearth.storage.v1 import (
     agent_store_pb2_grpc,
     checkpoint_store_pb2,
     checkpoint_store_pb2_grpc,
+    chunk_store_pb2,
+    chunk_store_pb2_grpc,
+    document_store_pb2,
+    document_store_pb2_grpc,
     event_store_pb2,
     event_store_pb2_grpc,
     task_store_pb2,
@@ -22,17 +26,24 @@ from storage_service.agents import Agents
 from storage_service.attempts import Attempts
 from storage_service.checkpoint_rpc import CheckpointStoreRpc
 from storage_service.checkpoints import Checkpoints
+from storage_service.chunk_rpc import ChunkStoreRpc
+from storage_service.chunks import Chunks
+from storage_service.collections import Collections
 from storage_service.database import open_database, postgresql_dependency
+from storage_service.document_rpc import DocumentStoreRpc
+from storage_service.documents import Documents
 from storage_service.events import Events
 from storage_service.metrics import keep_current
 from storage_service.queue import Queue
 from storage_service.queue_bounds import QueueBounds
 from storage_service.rpc import AgentStoreRpc, EventStoreRpc
+from storage_service.search import Searches
 from storage_service.settings import StorageSettings
 from storage_service.subscriptions import Subscriptions
 from storage_service.task_rpc import TaskStoreRpc
 from storage_service.tasks import Tasks
 from storage_service.tool_calls import ToolCalls
+from storage_service.vector_indexes import VectorIndexes
 
 
 def main() -> None:
@@ -50,6 +61,10 @@ async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
         queue = Queue(database)
         attempts = Attempts(database)
         bounds = QueueBounds(database, in_all=settings.queue_limit, per_agent=settings.queue_limit_per_agent)
+        tasks = Tasks(database, bounds)
+        collections = Collections(database, attempts)
+        documents = Documents(database, tasks, attempts)
+        indexes = VectorIndexes(settings)
         server = Server(settings, dependencies=[postgresql_dependency(database)])
         server.register(
             agent_store_pb2_grpc.add_AgentStoreServiceServicer_to_server,
@@ -58,7 +73,7 @@ async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
         )
         server.register(
             task_store_pb2_grpc.add_TaskStoreServiceServicer_to_server,
-            TaskStoreRpc(Tasks(database, bounds), attempts, queue),
+            TaskStoreRpc(tasks, attempts, queue),
             task_store_pb2,
         )
         server.register(
@@ -71,4 +86,20 @@ async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
             CheckpointStoreRpc(Checkpoints(database, attempts), ToolCalls(database, attempts)),
             checkpoint_store_pb2,
         )
-        await run_with(server.run(stopping), keep_current(queue, settings.database_metrics_seconds, stopping))
+        server.register(
+            document_store_pb2_grpc.add_DocumentStoreServiceServicer_to_server,
+            DocumentStoreRpc(collections, documents),
+            document_store_pb2,
+        )
+        server.register(
+            chunk_store_pb2_grpc.add_ChunkStoreServiceServicer_to_server,
+            ChunkStoreRpc(
+                documents, Chunks(database, documents, attempts, indexes), collections, Searches(database, indexes)
+            ),
+            chunk_store_pb2,
+        )
+        await run_with(
+            server.run(stopping),
+            keep_current(queue, settings.database_metrics_seconds, stopping),
+            indexes.run(stopping),
+        )

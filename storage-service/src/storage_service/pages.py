@@ -71,6 +71,21 @@ def number_of_token(token: str) -> int | None:
     return int(text)
 
 
+def token_of_text(text: str) -> str:
+    """The token of the page after the item with this name."""
+    return _encode(text.encode())
+
+
+def text_of_token(token: str) -> str | None:
+    """The name after which the page begins; None for the first page. Raises InvalidArgument for a token not ours."""
+    if not token:
+        return None
+    try:
+        return _decode(token).decode()
+    except ValueError as error:
+        raise _garbled() from error
+
+
 def token_of_checkpoint(checkpoint_id: str, task_id: str, namespace: str) -> str:
     """The token of the page after this checkpoint."""
     return _encode(UUID(task_id).bytes + orjson.dumps([checkpoint_id, namespace]))

@@ -19,6 +19,9 @@ class StorageSettings(RuntimeSettings):
     database_metrics_seconds: float = Field(
         5.0, gt=0, le=3600, description="How often the figures of the task queue are read for /metrics"
     )
+    vector_index_mib: int = Field(
+        256, ge=1, le=65536, description="Memory that PostgreSQL may use to build an index of vectors, in MiB"
+    )
     queue_limit: int = Field(100_000, ge=1, description="Tasks that may wait in all; more are answered with 429")
     queue_limit_per_agent: int = Field(20_000, ge=1, description="Tasks of one agent that may wait")
     migrate_wait_seconds: float = Field(

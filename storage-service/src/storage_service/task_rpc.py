@@ -26,7 +26,7 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
         self._queue = queue
 
     async def CreateTask(self, request: Any, context: Any) -> task_store_pb2.CreateTaskResponse:
-        task, created = await self._tasks.create(_new_task(request))
+        task, created = await self._tasks.create(new_task(request))
         return task_store_pb2.CreateTaskResponse(task=_task(task), created=created)
 
     async def GetTask(self, request: Any, context: Any) -> task_store_pb2.GetTaskResponse:
@@ -146,7 +146,8 @@ def _task_id(text: str) -> str:
     return text
 
 
-def _new_task(request: task_store_pb2.CreateTaskRequest) -> NewTask:
+def new_task(request: task_store_pb2.CreateTaskRequest) -> NewTask:
+    """The task that the request, or a part of another one, describes."""
     new = arguments.value_of(request, NewTask)
     arguments.uuid(new.id, "id")
     arguments.uuid(new.agent_id, "agent_id")

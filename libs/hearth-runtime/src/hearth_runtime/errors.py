@@ -215,6 +215,32 @@ class DeadLetterNotFound(NotFound):
     title = "There is no such dead letter"
 
 
+class CollectionNotFound(NotFound):
+    code = "collection_not_found"
+    title = "There is no such collection"
+
+
+class CollectionExists(Conflict):
+    code = "collection_exists"
+    title = "There is a collection of this name already"
+    status = grpc.StatusCode.ALREADY_EXISTS
+
+
+class DocumentNotFound(NotFound):
+    code = "document_not_found"
+    title = "There is no such document"
+
+
+class DocumentIncomplete(Conflict):
+    code = "document_incomplete"
+    title = "The document has not come whole"
+
+
+class DocumentUnreadable(InvalidArgument):
+    code = "document_unreadable"
+    title = "The document cannot be read"
+
+
 class AttemptOutdated(Conflict):
     code = "attempt_outdated"
     title = "Another attempt of the task has taken over"

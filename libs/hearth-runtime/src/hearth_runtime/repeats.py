@@ -10,6 +10,18 @@ import json
 # Reads; writes of a whole, or by an id or key of the caller's; and generating, up to the first message of the answer.
 REPEATABLE: dict[str, tuple[str, ...]] = {
     "hearth.agent.v1.AgentService": ("GetAgent", "ListAgents", "UpdateAgent", "DeleteAgent"),
+    "hearth.agent.v1.DocumentService": (
+        "GetCollection",
+        "ListCollections",
+        "BeginDocument",
+        "PutDocumentPart",
+        "AcceptDocument",
+        "GetDocument",
+        "ListDocuments",
+        "GetDocumentPart",
+        "GetDocumentText",
+        "Search",
+    ),
     "hearth.agent.v1.TaskService": ("CreateTask", "GetTask", "ListTasks", "CancelTask", "ListAttempts"),
     "hearth.inference.v1.InferenceService": ("Chat", "Generate", "Embed", "ListModels", "GetModel"),
     "hearth.log.v1.LogService": (
@@ -29,6 +41,27 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "DeactivateAgent",
     ),
     "hearth.storage.v1.CheckpointStoreService": ("PutCheckpoint", "PutWrites", "GetCheckpoint", "ListCheckpoints"),
+    "hearth.storage.v1.ChunkStoreService": (
+        "PutDocumentText",
+        "GetDocumentText",
+        "PutChunks",
+        "RecordText",
+        "ListUnembedded",
+        "PutVectors",
+        "PublishDocument",
+        "SearchChunks",
+    ),
+    "hearth.storage.v1.DocumentStoreService": (
+        "InsertCollection",
+        "GetCollection",
+        "ListCollections",
+        "BeginDocument",
+        "PutDocumentPart",
+        "AcceptDocument",
+        "GetDocument",
+        "ListDocuments",
+        "GetDocumentPart",
+    ),
     "hearth.storage.v1.EventStoreService": ("AppendEvents", "ListEvents", "GetSubscription", "SaveSubscription"),
     "hearth.storage.v1.TaskStoreService": (
         "CreateTask",

@@ -110,3 +110,7 @@ SELECT * FROM task_attempts WHERE task_id = $1 AND attempt > $3 ORDER BY attempt
 -- name: find_task
 -- $1 id of the task.
 SELECT * FROM tasks WHERE id = $1;
+
+-- name: lock_attempt
+-- $1 id, $2 attempt. No row where the attempt is outdated, as in put_checkpoint.
+SELECT TRUE FROM tasks WHERE id = $1 AND attempt = $2 AND status = 'running' FOR SHARE;

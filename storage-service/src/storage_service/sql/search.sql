@@ -1,0 +1,66 @@
+-- name: tune_scan
+-- $1 how many results are wanted. Until the transaction ends, a scan of an HNSW index goes on until it has found that
+-- many that pass the filter: https://github.com/pgvector/pgvector#iterative-index-scans.
+SELECT
+    set_config('hnsw.iterative_scan', 'strict_order', true),
+    set_config('hnsw.ef_search', least(greatest($1, 40), 1000)::text, true),
+    set_config('hnsw.max_scan_tuples', '200000', true);
+
+-- name: nearest_chunks
+-- $1 vector as text, $2 model, $3 ids of collections, $4 what the metadata contains, $5 limit. {type} is the vector's
+-- type, which the index has too.
+SELECT chunks.id, 1 - (chunk_vectors.vector::{type} <=> $1::text::{type}) AS score
+FROM chunk_vectors
+JOIN chunks ON chunks.id = chunk_vectors.chunk_id
+JOIN documents ON documents.id = chunks.document_id
+WHERE chunk_vectors.model = $2
+  AND documents.collection_id = ANY ($3::uuid[])
+  AND documents.ready_at IS NOT NULL
+  AND documents.metadata @> $4
+ORDER BY chunk_vectors.vector::{type} <=> $1::text::{type}
+LIMIT $5;
+
+-- name: nearest_chunks_exactly
+-- As nearest_chunks, of all that the filter lets pass: the sum keeps the planner from the index.
+SELECT chunks.id, 1 - (chunk_vectors.vector <=> $1::text::vector) AS score
+FROM documents
+JOIN chunks ON chunks.document_id = documents.id
+JOIN chunk_vectors ON chunk_vectors.chunk_id = chunks.id
+WHERE chunk_vectors.model = $2
+  AND documents.collection_id = ANY ($3::uuid[])
+  AND documents.ready_at IS NOT NULL
+  AND documents.metadata @> $4
+ORDER BY (chunk_vectors.vector <=> $1::text::vector) + 0
+LIMIT $5;
+
+-- name: matching_chunks
+-- $1 the query, $2 ids of collections, $3 what the metadata contains, $4 limit. Any of the query's words is enough:
+-- the rank is higher for more of them, and for those that stand close together or in headings.
+WITH wanted AS (
+    SELECT
+        string_agg('''' || replace(replace(lexeme, '\', '\\'), '''', '''''') || '''', ' | ')::tsquery AS words
+    FROM unnest(to_tsvector('english', $1))
+)
+SELECT chunks.id, ts_rank_cd(chunks.words, (SELECT words FROM wanted), 1) AS score
+FROM chunks
+JOIN documents ON documents.id = chunks.document_id
+WHERE chunks.words @@ (SELECT words FROM wanted)
+  AND documents.collection_id = ANY ($2::uuid[])
+  AND documents.ready_at IS NOT NULL
+  AND documents.metadata @> $3
+ORDER BY score DESC, chunks.id
+LIMIT $4;
+
+-- name: found_chunks
+-- $1 ids.
+SELECT
+    chunks.id, chunks.number, chunks.text, chunks.headings, chunks.page, chunks.span_start, chunks.span_end,
+    documents.id AS document_id, documents.name AS document_name, documents.metadata, collections.name AS collection
+FROM chunks
+JOIN documents ON documents.id = chunks.document_id
+JOIN collections ON collections.id = documents.collection_id
+WHERE chunks.id = ANY ($1::bigint[]);
+
+-- name: find_dimensions
+-- $1 model.
+SELECT vector_dims(vector) AS dimensions FROM chunk_vectors WHERE model = $1 LIMIT 1;
