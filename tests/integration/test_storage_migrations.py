@@ -129,7 +129,7 @@ async def test_the_extension_and_the_indexes_are_there(empty_url: str) -> None:
         'ON public.task_logs USING btree (level, "timestamp")',
         "UNIQUE INDEX task_logs_stream_id ON public.task_logs USING btree (stream_id)",
         "UNIQUE INDEX tasks_idempotency_key ON public.tasks USING btree (idempotency_key)",
-        "ON public.agent_tools USING btree (agent_id, tool_name)",
+        "UNIQUE INDEX agent_tools_name ON public.agent_tools USING btree (agent_id, name)",
     ):
         assert part in definitions
 

@@ -1,7 +1,11 @@
 """Settings of the two processes of agent-service."""
 
+from typing import Annotated
+
 from hearth_runtime.settings import RuntimeSettings
-from pydantic import Field
+from pydantic import AfterValidator, Field, SecretStr
+
+from agent_service.secret_keys import SecretKeys
 
 
 class QueueSettings(RuntimeSettings):
@@ -21,7 +25,31 @@ class ModelSettings(RuntimeSettings):
     )
 
 
-class ApiSettings(QueueSettings, ModelSettings):
+def _checked(text: SecretStr) -> SecretStr:
+    SecretKeys.parse(text.get_secret_value())
+    return text
+
+
+class SecretSettings(RuntimeSettings):
+    """What both processes need to keep the secrets of tools."""
+
+    secret_key: Annotated[SecretStr, AfterValidator(_checked)] = Field(
+        SecretStr(""),
+        description="The key that secrets of tools are encrypted with, 32 bytes in base64: `openssl rand -base64 32`. "
+        "Several, separated by commas, are all tried; the first encrypts. Unset, no tool can have secrets",
+    )
+
+    @property
+    def secret_keys(self) -> SecretKeys:
+        """The keys."""
+        return SecretKeys.parse(self.secret_key.get_secret_value())
+
+
+class ToolSettings(RuntimeSettings):
+    """What an agent's tools may do, and where."""
+
+
+class ApiSettings(QueueSettings, ModelSettings, ToolSettings, SecretSettings):
     """The process `api`: rules, acceptance, dispatching."""
 
     listen_address: str = Field("127.0.0.1:50052", description="Where this process serves gRPC: host:port or unix:PATH")
@@ -30,11 +58,7 @@ class ApiSettings(QueueSettings, ModelSettings):
     ring_again_seconds: float = Field(5.0, gt=0, description="When a doorbell that no worker answered is rung again")
 
 
-class ToolSettings(RuntimeSettings):
-    """What an agent's tools may do, and where."""
-
-
-class WorkerSettings(QueueSettings, ModelSettings, ToolSettings):
+class WorkerSettings(QueueSettings, ModelSettings, ToolSettings, SecretSettings):
     """The process `worker`."""
 
     listen_address: str = Field("127.0.0.1:50056", description="Where this process serves gRPC: host:port or unix:PATH")

@@ -16,12 +16,15 @@ from hearth.storage.v1 import (
     event_store_pb2_grpc,
     task_store_pb2,
     task_store_pb2_grpc,
+    tool_store_pb2,
+    tool_store_pb2_grpc,
 )
 from hearth_runtime.lifecycle import run, run_with
 from hearth_runtime.server import Server
 from hearth_runtime.settings import load_settings
 from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 
+from storage_service.agent_tools import AgentTools
 from storage_service.agents import Agents
 from storage_service.attempts import Attempts
 from storage_service.checkpoint_rpc import CheckpointStoreRpc
@@ -43,6 +46,7 @@ from storage_service.subscriptions import Subscriptions
 from storage_service.task_rpc import TaskStoreRpc
 from storage_service.tasks import Tasks
 from storage_service.tool_calls import ToolCalls
+from storage_service.tool_rpc import ToolStoreRpc
 from storage_service.vector_indexes import VectorIndexes
 
 
@@ -97,6 +101,11 @@ async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
                 documents, Chunks(database, documents, attempts, indexes), collections, Searches(database, indexes)
             ),
             chunk_store_pb2,
+        )
+        server.register(
+            tool_store_pb2_grpc.add_ToolStoreServiceServicer_to_server,
+            ToolStoreRpc(AgentTools(database)),
+            tool_store_pb2,
         )
         await run_with(
             server.run(stopping),

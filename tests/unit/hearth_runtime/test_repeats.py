@@ -31,6 +31,7 @@ SERVICES = [
     "storage.v1.document_store",
     "storage.v1.event_store",
     "storage.v1.task_store",
+    "storage.v1.tool_store",
 ]
 
 

@@ -165,6 +165,36 @@ class AgentReserved(Conflict):
     title = "The agent is one of Hearth's own"
 
 
+class ToolNotFound(NotFound):
+    code = "tool_not_found"
+    title = "There is no such tool"
+
+
+class ToolKindNotFound(InvalidArgument):
+    code = "tool_kind_not_found"
+    title = "No kind of tool has this name"
+
+
+class ToolNameTaken(Conflict):
+    code = "tool_name_taken"
+    title = "The agent has a tool of this name"
+
+
+class TooManyTools(Conflict):
+    code = "too_many_tools"
+    title = "The agent has as many tools as it may"
+
+
+class SecretKeyMissing(Conflict):
+    code = "secret_key_missing"
+    title = "Hearth has no key to keep secrets with"
+
+
+class SecretUnreadable(Conflict):
+    code = "secret_unreadable"
+    title = "A tool's secrets cannot be read with the present key"
+
+
 class TaskNotFound(NotFound):
     code = "task_not_found"
     title = "There is no such task"

@@ -74,6 +74,7 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "SettleEnds",
         "GetQueueStats",
     ),
+    "hearth.storage.v1.ToolStoreService": ("InsertTool", "GetTool", "ListTools", "UpdateTool"),
 }
 
 # Trailing metadata by which a server says that a call is not to be repeated.

@@ -40,8 +40,10 @@ def load_settings[S: RuntimeSettings](settings_type: type[S]) -> S:
         for problem in error.errors():
             name = str(problem["loc"][0]) if problem["loc"] else "settings"
             variable = name if name.isupper() else f"HEARTH_{name.upper()}"
-            # What looks like an address may carry a password, which is for no terminal and no log.
+            # What looks like an address may carry a password, which is for no terminal and no log, and so a secret.
             value = repr(problem.get("input"))
-            shown = "" if "@" in value else f"; it is {value}"
+            field = settings_type.model_fields.get(name)
+            is_secret = field is not None and "SecretStr" in str(field.annotation)
+            shown = "" if is_secret or "@" in value else f"; it is {value}"
             sys.stderr.write(f"{variable}: {problem['msg']}{shown}. See docs/configuration.md.\n")
         sys.exit(2)
