@@ -42,10 +42,18 @@ class Behaviour:
     rubbish: bytes = b"<html>rubbish\n"
     done_reason: str = "stop"
     load_seconds: float = 2.0  # as the last chunk says; nothing waits for it
-    tool_calls: tuple[dict[str, Any], ...] = ()  # come whole in a chunk of a chat, after the pieces
+    tool_calls: tuple[dict[str, Any], ...] = ()  # come whole in a chunk of a chat, after the pieces: see `called`
+    prompt_tokens: int = 7
+    too_long: bool = False  # the prompt does not fit: it is refused where `truncate` is false
     # For /api/embed; by default the vector of a text is (its length, 1).
     vectors: tuple[tuple[float, ...], ...] | None = None
+    # As Ollama, it refuses images without "vision" and tools without "tools".
     capabilities: tuple[str, ...] = ("completion",)
+
+
+def called(name: str, **arguments: Any) -> dict[str, Any]:
+    """A call for `Behaviour.tool_calls`."""
+    return {"function": {"name": name, "arguments": arguments}}
 
 
 @dataclass(kw_only=True)
@@ -153,8 +161,15 @@ class FakeOllama:
         await self._asked(request)
         details = {"family": "fake", "parameter_size": "0", "quantization_level": "none"}
         models = [
-            {"name": m, "model": m, "size": 1, "digest": m, "modified_at": _now(), "details": details}
-            for m in self._behaviours
+            {
+                "name": name,
+                "model": name,
+                "size": 1,
+                "digest": f"{name} {behaviours[0].capabilities}",  # as of a model that was made anew
+                "modified_at": _now(),
+                "details": details,
+            }
+            for name, behaviours in self._behaviours.items()
         ]
         return JSONResponse({"models": models})
 
@@ -194,6 +209,9 @@ class FakeOllama:
         if behaviour is None or behaviour.status != 200:
             received.end(finished=True)
             return _refusal(body, behaviour)
+        if (error := _incapable(body, behaviour)) is not None:
+            received.end(finished=True)
+            return error
         return StreamingResponse(self._stream(request, body, behaviour, received), media_type="application/x-ndjson")
 
     def _received(self, request: Request, body: dict[str, Any]) -> tuple[Behaviour | None, Received]:
@@ -251,7 +269,7 @@ class FakeOllama:
                 done_reason=behaviour.done_reason,
                 total_duration=1,
                 load_duration=round(behaviour.load_seconds * 1e9),
-                prompt_eval_count=7,
+                prompt_eval_count=behaviour.prompt_tokens,
                 prompt_eval_duration=1,
                 eval_count=len(behaviour.pieces),
                 eval_duration=1,
@@ -280,6 +298,18 @@ async def _disconnect(request: Request) -> None:
     """Returns when the client has gone."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _incapable(body: dict[str, Any], behaviour: Behaviour) -> Response | None:
+    """What Ollama answers where the model takes no tools or images, or not so long a prompt."""
+    if body.get("tools") and "tools" not in behaviour.capabilities:
+        return JSONResponse({"error": f"registry.ollama.ai/library/{body['model']} does not support tools"}, 400)
+    if "vision" not in behaviour.capabilities and any(m.get("images") for m in body.get("messages", ())):
+        words = "Failed to create new sequence: this model is missing data required for image input"
+        return JSONResponse({"error": words}, 500)
+    if behaviour.too_long and body.get("truncate") is False:
+        return JSONResponse({"error": "the input length exceeds the context length"}, 400)
+    return None
 
 
 def _refusal(body: dict[str, Any], behaviour: Behaviour | None) -> Response:

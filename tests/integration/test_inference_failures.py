@@ -100,7 +100,7 @@ async def test_tries_run_out(
 @pytest.mark.parametrize(
     ("bad", "kind", "words"),
     [
-        (Behaviour(status=400, error="does not support tools\x1b" + "x" * 1000), ModelRefused, "not support toolsx"),
+        (Behaviour(status=400, error="does not support that\x1b" + "x" * 1000), ModelRefused, "not support thatx"),
         (Behaviour(status=413, error="too large"), ModelRefused, "too large"),
         (Behaviour(status=501, error="cannot chat"), ModelLacksCapability, "m cannot do this: cannot chat"),
     ],

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hearth.inference.v1 import inference_service_pb2 as pb
 from hearth_runtime.errors import HearthError
@@ -53,11 +54,14 @@ names = (
     "model", "created_at", "message", "response", "done", "done_reason", "eval_count", "prompt_eval_count",
     "load_duration", "total_duration", "context", "embeddings", "models", "version", "error", "capabilities",
     "model_info", "details", "modified_at", "tool_calls", "content", "thinking", "name", "size", "digest", "family",
-    "parameter_size", "quantization_level", "fake.context_length",
+    "parameter_size", "quantization_level", "fake.context_length", "function", "arguments",
 )  # fmt: skip
 good = st.sampled_from([
     {"model": "m", "message": {"role": "assistant", "content": "x"}, "done": False},
     {"model": "m", "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop"},
+    {"model": "m", "message": {"role": "assistant", "content": "", "tool_calls": [
+        {"function": {"name": "f", "arguments": {"a": ["b"]}}}, {"function": {"name": "g", "arguments": {}}}]},
+     "done": False},
     {"model": "m", "response": "x", "done": False},
     {"embeddings": [[1.0, 2.0]], "prompt_eval_count": 2},
     {"models": [{"name": "m", "model": "m", "size": 1, "digest": "d"}]},
@@ -162,7 +166,7 @@ WHOLE: dict[str, Any] = {
         "model": "m", "created_at": "2026-01-01T00:00:00Z", "done": True, "done_reason": "stop", "eval_count": 1,
         "prompt_eval_count": 1, "load_duration": 1, "total_duration": 1, "error": "",
         "message": {"role": "assistant", "content": "x", "thinking": "y", "images": [], "tool_name": "t",
-                    "tool_calls": [{"function": {"name": "f", "arguments": {}}}]},
+                    "tool_calls": [{"function": {"name": "f", "arguments": {"a": {"b": ["c", 1]}}}}]},
     },
     "generate": {"response": "x", "thinking": "y", "context": [1], "done": True, "done_reason": "stop"},
     "embed": {"model": "m", "embeddings": [[1.0, 2.0]], "prompt_eval_count": 1, "load_duration": 1, "error": ""},
@@ -264,6 +268,49 @@ async def test_any_answer_to_a_chat_or_a_prompt(liar: Liar, head: bytes, body: b
     if not isinstance(items, HearthError):
         assert [item.WhichOneof("item") for item in items].count("done") == 1
         assert items[-1].done.load_seconds >= 0
+        for item in items:
+            check_call(item.tool_call)
+
+
+def words_of(value: Any) -> Iterator[str]:
+    """Each text in the value."""
+    match value:
+        case str():
+            yield value
+        case list():
+            for inner in value:
+                yield from words_of(inner)
+        case dict():
+            for key, inner in value.items():
+                yield key
+                yield from words_of(inner)
+
+
+def check_call(call: pb.ToolCall) -> None:
+    """Whatever the host said, the arguments are an object whose words are clean; of no call they are nothing."""
+    assert len(call.name) <= 256
+    assert call.name == clean(call.name)
+    arguments = orjson.loads(call.arguments or "{}")
+    assert type(arguments) is dict
+    assert call.arguments in ("", orjson.dumps(arguments).decode())
+    for word in words_of(arguments):
+        assert word == clean(word)
+
+
+@FEW
+@given(name=values, arguments=values, calls=values)
+@example(name="f", arguments={"\x00a": ["\ud800", 1e300, 2**62, True, None]}, calls=None)
+async def test_any_tool_call(liar: Liar, name: Any, arguments: Any, calls: Any) -> None:
+    call = {"function": {"name": name, "arguments": arguments}}
+    message = {"role": "assistant", "tool_calls": [call] if calls is None else calls}
+    end = {"message": {"role": "assistant", "content": "x"}, "done": True}
+    lines = (encoded({"message": message, "done": False}, escapes=True), encoded(end, escapes=True))
+    liar.head, liar.body, liar.lies = OK, b"\n".join(lines), False
+    items = await served(liar, chatted)
+    if not isinstance(items, HearthError):
+        assert [item.text for item in items if item.text] == ["x"]
+        for item in items:
+            check_call(item.tool_call)
 
 
 @FEW

@@ -196,6 +196,23 @@ async def test_a_real_model_answers(real: Inference) -> None:
         await real.embed(SMOLLM, ["a"])
 
 
+async def test_what_a_real_model_cannot_do_or_hold(real: Inference) -> None:
+    tools = [pb.Tool(name="t", description="", parameters='{"type":"object"}')]
+    with pytest.raises(ModelLacksCapability, match="takes no tools"):
+        await real.answer(SMOLLM, tools=tools)
+    image = pb.ChatMessage(role="user", content="See", images=[b"\xff\xd8\xff"])
+    with pytest.raises(ModelLacksCapability, match="takes no images"):
+        await real.answer(SMOLLM, messages=[image])
+    talk = [pb.ChatMessage(role="user", content=text) for text in ("one " * 80, "two")]
+    heard = await real.answer(SMOLLM, seconds=60, messages=talk, context_tokens=64, max_tokens=2)
+    assert "cut" in heard.notices
+    assert f"longer than {SMOLLM}'s context of 64 tokens" in heard.messages[0]
+    assert heard.done.prompt_tokens < 64
+    whole = [(await real.answer(SMOLLM, seconds=60, messages=talk, max_tokens=2)).done for _ in range(2)]
+    # What the server has in its cache counts as well.
+    assert whole[0].prompt_tokens == whole[1].prompt_tokens > 80
+
+
 async def test_a_real_model_embeds(real: Inference) -> None:
     name = next(m.name for m in (await real.models()).models if "embedding" in m.capabilities)
     cat, kitten, tax = (

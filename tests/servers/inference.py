@@ -28,6 +28,7 @@ class Heard:
     pieces: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
+    calls: list[Any] = field(default_factory=list)
     done: Any = None
 
     @property
@@ -42,6 +43,8 @@ class Heard:
             case "notice":
                 self.notices.append(item.notice.code)
                 self.messages.append(item.notice.message)
+            case "tool_call":
+                self.calls.append(item.tool_call)
             case "done":
                 self.done = item.done
 

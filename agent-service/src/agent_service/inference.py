@@ -47,6 +47,11 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_name: str | None = None
 
+    def __post_init__(self) -> None:
+        # A checkpoint's MessagePack gives lists back.
+        object.__setattr__(self, "images", tuple(self.images))
+        object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:

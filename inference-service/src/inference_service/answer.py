@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from hearth_runtime.errors import ModelOutputInvalid
 from ollama import ChatResponse, GenerateResponse
 
+from inference_service.conversation import ToolCall
 from inference_service.generation_request import Options
 from inference_service.output import clean
+from inference_service.tool_calls import MAX_CALLS, read_calls, too_many
 
 MAX_COUNT = 2**31 - 1  # what a host says of its tokens is bounded, as all that it says
 
@@ -20,7 +22,7 @@ class EmptyAnswer(ModelOutputInvalid):
 class Notice:
     """Something on the way to the answer that a person may want to know."""
 
-    code: str  # queued, loading, retry, fallback, host_failed, cut
+    code: str  # queued, loading, retry, fallback, host_failed, cut (the answer, or the conversation)
     message: str
 
 
@@ -40,7 +42,7 @@ class Done:
     data: str | None
 
 
-type Item = str | Notice | Done
+type Item = str | Notice | ToolCall | Done
 type Chunk = ChatResponse | GenerateResponse
 
 
@@ -54,25 +56,32 @@ class Answer:
         self._pieces: list[str] = []
         self._started = time.perf_counter()
         self._last: Chunk | None = None
-        self._has_tool_calls = False
+        self._calls = 0
         self.first_token_seconds: float | None = None
 
-    def add(self, chunk: Chunk) -> str:
-        """The text that the chunk adds, cleaned; "" where it adds none (a model that thinks, or loads)."""
+    def add(self, chunk: Chunk) -> list[str | ToolCall]:
+        """What the chunk adds, cleaned; nothing where it adds none (a model that thinks, or loads).
+
+        Raises ModelOutputInvalid where it calls a tool in a way that cannot be used: half a call is none.
+        """
         self._last = chunk
         self._chunks += 1
+        calls: list[ToolCall] = []
         if isinstance(chunk, GenerateResponse):
             raw = chunk.response
         else:
             raw = chunk.message.content
-            self._has_tool_calls = self._has_tool_calls or bool(chunk.message.tool_calls)
+            calls = read_calls(chunk.message.tool_calls or ())
         text = clean(raw or "")[: self._limit - self._length]
-        if (text or chunk.done) and self.first_token_seconds is None:
+        if (text or calls or chunk.done) and self.first_token_seconds is None:
             self.first_token_seconds = time.perf_counter() - self._started
+        self._calls += len(calls)
+        if self._calls > MAX_CALLS:
+            raise too_many()
         if text:
             self._length += len(text)
             self._pieces.append(text)
-        return text
+        return [text, *calls] if text else [*calls]
 
     @property
     def text(self) -> str:
@@ -92,13 +101,23 @@ class Answer:
     @property
     def is_empty(self) -> bool:
         """Whether it holds neither text nor a tool call."""
-        return not self._length and not self._has_tool_calls
+        return not self._length and not self._calls
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether it asks for a tool: then it is not the last word, and need not fit a schema."""
+        return self._calls > 0
 
     @property
     def finish_reason(self) -> str:
         """ "length" where it was cut off, "stop" where the model had said all."""
         cut = self.is_cut or (self._last is not None and self._last.done_reason == "length")
         return "length" if cut else "stop"
+
+    def fills_context(self, options: Options) -> bool:
+        """Whether the prompt takes all of the context, as what Ollama has cut off to fit it does."""
+        count = self._last.prompt_eval_count if self._last is not None else None
+        return options.context_tokens is not None and (count or 0) >= options.context_tokens
 
     def nothing(self, *, model: str, host: str) -> EmptyAnswer:
         """What to raise where it `is_empty`."""
@@ -146,6 +165,16 @@ class Answer:
             total_seconds=time.perf_counter() - self._started,
             data=data,
         )
+
+
+def prompt_cut(options: Options, *, model: str) -> Notice:
+    """What to say where the prompt does not fit the model's context."""
+    size = f" of {options.context_tokens} tokens" if options.context_tokens is not None else ""
+    return Notice(
+        code="cut",
+        message=f"The conversation is longer than {model}'s context{size}: the oldest of it is left out. "
+        "Raise context_tokens, or shorten the conversation.",
+    )
 
 
 def bounded(count: int) -> int:

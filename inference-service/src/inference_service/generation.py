@@ -7,13 +7,14 @@ from contextlib import aclosing
 from typing import Any
 
 from hearth_runtime.errors import HearthError, ModelHostUnavailable, ModelTimeout
+from ollama import ChatResponse, GenerateResponse
 
-from inference_service.answer import Answer, Chunk, Item, Notice
+from inference_service.answer import Answer, Chunk, Item, Notice, prompt_cut
 from inference_service.generation_request import Request
 from inference_service.hosts import Host, Hosts
 from inference_service.measures import model_call
 from inference_service.merging import merged
-from inference_service.ollama_errors import typed_errors
+from inference_service.ollama_errors import PromptTooLong, lacks_capability, typed_errors
 from inference_service.output_schema import OutputSchema, SchemaChecker
 from inference_service.settings import InferenceSettings
 from inference_service.tries import Tries
@@ -53,6 +54,7 @@ class Generator:
             answered = False
             try:
                 host = await tries.next_host()
+                await self._check_capabilities(request, tries.model, host)
                 async with aclosing(self._on_host(request, tries.model, host, schema)) as items:
                     async for item in items:
                         answered = answered or not isinstance(item, Notice)
@@ -64,6 +66,14 @@ class Generator:
             else:
                 return
             yield notice
+
+    async def _check_capabilities(self, request: Request, model: str, host: Host) -> None:
+        """Raises ModelLacksCapability where the host is known to say so; where it is not, it will say so itself."""
+        if request.needs:
+            known = (await host.catalog.model(model)).capabilities
+            for capability in request.needs if known else ():
+                if capability not in known:
+                    raise lacks_capability(model, capability)
 
     async def _on_host(
         self, request: Request, model: str, host: Host, schema: OutputSchema | None
@@ -89,20 +99,24 @@ class Generator:
                             continue
                         begins()
                         is_first = answer.first_token_seconds is None
-                        text = answer.add(chunk)
+                        items = answer.add(chunk)
                         if is_first and answer.first_token_seconds is not None:
                             call.first_token(answer.first_token_seconds)
-                        if text:
-                            yield text
+                        for item in items:
+                            yield item
                         if answer.is_done:
                             break
                     if not answer.is_done:
                         raise ModelHostUnavailable(f"{host.name} ended the answer before it was done.")
+                if answer.fills_context(request.options):
+                    yield prompt_cut(request.options, model=model)
                 if answer.is_empty:
                     raise answer.nothing(model=model, host=host.name)
                 if (cut := answer.cut(request.options, model=model)) is not None:
                     yield cut
-                data = await self._checker.check(schema, answer.text) if schema is not None else None
+                data = None
+                if schema is not None and not answer.calls_tools:
+                    data = await self._checker.check(schema, answer.text)
                 done = answer.done(model=model, host=host.name, queue_seconds=queue_seconds, data=data)
                 call.generated(done)
         yield done
@@ -110,9 +124,9 @@ class Generator:
     async def _chunks(
         self, request: Request, model: str, host: Host, schema: OutputSchema | None
     ) -> AsyncGenerator[Chunk | Notice]:
-        """The host's chunks; the first may take long, since a model may have to load, the next may not.
+        """The host's chunks. Where the prompt does not fit, a notice says so, and the oldest of it is left out.
 
-        Before the first a notice says so, where it does take long.
+        An Ollama that is too old to know `truncate` leaves it out without a word.
         """
         shared: dict[str, Any] = {
             "model": model,
@@ -121,29 +135,49 @@ class Generator:
             "options": request.options.for_ollama(),
             "keep_alive": request.options.keep_alive_for_ollama(),
         }
-        with typed_errors(host=host.name, model=model):
-            if request.prompt is None:
-                messages = [{"role": m.role, "content": m.content} for m in request.messages]
-                answer: Any = await host.client.chat(messages=messages, **shared)
+        for truncate in (False, True):
+            try:
+                with typed_errors(host=host.name, model=model):
+                    async with aclosing(self._asked(request, host, {**shared, "truncate": truncate})) as chunks:
+                        async for chunk in chunks:
+                            yield chunk
+            except PromptTooLong:
+                if truncate:
+                    raise
+                yield prompt_cut(request.options, model=model)
             else:
-                answer = await host.client.generate(prompt=request.prompt, system=request.system or "", **shared)
-            patience = self._settings.model_first_token_seconds
-            async with aclosing(answer) as chunks:
-                first = asyncio.create_task(_next(chunks, patience, host))
-                try:
-                    await asyncio.wait([first], timeout=self._settings.model_loading_notice_seconds)
-                    if not first.done():
-                        yield self._loading(model, host)
-                    chunk = await first
-                finally:
-                    first.cancel()
-                    await asyncio.gather(first, return_exceptions=True)
-                while chunk is not None:
-                    if chunk.done:
-                        # The connection can be used again only where the body was read to its end.
-                        await _end(chunks)
-                    yield chunk
-                    chunk = await _next(chunks, self._settings.model_between_tokens_seconds, host)
+                return
+
+    async def _asked(self, request: Request, host: Host, shared: dict[str, Any]) -> AsyncGenerator[Chunk | Notice]:
+        """The host's chunks; the first may take long, since a model may have to load, the next may not.
+
+        Before the first a notice says so, where it does take long.
+        """
+        answer: AsyncGenerator[Chunk]
+        if request.prompt is None:
+            messages = [message.for_ollama() for message in request.messages]
+            tools = [tool.for_ollama() for tool in request.tools]
+            answer = host.stream("/api/chat", {**shared, "messages": messages, "tools": tools}, ChatResponse)
+        else:
+            prompt = {"prompt": request.prompt, "system": request.system or ""}
+            answer = host.stream("/api/generate", {**shared, **prompt}, GenerateResponse)
+        patience = self._settings.model_first_token_seconds
+        async with aclosing(answer) as chunks:
+            first = asyncio.create_task(_next(chunks, patience, host))
+            try:
+                await asyncio.wait([first], timeout=self._settings.model_loading_notice_seconds)
+                if not first.done():
+                    yield self._loading(shared["model"], host)
+                chunk = await first
+            finally:
+                first.cancel()
+                await asyncio.gather(first, return_exceptions=True)
+            while chunk is not None:
+                if chunk.done:
+                    # The connection can be used again only where the body was read to its end.
+                    await _end(chunks)
+                yield chunk
+                chunk = await _next(chunks, self._settings.model_between_tokens_seconds, host)
 
     def _loading(self, model: str, host: Host) -> Notice:
         settings = self._settings

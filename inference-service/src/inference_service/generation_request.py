@@ -5,17 +5,10 @@ from typing import Any
 
 from hearth_runtime.errors import FieldViolation, InvalidArgument
 
+from inference_service.conversation import Message, Tool, wrong_messages, wrong_tools
+
 MAX_MODEL_NAME = 256
 MAX_FALLBACKS = 16
-ROLES = ("system", "user", "assistant", "tool")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Message:
-    """One message of a conversation."""
-
-    role: str
-    content: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +50,7 @@ class Request:
 
     models: tuple[str, ...]  # the model, then its fallbacks
     messages: tuple[Message, ...] = ()
+    tools: tuple[Tool, ...] = ()
     prompt: str | None = None
     system: str | None = None
     options: Options
@@ -73,16 +67,19 @@ class Request:
                 wrong.append(FieldViolation(field=field, message=message))
         if self.prompt is None and not self.messages:
             wrong.append(FieldViolation(field="messages", message="there must be one at least"))
+        wrong.extend(wrong_messages(self.messages))
+        wrong.extend(wrong_tools(self.tools))
         if self.prompt == "":
             # Ollama takes it for a wish to have the model loaded, and generates nothing.
             wrong.append(FieldViolation(field="prompt", message="must not be empty"))
-        wrong.extend(
-            FieldViolation(field=f"messages.{index}.role", message=f"must be one of {', '.join(ROLES)}")
-            for index, message in enumerate(self.messages)
-            if message.role not in ROLES
-        )
         if wrong:
             raise InvalidArgument("; ".join(f"{w.field}: {w.message}" for w in wrong[:3]), fields=wrong[:20])
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The capabilities that a model must have for it, besides those that all have."""
+        vision = ("vision",) if any(message.images for message in self.messages) else ()
+        return (*vision, "tools") if self.tools else vision
 
 
 def misnamed(model: str) -> str | None:

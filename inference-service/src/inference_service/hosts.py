@@ -1,14 +1,15 @@
 """Model hosts: servers that speak Ollama's protocol, what models they have, and who may use them now."""
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import httpx
 from hearth_runtime.errors import FieldViolation, HearthError, InvalidArgument
-from ollama import AsyncClient
+from ollama import AsyncClient, ChatResponse, GenerateResponse, ResponseError
 
 from inference_service.breaker import Breaker, Report, State
 from inference_service.catalog import MAX_NAME, Catalog, Model
@@ -59,7 +60,7 @@ class Host:
                 options["auth"] = (unquote(parts.username), unquote(parts.password or ""))
         bounded = BoundedTransport(transport)
         self.client = AsyncClient(base, transport=bounded, **options)
-        # For the one call that the library lacks.
+        # For what the library lacks.
         self._http = httpx.AsyncClient(base_url=base, transport=bounded, **options)
         self.breaker = Breaker(
             name=self.name,
@@ -103,6 +104,25 @@ class Host:
                 raise unreachable(self.name) from error
             answer.raise_for_status()
             return clean(str(answer.json()["version"])[:MAX_NAME])
+
+    async def stream[C: (ChatResponse, GenerateResponse)](
+        self, path: str, body: dict[str, Any], kind: type[C]
+    ) -> AsyncGenerator[C]:
+        """The answer to `body`, less what is None or empty in it, chunk by chunk. Use it inside `typed_errors`.
+
+        Not by the ollama library, which knows a few words of JSON Schema and leaves out of a tool's parameters what it
+        does not know: `anyOf`, `default`, an object inside an object.
+        """
+        given = {name: value for name, value in body.items() if value is not None and value != []}
+        async with self._http.stream("POST", path, json=given) as response:
+            if not response.is_success:
+                await response.aread()
+            response.raise_for_status()
+            async for line in response.aiter_lines():
+                chunk = json.loads(line)
+                if error := chunk.get("error"):
+                    raise ResponseError(error)
+                yield kind(**chunk)
 
 
 class Hosts:

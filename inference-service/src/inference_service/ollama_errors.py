@@ -21,10 +21,22 @@ from inference_service.output import clean
 from inference_service.transport import AnswerTooLong, Compressed
 
 MAX_DETAIL = 300
+# What Ollama says, with 400 or 500, of a model that takes no tools or images.
+_LACKS = {
+    "does not support tools": "tools",
+    "does not support vision": "vision",
+    "missing data required for image input": "vision",
+}
+# What Ollama's runners, and the embedded server, say where `truncate` is false or nothing can be left out.
+_TOO_LONG = ("exceeds the context length", "exceeds the available context size", "longer than the context length")
 
 
 class HostUnreachable(ModelHostUnavailable):
     """Nothing answers at the host's address; on the wire it is a ModelHostUnavailable."""
+
+
+class PromptTooLong(ModelRefused):
+    """The host was asked to leave nothing out of a prompt that its context does not hold."""
 
 
 @contextmanager
@@ -66,8 +78,21 @@ def unknown_model(model: str) -> ModelNotFound:
     )
 
 
+def lacks_capability(model: str, capability: str) -> ModelLacksCapability:
+    """The model takes no images ("vision") or no tools ("tools")."""
+    thing = "images" if capability == "vision" else capability
+    return ModelLacksCapability(
+        f"{model} takes no {thing}: it lacks the capability {capability}. Choose a model that has it, or leave the "
+        f"{thing} out; GET /api/v1/models says what each model can do.",
+        metadata={"model": model, "capability": capability},
+    )
+
+
 def _refused(status_code: int, body: str, *, host: str, model: str) -> HearthError:
     words = _words(body)
+    for said, capability in _LACKS.items():
+        if model and said in words:
+            return lacks_capability(model, capability)
     match status_code:
         case HTTPStatus.NOT_FOUND if model:
             return unknown_model(model)
@@ -75,6 +100,8 @@ def _refused(status_code: int, body: str, *, host: str, model: str) -> HearthErr
             return ModelLacksCapability(
                 f"{model} cannot do this: {words}. GET /api/v1/models says what a model can do."
             )
+        case HTTPStatus.BAD_REQUEST if any(said in words for said in _TOO_LONG):
+            return PromptTooLong(f"{host} refused the request: {words}.")
         case HTTPStatus.TOO_MANY_REQUESTS:
             return ModelOverloaded(f"{host} has too much to do: {words}. Try again later.")
         case HTTPStatus.SERVICE_UNAVAILABLE if "server busy" in words:

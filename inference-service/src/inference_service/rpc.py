@@ -9,9 +9,10 @@ from hearth.inference.v1 import inference_service_pb2_grpc
 from hearth_runtime.codec import from_message, to_message
 
 from inference_service.answer import Done, Item, Notice
+from inference_service.conversation import Message, Tool, ToolCall
 from inference_service.embedding import EmbeddingModels
 from inference_service.generation import Generator
-from inference_service.generation_request import Message, Options, Request
+from inference_service.generation_request import Options, Request
 from inference_service.hosts import Hosts
 
 
@@ -27,6 +28,7 @@ class InferenceRpc(inference_service_pb2_grpc.InferenceServiceServicer):
         wanted = Request(
             models=(request.model, *request.fallback_models),
             messages=tuple(from_message(m, Message) for m in request.messages),
+            tools=tuple(from_message(t, Tool) for t in request.tools),
             options=from_message(request.options, Options),
             fair_key=request.fair_key,
             seconds=context.time_remaining(),
@@ -74,5 +76,7 @@ def _item(item: Item) -> dict[str, Any]:
             return {"text": item}
         case Notice():
             return {"notice": to_message(item, pb.Notice)}
+        case ToolCall():
+            return {"tool_call": to_message(item, pb.ToolCall)}
         case Done():
             return {"done": to_message(item, pb.Done)}

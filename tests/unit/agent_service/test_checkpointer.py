@@ -8,6 +8,7 @@ import ormsgpack
 import pytest
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.checkpointer import Checkpointer, StateSerializer
+from agent_service.inference import Message, ToolCall
 from hearth_runtime.channels import open_channel
 from hearth_runtime.settings import RuntimeSettings
 from hearth_runtime.tasks import Turn
@@ -29,6 +30,7 @@ class Stranger:
         [Turn(role="user", content="é\0\N{GRINNING FACE}")],
         AIMessage("hi"),
         Send("step", {"turn": Turn(role="user", content="hi")}),
+        Message(role="user", content="", images=(b"\xff",), tool_calls=(ToolCall(name="t", arguments={"a": [1]}),)),
         Interrupt(value="may I?", id="1"),
         {"bytes": b"\0\xff", "none": None, "deep": [{"é": 1.5}]},
         None,

@@ -13,8 +13,9 @@ from hearth_runtime.errors import (
     ModelTimeout,
 )
 from inference_service.catalog import canonical
+from inference_service.conversation import Message
 from inference_service.generation import answer_seconds
-from inference_service.generation_request import Message, Options, Request
+from inference_service.generation_request import Options, Request
 from inference_service.hosts import Host
 from inference_service.ollama_errors import typed_errors
 from inference_service.settings import InferenceSettings

@@ -36,7 +36,7 @@ class ChatMessage(_message.Message):
     """of role tool: whose result this is"""
     @_builtins.property
     def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """PNG or JPEG, for models with the capability vision"""
+        """PNG, JPEG or WebP files, for models with the capability vision"""
 
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
