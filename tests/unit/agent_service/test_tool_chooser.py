@@ -1,0 +1,55 @@
+"""The tool-calling engine with a scripted model."""
+
+from typing import Any
+
+from agent_service.tool import ToolSpec
+from agent_service.tool_choice import Choice, How, NativeAnswer, NativeCall, ToolCall
+from agent_service.tool_chooser import choose_tools
+from fakes.choice_model import ScriptedModel
+from hearth_runtime.tasks import Turn
+
+
+def tool(name: str, description: str, properties: dict[str, Any], required: list[str] | None = None) -> ToolSpec:
+    """A tool whose arguments are all required unless said otherwise."""
+    parameters = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties) if required is None else required,
+    }
+    return ToolSpec(name=name, description=description, parameters=parameters, repeatable=True)
+
+
+ADD = tool("add", "Add two numbers and give their sum.", {"a": {"type": "integer"}, "b": {"type": "integer"}})
+WEATHER = tool("weather", "The weather in a city today.", {"city": {"type": "string"}})
+
+
+def asks(text: str) -> list[Turn]:
+    return [Turn(role="user", content=text)]
+
+
+async def test_a_native_call_that_is_valid_is_taken_as_it_is() -> None:
+    model = ScriptedModel(native=NativeAnswer(text="", calls=(NativeCall(name="add", arguments={"a": 1, "b": 2}),)))
+    choice = await choose_tools(asks("Add 1 and 2."), [ADD, WEATHER], model)
+    assert choice == Choice(calls=(ToolCall(name="add", arguments={"a": 1, "b": 2}, how=How.NATIVE),))
+    assert model.asked == []
+
+
+async def test_a_native_answer_without_calls_is_the_answer() -> None:
+    model = ScriptedModel(native=NativeAnswer(text="Hello!", calls=()))
+    assert await choose_tools(asks("Hello"), [ADD], model) == Choice(calls=(), text="Hello!")
+
+
+async def test_a_native_call_that_is_not_valid_is_repaired_with_the_validators_message() -> None:
+    model = ScriptedModel(
+        native=NativeAnswer(text="", calls=(NativeCall(name="add", arguments={"a": "one", "b": 2}),)),
+        answers={"repair:0:0": {"a": "still wrong", "b": 2}, "repair:0:1": {"a": 1, "b": 2}},
+    )
+    choice = await choose_tools(asks("Add one and two."), [ADD, WEATHER], model)
+    assert choice.calls == (ToolCall(name="add", arguments={"a": 1, "b": 2}, how=How.REPAIRED),)
+    assert [purpose for purpose, _, _ in model.asked] == ["repair:0:0", "repair:0:1"]
+    assert '"one" is not of type "integer"' in model.asked[0][1][-1].content
+    assert '"still wrong" is not of type "integer"' in model.asked[1][1][-1].content
+
+
+async def test_without_tools_there_is_nothing_to_choose() -> None:
+    assert await choose_tools(asks("Hello"), [], ScriptedModel()) == Choice(calls=())
