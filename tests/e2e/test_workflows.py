@@ -58,3 +58,15 @@ async def test_a_question_that_cannot_fit_fails_with_advice(client: Client) -> N
     task = await client.wait(await client.run(agent["id"], "Why? " * 400))
     assert (task["status"], task["error_code"]) == ("failed", "invalid_argument")
     assert "context_tokens" in task["error_message"]
+
+
+async def test_a_plan_is_made_and_done(client: Client) -> None:
+    agent = await client.create_agent(
+        config={"workflow": "plan", "temperature": 0, "max_tokens": 48, "max_revisions": 0}
+    )
+    task = await client.wait(await client.run(agent["id"], "What day is it today?"), seconds=120)
+    assert task["status"] == "completed", task
+    steps = task["output"]["steps"]
+    assert 1 <= len(steps) <= 6
+    assert all(step["by"] in ("current_time", "none") for step in steps)
+    assert task["output"]["text"]

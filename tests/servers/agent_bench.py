@@ -1,7 +1,7 @@
 """Attempts of tasks against real storage and Redis, with workflows made for the occasion."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -14,6 +14,8 @@ from agent_service.publisher import EventPublisher
 from agent_service.runs import Interruption, Run
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
+from agent_service.tool import Tool, ToolScope
+from agent_service.toolbox import ToolShelf
 from agent_service.workflow import RunContext, Workflow
 from agent_service.workflows import Workflows
 from hearth_runtime.events import EVENT_FIELD, EVENTS_STREAM, Event, EventKind
@@ -46,6 +48,17 @@ class Installed(Workflows):
         return self._workflow
 
 
+class Shelf(ToolShelf):
+    """These tools, whoever asks."""
+
+    def __init__(self, tools: Sequence[Tool]) -> None:
+        self._tools = tools
+
+    @asynccontextmanager
+    async def opened(self, scope: ToolScope) -> AsyncIterator[list[Tool]]:
+        yield list(self._tools)
+
+
 class Bench:
     """Makes tasks, and runs of them. `storage` is the fixture."""
 
@@ -57,6 +70,7 @@ class Bench:
         self._redis = redis
         self.stored = StoredTasks(storage.channel)
         self.models = Models(storage.channel)  # where no test has others, there is nobody to answer
+        self.tools: Sequence[Tool] = ()
         self._publisher = publisher
         self._settings = settings
 
@@ -72,6 +86,7 @@ class Bench:
             checkpoints=StoredCheckpoints(self.storage.channel),
             models=self.models,
             estimates=TokenEstimates(),
+            shelf=Shelf(self.tools),
             workflows=Installed(workflow),
             publisher=self._publisher,
             bell=self._bell,

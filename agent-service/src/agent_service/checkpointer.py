@@ -26,10 +26,12 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from agent_service.budgets import Spent
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.inference import Message, ToolCall
+from agent_service.plan import PlanStep, StepResult
+from agent_service.toolbox import Observation, PlannedCall
 
 PAGE_SIZE = 20
 # The dataclasses of ours that a state may hold. One that is not here comes back as a dict of its fields.
-STATE_TYPES = (Turn, Message, ToolCall, Spent)
+STATE_TYPES = (Turn, Message, ToolCall, Spent, PlannedCall, Observation, PlanStep, StepResult)
 
 
 class StateSerializer(JsonPlusSerializer):

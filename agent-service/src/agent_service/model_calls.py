@@ -95,6 +95,7 @@ class ModelCalls:
         output_schema: str | None = None,
         tools: Sequence[ToolSpec] = (),
         max_tokens: int | None = None,
+        temperature: float | None = None,
         shown: bool = False,
     ) -> Answer:
         """The model's answer to the prompt, JSON where `output_schema`, a JSON Schema, is given.
@@ -114,6 +115,7 @@ class ModelCalls:
             output_schema=output_schema,
             tools=tools,
             max_tokens=max_tokens,
+            temperature=temperature,
         ):
             match item:
                 case str():

@@ -1,7 +1,8 @@
 """One attempt of a task: its lease, its work, and how it ends."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from enum import Enum
 from typing import Any
@@ -34,7 +35,9 @@ from agent_service.retries import RetryPolicy
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
 from agent_service.tasks import Claim, turns_of
+from agent_service.tool import Tool, ToolScope
 from agent_service.tool_calls import ToolCalls
+from agent_service.toolbox import Toolbox, ToolShelf
 from agent_service.workflow import RunContext
 from agent_service.workflows import Workflows
 
@@ -71,6 +74,7 @@ class Run:
         checkpoints: StoredCheckpoints,
         models: Models,
         estimates: TokenEstimates,
+        shelf: ToolShelf,
         workflows: Workflows,
         publisher: EventPublisher,
         bell: Bell,
@@ -83,6 +87,7 @@ class Run:
         self._checkpoints = checkpoints
         self._models = models
         self._estimates = estimates
+        self._shelf = shelf
         self._workflows = workflows
         self._bell = bell
         self._settings = settings
@@ -177,6 +182,8 @@ class Run:
             ),
             events=self._events,
             tool_calls=ToolCalls(self._checkpoints, task_id=self._task.id, attempt=self._task.attempt),
+            toolbox=self._toolbox([]),
+            open_tools=self._open_tools,
             checkpointer=Checkpointer(self._checkpoints, attempt=self._task.attempt),
             control=self._control,
             record_resume=lambda step: self._store.record_resume(self._task, step),
@@ -187,6 +194,18 @@ class Run:
         except TimeoutError as error:
             advice = "Raise config.timeout_seconds, or ask for less."
             raise RunTimeout(f"The run took longer than its {timeout_seconds:g} seconds. {advice}") from error
+
+    @asynccontextmanager
+    async def _open_tools(self) -> AsyncIterator[Toolbox]:
+        scope = ToolScope(
+            agent=self._claim.agent, session_id=self._task.session_id, task_id=self._task.id, requests=None
+        )
+        async with self._shelf.opened(scope) as tools:
+            yield self._toolbox(tools)
+
+    def _toolbox(self, tools: Sequence[Tool]) -> Toolbox:
+        calls = ToolCalls(self._checkpoints, task_id=self._task.id, attempt=self._task.attempt)
+        return Toolbox(tools, tool_calls=calls, events=self._events)
 
     async def _keep_lease(self) -> None:
         """Extends the lease until cancelled, and brings what the row says to the run."""

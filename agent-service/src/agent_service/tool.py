@@ -81,9 +81,14 @@ class ToolKind(Protocol):
     `config_schema` is the JSON Schema of its configuration; properties with `"writeOnly": true` are secrets.
     """
 
-    name: str
-    description: str
-    config_schema: dict[str, Any]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def config_schema(self) -> dict[str, Any]: ...
 
     def open(
         self, config: dict[str, Any], scope: ToolScope, host: ToolHost

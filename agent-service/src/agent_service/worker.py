@@ -36,6 +36,10 @@ from agent_service.runs import Interruption, Run
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
 from agent_service.tasks import Claim
+from agent_service.tool import ToolHost
+from agent_service.tool_kinds import ToolKinds
+from agent_service.tool_store import StoredTools
+from agent_service.toolbox import ToolShelf
 from agent_service.workflows import Workflows
 
 POLL_MILLISECONDS = 1000
@@ -53,6 +57,7 @@ class Worker:
         store: StoredTasks,
         checkpoints: StoredCheckpoints,
         models: Models,
+        shelf: ToolShelf,
         publisher: EventPublisher,
         bell: Bell,
         settings: WorkerSettings,
@@ -66,6 +71,7 @@ class Worker:
         self._settings = settings
         self._workflows = Workflows()
         self._estimates = TokenEstimates()
+        self._shelf = shelf
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._places = {RUNS: settings.worker_concurrency, DOCUMENTS: settings.documents_concurrency}
         self._changed = asyncio.Event()
@@ -125,6 +131,7 @@ class Worker:
             checkpoints=self._checkpoints,
             models=self._models,
             estimates=self._estimates,
+            shelf=self._shelf,
             workflows=self._workflows,
             publisher=self._publisher,
             bell=self._bell,
@@ -169,6 +176,11 @@ async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
             store=StoredTasks(storage),
             checkpoints=StoredCheckpoints(storage),
             models=Models(inference),
+            shelf=ToolShelf(
+                StoredTools(storage, settings.secret_keys),
+                ToolKinds(),
+                ToolHost(settings=settings, storage=storage, inference=inference),
+            ),
             publisher=publisher,
             bell=bell,
             settings=settings,

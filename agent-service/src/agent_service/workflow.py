@@ -5,7 +5,8 @@ A workflow is given the conversation and answers with the output; whatever it sh
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from hearth_runtime.agents import Agent
@@ -20,6 +21,7 @@ from agent_service.model_calls import ModelCalls
 from agent_service.prompt import Prompt
 from agent_service.publisher import RunEvents
 from agent_service.tool_calls import ToolCalls
+from agent_service.toolbox import Toolbox
 
 # What a run resumes at whose steps are all finished.
 END_STEP = "end"
@@ -37,6 +39,8 @@ class RunContext:
     agent: Agent
     conversation: tuple[Turn, ...]  # the session's earlier turns, then the input's
     model_calls: ModelCalls
+    toolbox: Toolbox  # empty but in a ToolWorkflow
+    open_tools: Callable[[], AbstractAsyncContextManager[Toolbox]]
     events: RunEvents
     tool_calls: ToolCalls
     checkpointer: Checkpointer
@@ -100,6 +104,14 @@ class GraphWorkflow:
         name = ", ".join(steps) or END_STEP
         await context.events.step(name, "resumed")
         await context.record_resume(name)
+
+
+class ToolWorkflow(GraphWorkflow):
+    """A graph whose steps call the agent's tools: `context.toolbox` has them, open for the attempt."""
+
+    async def run(self, context: RunContext) -> dict[str, Any]:
+        async with context.open_tools() as toolbox:
+            return await super().run(replace(context, toolbox=toolbox))
 
 
 def step(name: str, action: Action) -> Any:

@@ -1,0 +1,1 @@
+"""The kinds of tools that come with Hearth, one module each."""

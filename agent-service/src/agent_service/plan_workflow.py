@@ -1,0 +1,249 @@
+"""The workflows `plan` and `team`: a plan as data, its steps done side by side where they don't depend on each other, a
+check of each result, a revised plan where one failed, and a final answer.
+
+They differ in who does a step: `plan` does it with the agent's tools, `team` hands it to another agent. A plan is a
+list of small steps; each names the steps whose results it needs, which stand before it, so no plan has a cycle.
+"""
+
+import asyncio
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Protocol, TypedDict
+
+import orjson
+from hearth_runtime.events import EventLevel
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Send
+
+from agent_service.acting import decide
+from agent_service.budgets import Limits, Spent
+from agent_service.inference import Message
+from agent_service.plan import MAX_PLAN_STEPS, NOBODY, PlanStep, StepResult, plan_schema, steps_of
+from agent_service.prompt import Prompt, as_data
+from agent_service.toolbox import DATA_ONLY, PlannedCall
+from agent_service.workflow import Changes, RunContext, ToolWorkflow, ended, step
+
+PLAN_TOKENS = 600
+VERDICT_TOKENS = 160
+DEFAULT_MAX_REVISIONS = 2
+VERDICT = orjson.dumps(
+    {
+        "type": "object",
+        "properties": {"problem": {"type": "string", "maxLength": 300}, "ok": {"type": "boolean"}},
+        "required": ["problem", "ok"],
+        "additionalProperties": False,
+    }
+).decode()
+
+
+class Doers(Protocol):
+    """Who does the steps of a plan."""
+
+    what: str  # how a prompt calls one of them: "tool", "agent"
+
+    async def calls(
+        self, context: RunContext, call_id: str, plan_step: PlanStep, prompt: Prompt
+    ) -> tuple[tuple[PlannedCall, ...], Spent]:
+        """The calls that do the step, whose task and needed results `prompt` has; none where nothing fits it."""
+        ...
+
+
+class PlanState(TypedDict, total=False):
+    """The plan, how far its steps are (by their ids), and how often it was revised.
+
+    The ids of a revised plan go on where the one before it ended, so a result belongs to one step for ever.
+    """
+
+    plan: list[PlanStep]
+    results: Annotated[dict[int, StepResult], operator.or_]
+    revisions: int
+    ended_by: str | None
+    spent: Annotated[Spent, operator.add]
+    output: dict[str, Any]
+
+
+class Handed(TypedDict):
+    """What one step of the plan is given: itself and the results that it needs."""
+
+    step: PlanStep
+    needed: list[StepResult]
+
+
+class PlanWorkflow(ToolWorkflow):
+    """plan → work, side by side → observe → check → work or plan again … → answer.
+
+    `work` decides on the calls of each step, `observe` makes those of all steps side by side: what was decided is kept
+    before it is done.
+    """
+
+    def __init__(self, doers: Doers) -> None:
+        self._doers = doers
+        graph = StateGraph(PlanState, context_schema=RunContext)
+        graph.add_node("plan", step("plan", self._plan))
+        graph.add_node("work", step("work", self._work))
+        graph.add_node("observe", step("observe", _observe))
+        graph.add_node("check", step("check", _check))
+        graph.add_node("answer", step("answer", _answer))
+        graph.add_edge(START, "plan")
+        graph.add_conditional_edges("plan", _next, ["plan", "work", "answer"])
+        graph.add_edge("work", "observe")
+        graph.add_edge("observe", "check")
+        graph.add_conditional_edges("check", _next, ["plan", "work", "answer"])
+        graph.add_edge("answer", END)
+        super().__init__(graph)
+
+    async def _plan(self, state: PlanState, context: RunContext) -> Changes:
+        results = state.get("results", {})
+        revisions = state["revisions"] + 1 if "revisions" in state else 0
+        what, specs = self._doers.what, context.toolbox.specs
+        listed = "\n".join(f"- {spec.name}: {spec.description}" for spec in specs)
+        prompt = _with_results(context.prompt(), list(results.values())).closing_with(
+            f"Plan how to answer the message above, in at most {MAX_PLAN_STEPS} small steps. Each has a task in one "
+            f'sentence, and "by" whom it is done: a {what}, or "{NOBODY}" where you do it yourself. In "needs" name '
+            f"the numbers of the steps whose results it needs, if any.\nThe {what}s:\n{listed or '(none)'}"
+            + ("\nPlan only what is still missing, and avoid what failed." if results else "")
+        )
+        answer = await context.model_calls.make(
+            f"plan:{revisions}", prompt, output_schema=plan_schema(specs), max_tokens=PLAN_TOKENS
+        )
+        plan = steps_of(answer.data, first_id=max(results, default=0) + 1)
+        await context.events.log(
+            EventLevel.INFO,
+            "The plan: " + " ".join(f"{s.id}. {s.task} ({s.by})" for s in plan),
+            code="plan",
+            revision=revisions,
+            steps=[{"id": s.id, "task": s.task, "by": s.by, "needs": s.needs} for s in plan],
+        )
+        return {"plan": plan, "revisions": revisions, "ended_by": None, "spent": answer.spent + Spent(steps=1)}
+
+    async def _work(self, state: Handed, context: RunContext) -> Changes:
+        plan_step, call_id = state["step"], f"work:{state['step'].id}"
+        prompt = _with_results(Prompt(question=(Message(role="user", content=plan_step.task),)), state["needed"])
+        calls: tuple[PlannedCall, ...] = ()
+        spent = Spent()
+        if plan_step.by != NOBODY:
+            calls, spent = await self._doers.calls(context, call_id, plan_step, prompt)
+        if calls:
+            result = StepResult(step=plan_step, state="begun", calls=calls)
+        else:
+            answer = await context.model_calls.make(f"{call_id}:answer", prompt)
+            spent += answer.spent
+            result = StepResult(step=plan_step, state="made", text=answer.text)
+        return {"results": {plan_step.id: result}, "spent": spent}
+
+
+async def _observe(state: PlanState, context: RunContext) -> Changes:
+    begun = [result for result in state["results"].values() if result.state == "begun"]
+    calls = [call for result in begun for call in result.calls]
+    observed = {o.call.id: o for o in await context.toolbox.call_all(calls)}
+    made = {}
+    for result in begun:
+        observations = [observed[call.id] for call in result.calls]
+        text = "\n".join(observation.content for observation in observations)
+        problem = text if any(observation.is_error for observation in observations) else ""
+        made[result.step.id] = replace(result, state="failed" if problem else "made", text=text, problem=problem)
+    return {"results": made, "spent": Spent(tool_calls=len(calls))}
+
+
+async def _check(state: PlanState, context: RunContext) -> Changes:
+    made = [result for result in state["results"].values() if result.state == "made"]
+    checked = await asyncio.gather(*(_checked(context, result) for result in made))
+    results = {result.step.id: result for result, _ in checked}
+    spent = sum((used for _, used in checked), Spent(steps=1))
+    config = context.agent.config
+    most = DEFAULT_MAX_REVISIONS if config.max_revisions is None else config.max_revisions
+    ended_by = Limits.of(config.budget).reached(state["spent"] + spent)
+    if ended_by is None and _failed(state["plan"], state["results"] | results) and state["revisions"] >= most:
+        ended_by = "revisions"
+    return {"results": results, "ended_by": ended_by, "spent": spent}
+
+
+async def _checked(context: RunContext, result: StepResult) -> tuple[StepResult, Spent]:
+    """The result, done, or failed where the model finds that it does not do what the step asks."""
+    prompt = _with_results(Prompt(), [result]).closing_with(
+        f"Does this result do the task: {result.step.task}\n"
+        "Name the problem, if there is one, and say whether it is ok."
+    )
+    answer = await context.model_calls.make(
+        f"check:{result.step.id}", prompt, output_schema=VERDICT, max_tokens=VERDICT_TOKENS
+    )
+    if answer.data["ok"]:
+        return replace(result, state="done"), answer.spent
+    problem = answer.data["problem"]
+    await context.events.log(
+        EventLevel.WARNING, f"Step {result.step.id} failed: {problem}", code="step_failed", failed_step=result.step.id
+    )
+    return replace(result, state="failed", problem=problem), answer.spent
+
+
+def _next(state: PlanState) -> str | list[Send]:
+    plan, results = state["plan"], state.get("results", {})
+    if state["ended_by"] is not None:
+        return "answer"
+    if _failed(plan, results):
+        return "plan"
+    ready = [s for s in plan if s.id not in results and all(need in results for need in s.needs)]
+    if not ready:
+        return "answer"
+    return [Send("work", Handed(step=s, needed=[results[need] for need in s.needs])) for s in ready]
+
+
+async def _answer(state: PlanState, context: RunContext) -> Changes:
+    results, ended_by = list(state.get("results", {}).values()), state["ended_by"]
+    prompt = _with_results(context.prompt(), results)
+    if ended_by is not None:
+        prompt = prompt.closing_with("Not everything could be done. Answer the message above as well as you can.")
+    else:
+        prompt = prompt.closing_with("Answer the message above with these results.")
+    answer, spent = await context.model_calls.answer("answer", prompt)
+    output = ended(answer.output(), state["spent"] + spent, ended_by)
+    steps = [
+        {"id": r.step.id, "task": r.step.task, "by": r.step.by, "state": r.state, "problem": r.problem} for r in results
+    ]
+    return {"output": {**output, "steps": steps}, "spent": spent}
+
+
+def _failed(plan: Sequence[PlanStep], results: Mapping[int, StepResult]) -> bool:
+    return any(s.id in results and results[s.id].state == "failed" for s in plan)
+
+
+def _with_results(prompt: Prompt, results: Sequence[StepResult]) -> Prompt:
+    """The prompt with what the steps gave, marked as data."""
+    if not results:
+        return prompt
+    return prompt.with_rule(DATA_ONLY).observing(
+        *(
+            Message(role="user", content=as_data(r.text, step=r.step.id, task=r.step.task, state=r.state))
+            for r in results
+        )
+    )
+
+
+class Tools:
+    """The agent's own tools do the steps."""
+
+    what = "tool"
+
+    async def calls(
+        self, context: RunContext, call_id: str, plan_step: PlanStep, prompt: Prompt
+    ) -> tuple[tuple[PlannedCall, ...], Spent]:
+        """The call of the tool that the plan names, with arguments of the model's choice."""
+        decision = await decide(
+            context,
+            call_id,
+            prompt,
+            tools=[spec for spec in context.toolbox.specs if spec.name == plan_step.by],
+            observations=(),
+            limits=Limits.of(context.agent.config.budget),
+            spent=Spent(),
+            may_do_without=False,
+        )
+        return decision.calls, decision.spent
+
+
+class ToolPlanWorkflow(PlanWorkflow):
+    """`plan`."""
+
+    def __init__(self) -> None:
+        super().__init__(Tools())

@@ -1,0 +1,123 @@
+"""The workflow `plan` over real storage and Redis, with models and tools that do what a test wrote down."""
+
+import asyncio
+from typing import Any
+
+from agent_service.plan import steps_of
+from agent_service.plan_workflow import ToolPlanWorkflow
+from fakes.models import Asked, Reply, ScriptedModels
+from fakes.tools import FakeTool
+from hearth.agent.v1 import agent_pb2
+from hearth_runtime.events import EventKind
+from hearth_runtime.tasks import Task
+from servers.agent_bench import Bench
+
+
+class Planner:
+    """Plans these one after the other, calls each tool with the task's text, and finds fault with texts that say so."""
+
+    def __init__(self, *plans: list[tuple[str, str, list[int]]]) -> None:
+        self._plans = iter(plans)
+        self.answered = ""
+
+    def __call__(self, asked: Asked) -> Reply:
+        properties = (asked.output_schema or {}).get("properties", {})
+        if "steps" in properties:
+            plan = next(self._plans)
+            return {"steps": [{"task": task, "by": by, "needs": needs} for task, by, needs in plan]}
+        if "ok" in properties:
+            return {"problem": "it is broken" if "broken" in asked.text else "", "ok": "broken" not in asked.text}
+        if properties:
+            return dict.fromkeys(properties, asked.messages[-1].content.split("\n")[0])
+        if "with these results" in asked.text or "Not everything" in asked.text:
+            self.answered = asked.text
+            return "the answer"
+        return "thought about it"
+
+
+async def run(bench: Bench, planner: Planner, *tools: FakeTool, **config: Any) -> Task:
+    bench.models, bench.tools = ScriptedModels(planner), tools
+    agent_id = await bench.storage.new_agent(config=agent_pb2.AgentConfig(**config))
+    task_id = await bench.storage.new_task(agent_id=agent_id, input='{"prompt": "Do it."}')
+    _, running = await bench.run_task(task_id, ToolPlanWorkflow())
+    await running
+    return await bench.stored.get(task_id)
+
+
+def tool(name: str, answer: Any) -> FakeTool:
+    return FakeTool(name, answer, what={"type": "string"})
+
+
+async def test_steps_that_need_nothing_of_each_other_go_side_by_side(bench: Bench) -> None:
+    both = asyncio.Barrier(2)
+
+    async def together(_: dict[str, Any]) -> str:
+        async with asyncio.timeout(5):
+            await both.wait()
+        return "met"
+
+    planner = Planner([("find one", "left", []), ("find two", "right", []), ("add them", "none", [1, 2])])
+    task = await run(bench, planner, tool("left", together), tool("right", together))
+    assert task.output is not None
+    assert (task.status, task.output["text"]) == ("completed", "the answer")
+    assert [(s["id"], s["by"], s["state"]) for s in task.output["steps"]] == [
+        (1, "left", "done"),
+        (2, "right", "done"),
+        (3, "none", "done"),
+    ]
+    assert task.output["usage"]["tool_calls"] == 2
+    assert planner.answered.count("met") == 2
+    assert "thought about it" in planner.answered
+    plan = next(e for e in await bench.events(task.id) if e.context.get("code") == "plan")
+    assert [s["needs"] for s in plan.context["steps"]] == [[], [], [1, 2]]
+    assert plan.kind is EventKind.LOG
+
+
+async def test_a_step_waits_for_those_that_it_needs(bench: Bench) -> None:
+    order: list[str] = []
+
+    def note(name: str) -> Any:
+        def noted(_: dict[str, Any]) -> str:
+            order.append(name)
+            return name
+
+        return noted
+
+    planner = Planner([("first", "left", []), ("second", "right", [1])])
+    await run(bench, planner, tool("left", note("left")), tool("right", note("right")))
+    assert order == ["left", "right"]
+
+
+async def test_a_plan_is_revised_where_a_step_failed(bench: Bench) -> None:
+    planner = Planner([("try it", "left", [])], [("try it otherwise", "right", [])])
+    task = await run(bench, planner, tool("left", lambda _: "broken"), tool("right", lambda _: "fine"))
+    assert task.output is not None
+    assert "ended_by" not in task.output
+    assert [(s["id"], s["state"], s["problem"]) for s in task.output["steps"]] == [
+        (1, "failed", "it is broken"),
+        (2, "done", ""),
+    ]
+
+
+async def test_revisions_are_bounded_and_the_answer_says_so(bench: Bench) -> None:
+    plans: list[list[tuple[str, str, list[int]]]] = [[("try it", "left", [])] for _ in range(5)]
+    task = await run(bench, Planner(*plans), tool("left", lambda _: "broken"), max_revisions=1)
+    assert task.output is not None
+    assert (task.status, task.output["ended_by"], len(task.output["steps"])) == ("completed", "revisions", 2)
+
+
+async def test_a_budget_of_steps_ends_it(bench: Bench) -> None:
+    planner = Planner([("one", "left", []), ("two", "left", [1]), ("three", "left", [2])])
+    task = await run(bench, planner, tool("left", lambda _: "x"), budget=agent_pb2.Budget(max_steps=2))
+    assert task.output is not None
+    assert (task.output["text"], task.output["ended_by"]) == ("the answer", "steps")
+
+
+def test_what_a_step_cannot_need_is_passed_over() -> None:
+    data = {
+        "steps": [
+            {"task": "a", "by": "none", "needs": [1, 2, 9]},
+            {"task": "b", "by": "none", "needs": [2, 1, 1, 0]},
+        ]
+    }
+    assert [(s.id, s.needs) for s in steps_of(data, first_id=4)] == [(4, ()), (5, (4,))]
