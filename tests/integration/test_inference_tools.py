@@ -223,7 +223,7 @@ async def test_a_conversation_that_is_cut_is_told(inference: Inference, fake: Fa
     heard = await inference.answer("m", context_tokens=99)
     assert (heard.text, heard.notices) == ("one two three", ["cut"])
     assert "m's context of 99 tokens" in heard.messages[0]
-    assert [r.body["truncate"] for r in fake.requests["m"]] == [False, True]
+    assert [(r.body["truncate"], r.body["shift"]) for r in fake.requests["m"]] == [(False, False), (True, False)]
     # By a host that knows no `truncate`, and cuts without a word.
     fake.behave("m", Behaviour(prompt_tokens=99))
     assert (await inference.answer("m", context_tokens=99)).notices == ["cut"]

@@ -126,7 +126,8 @@ class Generator:
     ) -> AsyncGenerator[Chunk | Notice]:
         """The host's chunks. Where the prompt does not fit, a notice says so, and the oldest of it is left out.
 
-        An Ollama that is too old to know `truncate` leaves it out without a word.
+        By itself Ollama leaves it out without a word, also amid an answer (`shift`), which may then go on for
+        long without its question. An Ollama that is too old to know `truncate` and `shift` still does.
         """
         shared: dict[str, Any] = {
             "model": model,
@@ -134,6 +135,7 @@ class Generator:
             "format": schema.parsed if schema is not None else None,
             "options": request.options.for_ollama(),
             "keep_alive": request.options.keep_alive_for_ollama(),
+            "shift": False,
         }
         for truncate in (False, True):
             try:

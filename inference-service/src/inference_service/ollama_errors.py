@@ -28,7 +28,9 @@ _LACKS = {
     "missing data required for image input": "vision",
 }
 # What Ollama's runners, and the embedded server, say where `truncate` is false or nothing can be left out.
-_TOO_LONG = ("exceeds the context length", "exceeds the available context size", "longer than the context length")
+_TOO_LONG = ("exceeds the context length", "exceed_context_size_error", "longer than the context length")
+# What it says, with 500, of an image that it cannot decode: the host is as well as before.
+_NOT_READ = "failed to process inputs"
 
 
 class HostUnreachable(ModelHostUnavailable):
@@ -113,6 +115,8 @@ def _refused(status_code: int, body: str, *, host: str, model: str) -> HearthErr
             return ModelHostUnavailable(f"{host} wants other credentials than OLLAMA_URL has: {words}.")
         case status if model and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
             return ModelRefused(f"{host} refused the request: {words}.")
+        case _ if model and _NOT_READ in words.lower():
+            return ModelRefused(f"{host} could not read the request: {words}. Send images as whole PNG or JPEG files.")
     # Ollama's 5xx, and an error line in the middle of a stream (status -1).
     return ModelHostUnavailable(f"{host} failed: {words}.")
 

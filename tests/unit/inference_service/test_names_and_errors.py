@@ -17,7 +17,7 @@ from inference_service.conversation import Message
 from inference_service.generation import answer_seconds
 from inference_service.generation_request import Options, Request
 from inference_service.hosts import Host
-from inference_service.ollama_errors import typed_errors
+from inference_service.ollama_errors import PromptTooLong, typed_errors
 from inference_service.settings import InferenceSettings
 from ollama import ResponseError
 from pydantic import ValidationError
@@ -66,6 +66,10 @@ def test_addresses_that_are_none(url: str) -> None:
     [
         (ResponseError('{"error": "model \'m\' not found"}', 404), ModelNotFound, "ollama pull m"),
         (ResponseError("no\x1b\nway", 400), ModelRefused, "h refused the request: no way."),
+        (ResponseError("Failed to process inputs: png: invalid", 500), ModelRefused, "Send images as whole PNG"),
+        (ResponseError("x: this model is missing data required for image input", 500), ModelLacksCapability, "images"),
+        (ResponseError('{"error": "x/m does not support tools"}', 400), ModelLacksCapability, "m takes no tools"),
+        (ResponseError('{"error": {"type": "exceed_context_size_error"}}', 400), PromptTooLong, "exceed_context"),
         (ResponseError("", 500), ModelHostUnavailable, "h failed: it does not say why."),
         (ResponseError("<html>" * 1000, 502), ModelHostUnavailable, "h failed: <html>"),
         (ResponseError("later", 429), ModelOverloaded, "later"),
