@@ -20,6 +20,9 @@ from hearth.agent.v1 import (
     agent_pb2,
     agent_service_pb2,
     agent_service_pb2_grpc,
+    session_pb2,
+    session_service_pb2,
+    session_service_pb2_grpc,
     task_pb2,
     task_service_pb2,
     task_service_pb2_grpc,
@@ -34,6 +37,8 @@ from hearth_runtime.errors import (
     HearthError,
     IdempotencyConflict,
     InvalidArgument,
+    SessionInUse,
+    SessionNotFound,
     SubscriptionNotFound,
     TaskFinished,
     TaskNotFound,
@@ -65,6 +70,8 @@ class State:
     events: list[event_pb2.Event] = field(default_factory=list)
     attempts: dict[str, list[task_pb2.Attempt]] = field(default_factory=dict)
     retries: list[task_service_pb2.RetryTaskRequest] = field(default_factory=list)
+    sessions: dict[str, session_pb2.Session] = field(default_factory=dict)
+    turns: dict[str, list[session_pb2.SessionTurn]] = field(default_factory=dict)
     subscriptions: dict[str, log_service_pb2.Subscription] = field(default_factory=dict)
     saves: list[log_service_pb2.SaveSubscriptionRequest] = field(default_factory=list)
     open_streams: int = 0
@@ -101,6 +108,18 @@ class State:
         )
         self.tasks[task.id] = task
         return task
+
+    def add_session(self, *contents: str, **fields: Any) -> session_pb2.Session:
+        """A session of these turns, which users and assistants take in turn."""
+        session = session_pb2.Session(
+            id=new_id(), first_turn=1, turn_count=len(contents), created_at=now(), updated_at=now(), **fields
+        )
+        self.turns[session.id] = [
+            session_pb2.SessionTurn(number=n, role="user" if n % 2 else "assistant", content=content)
+            for n, content in enumerate(contents, 1)
+        ]
+        self.sessions[session.id] = session
+        return session
 
     async def add_event(self, task: task_pb2.Task, message: str = "a line", **fields: Any) -> event_pb2.Event:
         """An event of the task, after all others."""
@@ -272,6 +291,62 @@ class Tasks(task_service_pb2_grpc.TaskServiceServicer):
     async def ListAttempts(self, request: Any, context: Any) -> Any:
         task = self._get(request.task_id)
         return task_service_pb2.ListAttemptsResponse(attempts=self.state.attempts.get(task.id, []))
+
+
+class Sessions(session_service_pb2_grpc.SessionServiceServicer):
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def _get(self, session_id: str) -> session_pb2.Session:
+        if session_id not in self.state.sessions:
+            raise SessionNotFound(f"There is no session {session_id}.")
+        return self.state.sessions[session_id]
+
+    async def ListSessions(self, request: Any, context: Any) -> Any:
+        sessions = [
+            s
+            for s in reversed(self.state.sessions.values())
+            if not request.HasField("agent_id") or s.agent_id == request.agent_id
+        ]
+        items, token = page(sessions, request)
+        return session_service_pb2.ListSessionsResponse(sessions=items, next_page_token=token)
+
+    async def GetSession(self, request: Any, context: Any) -> Any:
+        return session_service_pb2.GetSessionResponse(session=self._get(request.id))
+
+    async def ListSessionTurns(self, request: Any, context: Any) -> Any:
+        await self.state.begin("ListSessionTurns", context)
+        items, token = page(self.state.turns[self._get(request.id).id], request)
+        return session_service_pb2.ListSessionTurnsResponse(turns=items, next_page_token=token)
+
+    async def RenameSession(self, request: Any, context: Any) -> Any:
+        session = self._get(request.id)
+        session.ClearField("title")
+        if request.HasField("title"):
+            session.title = request.title
+        return session_service_pb2.RenameSessionResponse(session=session)
+
+    async def ForkSession(self, request: Any, context: Any) -> Any:
+        session = self._get(request.id)
+        turns = self.state.turns[session.id]
+        if request.HasField("until_turn"):
+            if request.until_turn > len(turns):
+                raise InvalidArgument(
+                    "No such turn.", fields=[FieldViolation(field="until_turn", message="is not kept")]
+                )
+            turns = turns[: request.until_turn]
+        title = {"title": request.title} if request.HasField("title") else {}
+        fork = self.state.add_session(
+            *(t.content for t in turns), agent_id=session.agent_id, forked_from=session.id, **title
+        )
+        return session_service_pb2.ForkSessionResponse(session=fork)
+
+    async def DeleteSession(self, request: Any, context: Any) -> Any:
+        session = self._get(request.id)
+        if any(t.session_id == session.id and t.status not in FINAL for t in self.state.tasks.values()):
+            raise SessionInUse("1 runs of the session have not ended.")
+        del self.state.sessions[session.id]
+        return session_service_pb2.DeleteSessionResponse()
 
 
 def matches(event: event_pb2.Event, wanted: log_service_pb2.EventFilter) -> bool:
@@ -447,6 +522,11 @@ class Services:
             [
                 (agent_service_pb2_grpc.add_AgentServiceServicer_to_server, Agents(self.state), agent_service_pb2),
                 (task_service_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(self.state), task_service_pb2),
+                (
+                    session_service_pb2_grpc.add_SessionServiceServicer_to_server,
+                    Sessions(self.state),
+                    session_service_pb2,
+                ),
             ],
             Probe("redis", required=False),
             Probe("workers", required=False),

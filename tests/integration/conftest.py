@@ -19,6 +19,7 @@ from hearth.storage.v1 import (
     agent_store_pb2,
     agent_store_pb2_grpc,
     event_store_pb2_grpc,
+    session_store_pb2_grpc,
     task_store_pb2,
     task_store_pb2_grpc,
 )
@@ -89,6 +90,10 @@ class Storage:
     @property
     def tasks(self) -> Any:
         return task_store_pb2_grpc.TaskStoreServiceStub(self.channel)
+
+    @property
+    def sessions(self) -> Any:
+        return session_store_pb2_grpc.SessionStoreServiceStub(self.channel)
 
     @property
     def events(self) -> Any:

@@ -118,6 +118,24 @@ async def test_tasks_of_the_revision_before_wait_run_and_end_as_they_did(empty_u
     assert not any(row["end_unsettled"] for row in rows.values())
 
 
+async def test_sessions_of_the_revision_before_keep_their_turns(empty_url: str) -> None:
+    settings = StorageSettings(database_url=empty_url)
+    await migrate(settings, "upgrade", "0005")
+    agent_id, session_id = new_id(), new_id()
+    agent = "INSERT INTO agents (id, name, description, model_name, config) VALUES ($1, 'a', '', 'm', '{}')"
+    await query(empty_url, agent, agent_id)
+    data = '{"turns": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}'
+    await query(
+        empty_url, "INSERT INTO sessions (id, agent_id, session_data) VALUES ($1, $2, $3)", session_id, agent_id, data
+    )
+    await migrate(settings)
+    (row,) = await query(empty_url, "SELECT * FROM sessions")
+    assert (row["turn_count"], row["summarized_turns"], row["summary"], row["title"]) == (2, 0, None, None)
+    assert await migrate(settings, "downgrade", "0005") == "The database is at revision 0005."
+    (row,) = await query(empty_url, "SELECT session_data ->> 'turns' AS turns FROM sessions")
+    assert "ho" in row["turns"]
+
+
 async def test_the_extension_and_the_indexes_are_there(empty_url: str) -> None:
     await migrate(StorageSettings(database_url=empty_url))
     assert await query(empty_url, "SELECT FROM pg_extension WHERE extname = 'vector'")

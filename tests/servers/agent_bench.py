@@ -12,8 +12,10 @@ from agent_service.inference import Models
 from agent_service.prompt import TokenEstimates
 from agent_service.publisher import EventPublisher
 from agent_service.runs import Interruption, Run
+from agent_service.session_store import StoredSessions
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
+from agent_service.summaries import Summaries
 from agent_service.tool import Tool, ToolScope
 from agent_service.toolbox import ToolShelf
 from agent_service.workflow import RunContext, Workflow
@@ -70,6 +72,7 @@ class Bench:
         self._redis = redis
         self.stored = StoredTasks(storage.channel)
         self.models = Models(storage.channel)  # where no test has others, there is nobody to answer
+        self.summaries = Summaries(StoredSessions(storage.channel), self.models, TokenEstimates())
         self.tools: Sequence[Tool] = ()
         self._publisher = publisher
         self._settings = settings
@@ -90,6 +93,7 @@ class Bench:
             workflows=Installed(workflow),
             publisher=self._publisher,
             bell=self._bell,
+            summaries=self.summaries,
             settings=self._settings,
         )
         return run, asyncio.create_task(run.execute())

@@ -3,7 +3,14 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from hearth.agent.v1 import agent_service_pb2, agent_service_pb2_grpc, task_service_pb2, task_service_pb2_grpc
+from hearth.agent.v1 import (
+    agent_service_pb2,
+    agent_service_pb2_grpc,
+    session_service_pb2,
+    session_service_pb2_grpc,
+    task_service_pb2,
+    task_service_pb2_grpc,
+)
 from hearth_runtime.channels import open_channel
 from hearth_runtime.dependencies import Dependency
 from hearth_runtime.errors import Unavailable
@@ -18,6 +25,8 @@ from agent_service.dispatcher import Dispatcher
 from agent_service.outbox import Outbox
 from agent_service.publisher import EventPublisher
 from agent_service.rpc import AgentRpc, TaskRpc
+from agent_service.session_rpc import SessionRpc
+from agent_service.session_store import StoredSessions
 from agent_service.settings import ApiSettings
 from agent_service.storage import StoredAgents, StoredTasks
 from agent_service.tasks import Tasks
@@ -48,6 +57,11 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
             task_service_pb2_grpc.add_TaskServiceServicer_to_server,
             TaskRpc(Tasks(stored_tasks, bell, publisher), stored_tasks),
             task_service_pb2,
+        )
+        server.register(
+            session_service_pb2_grpc.add_SessionServiceServicer_to_server,
+            SessionRpc(StoredSessions(channel)),
+            session_service_pb2,
         )
         await run_with(
             publisher.drained_after(server.run(stopping)),

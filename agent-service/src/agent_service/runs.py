@@ -34,6 +34,7 @@ from agent_service.publisher import EventPublisher, RunEvents
 from agent_service.retries import RetryPolicy
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
+from agent_service.summaries import Summaries, recalled
 from agent_service.tasks import Claim, turns_of
 from agent_service.tool import Tool, ToolScope
 from agent_service.tool_calls import ToolCalls
@@ -78,6 +79,7 @@ class Run:
         workflows: Workflows,
         publisher: EventPublisher,
         bell: Bell,
+        summaries: Summaries,
         settings: WorkerSettings,
     ) -> None:
         self._claim = claim
@@ -90,6 +92,7 @@ class Run:
         self._shelf = shelf
         self._workflows = workflows
         self._bell = bell
+        self._summaries = summaries
         self._settings = settings
         self._retries = RetryPolicy(
             base=timedelta(seconds=settings.retry_base_seconds), cap=timedelta(seconds=settings.retry_cap_seconds)
@@ -165,7 +168,11 @@ class Run:
     async def _attempt(self) -> dict[str, Any]:
         agent = self._claim.agent
         timeout_seconds = agent.config.timeout_seconds or DEFAULT_TIMEOUT_SECONDS
-        conversation = (*self._claim.session_turns, *turns_of(self._task.input))
+        conversation = (
+            *recalled(self._claim.session_summary),
+            *self._claim.session_turns,
+            *turns_of(self._task.input),
+        )
         await self._events.status("running", "running", attempt=self._task.attempt, worker=self._worker_id)
         workflow = self._workflows.get(agent.config.workflow)
         context = RunContext(
@@ -233,6 +240,9 @@ class Run:
             )
         )
         await self._events.ended(ended)
+        if self._task.session_id is not None:
+            turns = (*self._claim.session_turns, *new_turns)
+            self._summaries.after_run(self._claim.agent, self._task.session_id, turns)
         return "completed"
 
     async def _end_interrupted(self, reason: Interruption) -> str:

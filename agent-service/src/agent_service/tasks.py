@@ -21,10 +21,12 @@ ROLES = ("system", "user", "assistant", "tool")
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A task that this worker may run, with all that a run needs."""
+    """A task that this worker may run, with all that a run needs. `session_summary` is of the session's turns before
+    `session_turns`."""
 
     task: Task
     agent: Agent
+    session_summary: str | None
     session_turns: tuple[Turn, ...]
     traceparent: str
     queued: timedelta

@@ -33,8 +33,10 @@ from agent_service.inference import Models
 from agent_service.prompt import TokenEstimates
 from agent_service.publisher import EventPublisher
 from agent_service.runs import Interruption, Run
+from agent_service.session_store import StoredSessions
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
+from agent_service.summaries import Summaries
 from agent_service.tasks import Claim
 from agent_service.tool import ToolHost
 from agent_service.tool_kinds import ToolKinds
@@ -57,9 +59,11 @@ class Worker:
         store: StoredTasks,
         checkpoints: StoredCheckpoints,
         models: Models,
+        estimates: TokenEstimates,
         shelf: ToolShelf,
         publisher: EventPublisher,
         bell: Bell,
+        summaries: Summaries,
         settings: WorkerSettings,
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
@@ -68,9 +72,10 @@ class Worker:
         self._models = models
         self._publisher = publisher
         self._bell = bell
+        self._summaries = summaries
         self._settings = settings
         self._workflows = Workflows()
-        self._estimates = TokenEstimates()
+        self._estimates = estimates
         self._shelf = shelf
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._places = {RUNS: settings.worker_concurrency, DOCUMENTS: settings.documents_concurrency}
@@ -135,6 +140,7 @@ class Worker:
             workflows=self._workflows,
             publisher=self._publisher,
             bell=self._bell,
+            summaries=self._summaries,
             settings=self._settings,
         )
         self._runs[claim.task.id] = (running, asyncio.create_task(self._execute(claim, running)))
@@ -172,10 +178,13 @@ async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
         broker = broker_of(settings)
         publisher = EventPublisher(redis, limit=settings.event_buffer)
         bell = Bell(broker, redis)
+        models, estimates = Models(inference), TokenEstimates()
+        summaries = Summaries(StoredSessions(storage), models, estimates)
         worker = Worker(
             store=StoredTasks(storage),
             checkpoints=StoredCheckpoints(storage),
-            models=Models(inference),
+            models=models,
+            estimates=estimates,
             shelf=ToolShelf(
                 StoredTools(storage, settings.secret_keys),
                 ToolKinds(),
@@ -183,6 +192,7 @@ async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
             ),
             publisher=publisher,
             bell=bell,
+            summaries=summaries,
             settings=settings,
         )
         server = Server(settings, dependencies=[redis_dependency(redis, required=True)])
@@ -196,6 +206,7 @@ async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(server.run(stopping))
                 group.create_task(work())
+                group.create_task(summaries.run(stopping))
 
         await run_with(publisher.drained_after(both()), publisher.run())
 

@@ -14,6 +14,8 @@ from hearth_runtime.errors import (
     HearthError,
     IdempotencyConflict,
     QueueFull,
+    SessionInUse,
+    SessionNotFound,
     TaskFinished,
     TaskNotFound,
     TaskNotRetryable,
@@ -30,7 +32,7 @@ from gateway.errors import (
     invalid_request,
     problem,
 )
-from gateway.examples import AGENT_ID, TASK_ID
+from gateway.examples import AGENT_ID, SESSION_ID, TASK_ID
 from gateway.schemas.problems import Problem
 
 type Responses = dict[int | str, dict[str, Any]]
@@ -43,6 +45,15 @@ INTERNAL = HearthError("An unexpected error. The gateway's log has it under refe
 AGENT_NOT_FOUND = AgentNotFound(f"There is no agent {AGENT_ID}. GET /api/v1/agents lists those there are.")
 AGENT_INACTIVE = AgentInactive(f"The agent {AGENT_ID} was deleted. Make it active again by PUT, or run another.")
 AGENT_RESERVED = AgentReserved("This agent is Hearth's own, and cannot be changed.")
+SESSION_NOT_FOUND = SessionNotFound(
+    f"There is no session {SESSION_ID}. GET /api/v1/sessions lists those that there are; a run begins one."
+)
+SESSION_IN_USE = SessionInUse("2 runs of the session have not ended. Wait for them or cancel them, then delete it.")
+BAD_SESSION_ID = invalid_request([FieldViolation(field="session_id", message=f"is not a UUID, such as {SESSION_ID}")])
+BAD_TITLE = invalid_request([FieldViolation(field="title", message="String should have at most 200 characters")])
+BAD_UNTIL_TURN = invalid_request(
+    [FieldViolation(field="until_turn", message="must be kept by the session, which has turns 1 to 2")]
+)
 TASK_NOT_FOUND = TaskNotFound(f"There is no task {TASK_ID}. GET /api/v1/tasks lists those there are.")
 TASK_FINISHED = TaskFinished(f"The task {TASK_ID} has completed: there is nothing left to cancel.")
 TASK_NOT_RETRYABLE = TaskNotRetryable(
@@ -145,6 +156,7 @@ def _restore_nulls(document: dict[str, Any], app: FastAPI) -> None:
 TAGS = [
     {"name": "agents", "description": "What is run: a model and how it is called."},
     {"name": "tasks", "description": "Runs of agents. What is accepted will end, whatever process dies."},
+    {"name": "sessions", "description": "Conversations, which runs begin and go on with."},
     {"name": "logs", "description": "What happens in runs: live, resumed and of the past."},
     {"name": "models", "description": "What agents can run on."},
     {"name": "system", "description": "How Hearth is. These answer at the root as well: `/health`, `/metrics`."},

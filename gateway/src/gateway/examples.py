@@ -89,6 +89,54 @@ ATTEMPT_PAGE = {
 }
 TASK_CANCELLED = {"task_id": TASK_ID, "status": "running"}
 
+SESSION = {
+    "id": SESSION_ID,
+    "agent_id": AGENT_ID,
+    "title": "Colours",
+    "forked_from": None,
+    "turn_count": 2,
+    "first_turn": 1,
+    "summary": None,
+    "summarized_turns": 0,
+    "created_at": "2025-11-24T16:00:01.000000Z",
+    "updated_at": "2025-11-24T16:00:01.500000Z",
+}
+SESSION_PAGE = {"items": [SESSION], "next_cursor": None}
+_TURNS = [
+    {
+        "number": number,
+        "role": role,
+        "content": content,
+        "task_id": TASK_ID,
+        "created_at": "2025-11-24T16:00:01.500000Z",
+    }
+    for number, role, content in ((1, "user", "Name three colours."), (2, "assistant", "Red, green and blue."))
+]
+SESSION_EXPORT = {**SESSION, "turns": _TURNS}
+SESSION_WITH_TURNS = {**SESSION_EXPORT, "next_cursor": None}
+SESSION_MARKDOWN = f"""# Colours
+
+- id: {SESSION_ID}
+- agent: {AGENT_ID}
+- begun: 2025-11-24T16:00:01Z
+
+## 1. user
+
+Name three colours.
+
+## 2. assistant
+
+Red, green and blue.
+"""
+SESSION_CHANGE = {"title": "Colours"}
+FORK = {"until_turn": 2, "title": "Other colours"}
+FORKED_SESSION = {
+    **SESSION,
+    "id": "0199f0a6-2b00-7c55-8d11-3c4d5e6f7a8b",
+    "title": "Other colours",
+    "forked_from": SESSION_ID,
+}
+
 LOG = {
     "id": "0199f0a5-1d00-7000-8000-000000000001",
     "task_id": TASK_ID,

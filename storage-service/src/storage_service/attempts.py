@@ -24,10 +24,12 @@ SQL = load_queries("attempts")
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What a worker needs to run a task. `queued` is the time from when it could run."""
+    """What a worker needs to run a task. `session_summary` is of the session's turns before `session_turns`; `queued`
+    is the time from when it could run."""
 
     task: Task
     agent: Agent
+    session_summary: str | None
     session_turns: tuple[Turn, ...]
     traceparent: str
     queued: timedelta
@@ -60,7 +62,8 @@ class Attempts:
         return Claim(
             task=task_of(row),
             agent=claimed_agent(row),
-            session_turns=turns_of(row["session_data"]),
+            session_summary=row["session_summary"],
+            session_turns=turns_of(row["session_turns"]),
             traceparent=row["traceparent"],
             queued=row["queued"],
         )
@@ -85,7 +88,7 @@ class Attempts:
                 ending.error_message,
             )
             if row is not None and row["session_id"] is not None and ending.new_turns:
-                await append_turns(transaction, row["session_id"], ending.new_turns)
+                await append_turns(transaction, row["session_id"], row["id"], ending.new_turns)
         if row is not None:
             return task_of(row)
         known = await self._database.fetchrow(SQL["find_task"], ending.id)

@@ -14,6 +14,8 @@ from hearth.storage.v1 import (
     document_store_pb2_grpc,
     event_store_pb2,
     event_store_pb2_grpc,
+    session_store_pb2,
+    session_store_pb2_grpc,
     task_store_pb2,
     task_store_pb2_grpc,
     tool_store_pb2,
@@ -41,6 +43,8 @@ from storage_service.queue import Queue
 from storage_service.queue_bounds import QueueBounds
 from storage_service.rpc import AgentStoreRpc, EventStoreRpc
 from storage_service.search import Searches
+from storage_service.session_rpc import SessionStoreRpc
+from storage_service.sessions import Sessions
 from storage_service.settings import StorageSettings
 from storage_service.subscriptions import Subscriptions
 from storage_service.task_rpc import TaskStoreRpc
@@ -101,6 +105,11 @@ async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
                 documents, Chunks(database, documents, attempts, indexes), collections, Searches(database, indexes)
             ),
             chunk_store_pb2,
+        )
+        server.register(
+            session_store_pb2_grpc.add_SessionStoreServiceServicer_to_server,
+            SessionStoreRpc(Sessions(database)),
+            session_store_pb2,
         )
         server.register(
             tool_store_pb2_grpc.add_ToolStoreServiceServicer_to_server,

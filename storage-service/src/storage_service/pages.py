@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from uuid import UUID
 
 import orjson
@@ -84,6 +85,26 @@ def text_of_token(token: str) -> str | None:
         return _decode(token).decode()
     except ValueError as error:
         raise _garbled() from error
+
+
+def token_of_moment(moment: datetime, last_id: str) -> str:
+    """The token of the page after the item that was made at this moment and has this UUID."""
+    return _encode(UUID(last_id).bytes + moment.astimezone(UTC).isoformat().encode())
+
+
+def moment_of_token(token: str) -> tuple[datetime, UUID] | None:
+    """The moment and the UUID after which the page begins; None for the first page. Raises InvalidArgument for a token
+    not ours."""
+    if not token:
+        return None
+    try:
+        key = _decode(token)
+        moment, last_id = datetime.fromisoformat(key[16:].decode()), UUID(bytes=key[:16])
+    except ValueError as error:
+        raise _garbled() from error
+    if moment.tzinfo is None:
+        raise _garbled()
+    return moment, last_id
 
 
 def token_of_checkpoint(checkpoint_id: str, task_id: str, namespace: str) -> str:

@@ -33,6 +33,12 @@ EXPECTED = {
         "504",
     },
     ("delete", "/api/v1/tasks/{task_id}"): {"202", "404", "409", "422", "500", "503", "504"},
+    ("get", "/api/v1/sessions"): {"200", "422", "500", "503", "504"},
+    ("get", "/api/v1/sessions/{session_id}"): {"200", "404", "422", "500", "503", "504"},
+    ("get", "/api/v1/sessions/{session_id}/export"): {"200", "404", "422", "500", "503", "504"},
+    ("patch", "/api/v1/sessions/{session_id}"): {"200", "400", "404", "413", "415", "422", "500", "503", "504"},
+    ("post", "/api/v1/sessions/{session_id}/fork"): {"201", "400", "404", "413", "415", "422", "500", "503", "504"},
+    ("delete", "/api/v1/sessions/{session_id}"): {"204", "404", "409", "422", "500", "503", "504"},
     ("get", "/api/v1/logs/stream/{task_id}"): {"200", "404", "422", "429", "500", "503", "504"},
     ("get", "/api/v1/logs/history"): {"200", "422", "500", "503", "504"},
     ("get", "/api/v1/models"): {"200", "422", "500", "503", "504"},
@@ -138,6 +144,7 @@ async def test_real_answers_are_what_the_schema_allows(world: World, document: A
     agent = await world.state.add_agent()
     task = await world.state.add_task(agent_id=agent.id)
     await world.state.add_event(task)
+    session = world.state.add_session("hi", "ho", agent_id=agent.id)
     for path, url in {
         "/api/v1/agents": "/agents",
         "/api/v1/agents/{agent_id}": f"/agents/{agent.id}",
@@ -145,6 +152,9 @@ async def test_real_answers_are_what_the_schema_allows(world: World, document: A
         "/api/v1/tasks/{task_id}/status": f"/tasks/{task.id}/status",
         "/api/v1/tasks/{task_id}/logs": f"/tasks/{task.id}/logs",
         "/api/v1/tasks/{task_id}/attempts": f"/tasks/{task.id}/attempts",
+        "/api/v1/sessions": "/sessions",
+        "/api/v1/sessions/{session_id}": f"/sessions/{session.id}",
+        "/api/v1/sessions/{session_id}/export": f"/sessions/{session.id}/export",
         "/api/v1/logs/history": "/logs/history",
         "/api/v1/models": "/models",
         "/api/v1/health": "/health",

@@ -284,6 +284,16 @@ class IdempotencyConflict(HearthError):
     http_status = 422
 
 
+class SessionNotFound(NotFound):
+    code = "session_not_found"
+    title = "There is no such session"
+
+
+class SessionInUse(Conflict):
+    code = "session_in_use"
+    title = "Runs of the session have not ended"
+
+
 class SubscriptionNotFound(NotFound):
     code = "subscription_not_found"
     title = "There is no such subscription"

@@ -22,6 +22,12 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "GetDocumentText",
         "Search",
     ),
+    "hearth.agent.v1.SessionService": (
+        "ListSessions",
+        "GetSession",
+        "ListSessionTurns",
+        "RenameSession",
+    ),
     "hearth.agent.v1.TaskService": ("CreateTask", "GetTask", "ListTasks", "CancelTask", "ListAttempts"),
     "hearth.inference.v1.InferenceService": ("Chat", "Generate", "Embed", "ListModels", "GetModel"),
     "hearth.log.v1.LogService": (
@@ -63,6 +69,14 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "GetDocumentPart",
     ),
     "hearth.storage.v1.EventStoreService": ("AppendEvents", "ListEvents", "GetSubscription", "SaveSubscription"),
+    "hearth.storage.v1.SessionStoreService": (
+        "ListSessions",
+        "GetSession",
+        "ListSessionTurns",
+        "RenameSession",
+        "ForkSession",
+        "SaveSummary",
+    ),
     "hearth.storage.v1.TaskStoreService": (
         "CreateTask",
         "GetTask",

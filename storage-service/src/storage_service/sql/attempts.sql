@@ -20,7 +20,13 @@ WITH next AS (
 )
 SELECT
     claimed.*,
-    sessions.session_data,
+    sessions.summary AS session_summary,
+    jsonb_path_query_array(
+        sessions.session_data, '$.turns[$from to last]',
+        jsonb_build_object(
+            'from', greatest(0, sessions.summarized_turns - coalesce((session_data ->> 'dropped')::integer, 0))
+        )
+    ) AS session_turns,
     agents.name AS agent_name, agents.description AS agent_description, agents.model_name AS agent_model_name,
     agents.config AS agent_config, agents.created_at AS agent_created_at, agents.updated_at AS agent_updated_at,
     agents.is_active AS agent_is_active

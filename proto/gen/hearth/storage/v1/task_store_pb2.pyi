@@ -234,14 +234,17 @@ class ClaimTaskResponse(_message.Message):
     SESSION_TURNS_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     QUEUED_FIELD_NUMBER: _builtins.int
+    SESSION_SUMMARY_FIELD_NUMBER: _builtins.int
     traceparent: _builtins.str
+    session_summary: _builtins.str
+    """of the turns before"""
     @_builtins.property
     def task(self) -> _task_pb2.Task: ...
     @_builtins.property
     def agent(self) -> _agent_pb2.Agent: ...
     @_builtins.property
     def session_turns(self) -> _containers.RepeatedCompositeFieldContainer[Global___Turn]:
-        """the session's earlier turns, the oldest first"""
+        """the session's earlier turns that no summary covers, the oldest first"""
 
     @_builtins.property
     def queued(self) -> _duration_pb2.Duration:
@@ -255,12 +258,15 @@ class ClaimTaskResponse(_message.Message):
         session_turns: _abc.Iterable[Global___Turn] | None = ...,
         traceparent: _builtins.str = ...,
         queued: _duration_pb2.Duration | None = ...,
+        session_summary: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "queued", b"queued", "task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_session_summary", b"_session_summary", "agent", b"agent", "queued", b"queued", "session_summary", b"session_summary", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "queued", b"queued", "session_turns", b"session_turns", "task", b"task", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_session_summary", b"_session_summary", "agent", b"agent", "queued", b"queued", "session_summary", b"session_summary", "session_turns", b"session_turns", "task", b"task", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__session_summary: _TypeAlias = _typing.Literal["session_summary"]  # noqa: Y015
+    _WhichOneofArgType__session_summary: _TypeAlias = _typing.Literal["_session_summary", b"_session_summary"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__session_summary) -> _WhichOneofReturnType__session_summary | None: ...
 
 Global___ClaimTaskResponse: _TypeAlias = ClaimTaskResponse  # noqa: Y015
 
