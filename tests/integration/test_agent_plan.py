@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from agent_service.plan import steps_of
-from agent_service.plan_workflow import ToolPlanWorkflow
+from agent_service.plan_workflow import PlanWorkflow
 from fakes.models import Asked, Reply, ScriptedModels
 from fakes.tools import FakeTool
 from hearth.agent.v1 import agent_pb2
@@ -39,7 +39,7 @@ async def run(bench: Bench, planner: Planner, *tools: FakeTool, **config: Any) -
     bench.models, bench.tools = ScriptedModels(planner), tools
     agent_id = await bench.storage.new_agent(config=agent_pb2.AgentConfig(**config))
     task_id = await bench.storage.new_task(agent_id=agent_id, input='{"prompt": "Do it."}')
-    _, running = await bench.run_task(task_id, ToolPlanWorkflow())
+    _, running = await bench.run_task(task_id, PlanWorkflow())
     await running
     return await bench.stored.get(task_id)
 

@@ -63,10 +63,26 @@ class ModelCalls:
         self._timeout_seconds = timeout_seconds
 
     async def answer(self, call_id: str, prompt: Prompt, *, shown: bool = True) -> tuple[Answer, Spent]:
-        """An answer as the agent's `output_schema` wants it, and what it took.
+        """An answer as the agent's `output_schema` wants it, if it has one, and what it took. Raises as `valid`."""
+        schema = self._agent.config.output_schema
+        if schema is not None:
+            return await self.valid(call_id, prompt, output_schema=schema, shown=shown)
+        answer = await self.make(call_id, prompt, shown=shown)
+        return answer, answer.spent
 
-        An answer that the schema does not allow is shown to the model again with what is wrong, MAX_REPAIRS times.
-        Raises ModelOutputInvalid after that.
+    async def valid(
+        self,
+        call_id: str,
+        prompt: Prompt,
+        *,
+        output_schema: str,
+        max_tokens: int | None = None,
+        shown: bool = False,
+    ) -> tuple[Answer, Spent]:
+        """JSON that the schema allows, and what it took.
+
+        An answer that is not is shown to the model again with what is wrong, MAX_REPAIRS times. Raises
+        ModelOutputInvalid after that, and as `make`.
         """
         spent = Spent()
         asked = prompt
@@ -75,16 +91,20 @@ class ModelCalls:
                 answer = await self.make(
                     call_id if not repair else f"{call_id}:repair:{repair}",
                     asked,
-                    output_schema=self._agent.config.output_schema,
+                    output_schema=output_schema,
+                    max_tokens=max_tokens,
                     shown=shown,
                 )
-                return answer, spent + answer.spent
             except ModelOutputInvalid as error:
-                if self._agent.config.output_schema is None or repair == MAX_REPAIRS:
+                if repair == MAX_REPAIRS:
                     raise
                 spent += Spent(model_calls=1)
                 await self._events.log(EventLevel.WARNING, f"{error.detail} It is asked again.", code="repair")
-                asked = prompt.closing_with(f"Your last answer was not valid: {error.detail} Answer again, validly.")
+                asked = prompt.closing_with(
+                    f"Your last answer was not valid: {error.detail} Answer again, briefly and validly."
+                )
+            else:
+                return answer, spent + answer.spent
         raise AssertionError("the loop above ends")
 
     async def make(

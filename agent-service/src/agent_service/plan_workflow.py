@@ -1,21 +1,22 @@
 """The workflows `plan` and `team`: a plan as data, its steps done side by side where they don't depend on each other, a
 check of each result, a revised plan where one failed, and a final answer.
 
-They differ in who does a step: `plan` does it with the agent's tools, `team` hands it to another agent. A plan is a
-list of small steps; each names the steps whose results it needs, which stand before it, so no plan has a cycle.
+A step is done by a tool of the agent's, by another agent (`config.agents`), or by the model alone. `team` is the same
+with agents, and does not begin without any.
 """
 
 import asyncio
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Protocol, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import orjson
 from hearth_runtime.events import EventLevel
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
 
+from agent_service import team
 from agent_service.acting import decide
 from agent_service.budgets import Limits, Spent
 from agent_service.inference import Message
@@ -35,18 +36,6 @@ VERDICT = orjson.dumps(
         "additionalProperties": False,
     }
 ).decode()
-
-
-class Doers(Protocol):
-    """Who does the steps of a plan."""
-
-    what: str  # how a prompt calls one of them: "tool", "agent"
-
-    async def calls(
-        self, context: RunContext, call_id: str, plan_step: PlanStep, prompt: Prompt
-    ) -> tuple[tuple[PlannedCall, ...], Spent]:
-        """The calls that do the step, whose task and needed results `prompt` has; none where nothing fits it."""
-        ...
 
 
 class PlanState(TypedDict, total=False):
@@ -77,11 +66,10 @@ class PlanWorkflow(ToolWorkflow):
     before it is done.
     """
 
-    def __init__(self, doers: Doers) -> None:
-        self._doers = doers
+    def __init__(self) -> None:
         graph = StateGraph(PlanState, context_schema=RunContext)
-        graph.add_node("plan", step("plan", self._plan))
-        graph.add_node("work", step("work", self._work))
+        graph.add_node("plan", step("plan", _plan))
+        graph.add_node("work", step("work", _work))
         graph.add_node("observe", step("observe", _observe))
         graph.add_node("check", step("check", _check))
         graph.add_node("answer", step("answer", _answer))
@@ -93,44 +81,68 @@ class PlanWorkflow(ToolWorkflow):
         graph.add_edge("answer", END)
         super().__init__(graph)
 
-    async def _plan(self, state: PlanState, context: RunContext) -> Changes:
-        results = state.get("results", {})
-        revisions = state["revisions"] + 1 if "revisions" in state else 0
-        what, specs = self._doers.what, context.toolbox.specs
-        listed = "\n".join(f"- {spec.name}: {spec.description}" for spec in specs)
-        prompt = _with_results(context.prompt(), list(results.values())).closing_with(
-            f"Plan how to answer the message above, in at most {MAX_PLAN_STEPS} small steps. Each has a task in one "
-            f'sentence, and "by" whom it is done: a {what}, or "{NOBODY}" where you do it yourself. In "needs" name '
-            f"the numbers of the steps whose results it needs, if any.\nThe {what}s:\n{listed or '(none)'}"
-            + ("\nPlan only what is still missing, and avoid what failed." if results else "")
-        )
-        answer = await context.model_calls.make(
-            f"plan:{revisions}", prompt, output_schema=plan_schema(specs), max_tokens=PLAN_TOKENS
-        )
-        plan = steps_of(answer.data, first_id=max(results, default=0) + 1)
-        await context.events.log(
-            EventLevel.INFO,
-            "The plan: " + " ".join(f"{s.id}. {s.task} ({s.by})" for s in plan),
-            code="plan",
-            revision=revisions,
-            steps=[{"id": s.id, "task": s.task, "by": s.by, "needs": s.needs} for s in plan],
-        )
-        return {"plan": plan, "revisions": revisions, "ended_by": None, "spent": answer.spent + Spent(steps=1)}
 
-    async def _work(self, state: Handed, context: RunContext) -> Changes:
-        plan_step, call_id = state["step"], f"work:{state['step'].id}"
-        prompt = _with_results(Prompt(question=(Message(role="user", content=plan_step.task),)), state["needed"])
-        calls: tuple[PlannedCall, ...] = ()
-        spent = Spent()
-        if plan_step.by != NOBODY:
-            calls, spent = await self._doers.calls(context, call_id, plan_step, prompt)
-        if calls:
-            result = StepResult(step=plan_step, state="begun", calls=calls)
-        else:
-            answer = await context.model_calls.make(f"{call_id}:answer", prompt)
-            spent += answer.spent
-            result = StepResult(step=plan_step, state="made", text=answer.text)
-        return {"results": {plan_step.id: result}, "spent": spent}
+async def _plan(state: PlanState, context: RunContext) -> Changes:
+    results = state.get("results", {})
+    revisions = state["revisions"] + 1 if "revisions" in state else 0
+    specs = context.toolbox.specs
+    listed = "\n".join(f"- {spec.name}: {spec.description}" for spec in specs)
+    prompt = _with_results(context.prompt(), list(results.values())).closing_with(
+        f"Plan how to answer the message above, in at most {MAX_PLAN_STEPS} small steps. Each has a task in one "
+        f'sentence, and "by" what it is done: a tool, or "{NOBODY}" where you do it yourself. In "needs" name '
+        f"the numbers of the steps whose results it needs, if any.\nThe tools:\n{listed or '(none)'}"
+        + ("\nPlan only what is still missing, and avoid what failed." if results else "")
+    )
+    answer, spent = await context.model_calls.valid(
+        f"plan:{revisions}", prompt, output_schema=plan_schema(specs), max_tokens=PLAN_TOKENS
+    )
+    plan = steps_of(answer.data, first_id=max(results, default=0) + 1)
+    await context.events.log(
+        EventLevel.INFO,
+        "The plan: " + " ".join(f"{s.id}. {s.task} ({s.by})" for s in plan),
+        code="plan",
+        revision=revisions,
+        steps=[{"id": s.id, "task": s.task, "by": s.by, "needs": s.needs} for s in plan],
+    )
+    return {"plan": plan, "revisions": revisions, "ended_by": None, "spent": spent + Spent(steps=1)}
+
+
+async def _work(state: Handed, context: RunContext) -> Changes:
+    plan_step, call_id = state["step"], f"work:{state['step'].id}"
+    prompt = _with_results(Prompt(question=(Message(role="user", content=plan_step.task),)), state["needed"])
+    calls: tuple[PlannedCall, ...] = ()
+    spent = Spent()
+    if plan_step.by != NOBODY:
+        calls, spent = await _calls(context, call_id, plan_step, prompt)
+    if calls:
+        result = StepResult(step=plan_step, state="begun", calls=calls)
+    else:
+        answer = await context.model_calls.make(f"{call_id}:answer", prompt)
+        spent += answer.spent
+        result = StepResult(step=plan_step, state="made", text=answer.text)
+    return {"results": {plan_step.id: result}, "spent": spent}
+
+
+async def _calls(
+    context: RunContext, call_id: str, plan_step: PlanStep, prompt: Prompt
+) -> tuple[tuple[PlannedCall, ...], Spent]:
+    """The call of the tool that the plan names: an agent is given the task as it is, of another tool the model chooses
+    the arguments."""
+    spec = next(spec for spec in context.toolbox.specs if spec.name == plan_step.by)
+    if spec.parameters == team.PARAMETERS:
+        text = "\n\n".join(message.content for message in prompt.messages())[: team.MAX_TASK_CHARACTERS]
+        return (PlannedCall(id=f"{call_id}:0", tool=spec.name, arguments={team.TASK: text}, how="plan"),), Spent()
+    decision = await decide(
+        context,
+        call_id,
+        prompt,
+        tools=[spec],
+        observations=(),
+        limits=Limits.of(context.agent.config.budget),
+        spent=Spent(),
+        may_do_without=False,
+    )
+    return decision.calls, decision.spent
 
 
 async def _observe(state: PlanState, context: RunContext) -> Changes:
@@ -165,16 +177,16 @@ async def _checked(context: RunContext, result: StepResult) -> tuple[StepResult,
         f"Does this result do the task: {result.step.task}\n"
         "Name the problem, if there is one, and say whether it is ok."
     )
-    answer = await context.model_calls.make(
+    answer, spent = await context.model_calls.valid(
         f"check:{result.step.id}", prompt, output_schema=VERDICT, max_tokens=VERDICT_TOKENS
     )
     if answer.data["ok"]:
-        return replace(result, state="done"), answer.spent
+        return replace(result, state="done"), spent
     problem = answer.data["problem"]
     await context.events.log(
         EventLevel.WARNING, f"Step {result.step.id} failed: {problem}", code="step_failed", failed_step=result.step.id
     )
-    return replace(result, state="failed", problem=problem), answer.spent
+    return replace(result, state="failed", problem=problem), spent
 
 
 def _next(state: PlanState) -> str | list[Send]:
@@ -218,32 +230,3 @@ def _with_results(prompt: Prompt, results: Sequence[StepResult]) -> Prompt:
             for r in results
         )
     )
-
-
-class Tools:
-    """The agent's own tools do the steps."""
-
-    what = "tool"
-
-    async def calls(
-        self, context: RunContext, call_id: str, plan_step: PlanStep, prompt: Prompt
-    ) -> tuple[tuple[PlannedCall, ...], Spent]:
-        """The call of the tool that the plan names, with arguments of the model's choice."""
-        decision = await decide(
-            context,
-            call_id,
-            prompt,
-            tools=[spec for spec in context.toolbox.specs if spec.name == plan_step.by],
-            observations=(),
-            limits=Limits.of(context.agent.config.budget),
-            spent=Spent(),
-            may_do_without=False,
-        )
-        return decision.calls, decision.spent
-
-
-class ToolPlanWorkflow(PlanWorkflow):
-    """`plan`."""
-
-    def __init__(self) -> None:
-        super().__init__(Tools())

@@ -98,10 +98,10 @@ async def _verdict(
         f"This is an answer to the message above:\n<answer>\n{draft}\n</answer>\n"
         f"Criterion: {criterion}\nName the problem, if there is one, and say whether the answer meets the criterion."
     )
-    answer = await context.model_calls.make(call_id, asked, output_schema=VERDICT, max_tokens=VERDICT_TOKENS)
+    answer, spent = await context.model_calls.valid(call_id, asked, output_schema=VERDICT, max_tokens=VERDICT_TOKENS)
     if answer.data["met"]:
-        return None, answer.spent
-    return f"{criterion} {answer.data['problem']}".strip(), answer.spent
+        return None, spent
+    return f"{criterion} {answer.data['problem']}".strip(), spent
 
 
 def _next(state: ReflectState) -> str:

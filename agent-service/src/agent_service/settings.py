@@ -48,6 +48,10 @@ class SecretSettings(RuntimeSettings):
 class ToolSettings(RuntimeSettings):
     """What an agent's tools may do, and where."""
 
+    files_home: str = Field(
+        "files", min_length=1, description="Where agents with the tool `files` have their directories, one each"
+    )
+
 
 class ApiSettings(QueueSettings, ModelSettings, ToolSettings, SecretSettings):
     """The process `api`: rules, acceptance, dispatching."""

@@ -126,6 +126,7 @@ def services(home: Home, options: Options) -> list[Part]:
         "HEARTH_DATABASE_URL": database_url(home),
         "OLLAMA_URL": options.ollama_url or f"unix:{home.socket('models')}",
         "HEARTH_PORT": str(options.port),
+        "HEARTH_FILES_HOME": os.environ.get("HEARTH_FILES_HOME") or str(home.data / "files"),
     }
 
     def service(name: str, module: str, tier: int) -> Part:

@@ -1,0 +1,75 @@
+"""The agents that an agent may hand sub-tasks to, each as a tool that takes a `task`.
+
+A sub-task is a task of its own, with its own attempts, events and budget. While it runs its parent waits and holds no
+worker, so parents never keep their children from running.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hearth_runtime.agents import Agent
+
+from agent_service.requests import Requests
+from agent_service.storage import StoredAgents
+from agent_service.tool import Tool, ToolResult, ToolSpec
+
+TASK = "task"
+MAX_TASK_CHARACTERS = 20_000
+MAX_RESULT_CHARACTERS = 20_000
+PARAMETERS = {
+    "type": "object",
+    "properties": {
+        TASK: {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_TASK_CHARACTERS,
+            "description": "All that the agent needs to know to do it: it sees nothing else",
+        }
+    },
+    "required": [TASK],
+    "additionalProperties": False,
+}
+
+
+class Member:
+    """An agent as a tool. It may be asked again: its sub-task is found, and not started twice."""
+
+    def __init__(self, agent: Agent, name: str, requests: Requests) -> None:
+        self._agent = agent
+        self._requests = requests
+        self.spec = ToolSpec(
+            name=name,
+            description=agent.description or f"The agent {agent.name}.",
+            parameters=PARAMETERS,
+            repeatable=True,
+            result_characters=MAX_RESULT_CHARACTERS,
+        )
+
+    async def call(self, arguments: dict[str, Any], *, call_id: str) -> ToolResult:
+        """How its run ended. Raises RunWaits until it has."""
+        ended = await self._requests.run_agent(
+            call_id=call_id, agent_id=self._agent.id, task_input={"prompt": arguments[TASK]}
+        )
+        data = {"task_id": ended["task_id"], "status": ended["status"]}
+        if ended["status"] != "completed":
+            why = ended.get("error_message") or ended["status"]
+            return ToolResult(content=f"{self._agent.name} did not finish: {why}", is_error=True, data=data)
+        output = ended["output"]
+        return ToolResult(content=output["text"], data={**data, "data": output.get("data")})
+
+
+async def members(agent_ids: Sequence[str], stored: StoredAgents, requests: Requests) -> list[Tool]:
+    """These agents as tools, named after them. Raises AgentNotFound."""
+    tools: list[Tool] = []
+    names: set[str] = set()
+    for agent_id in agent_ids:
+        agent = await stored.get(agent_id)
+        base = re.sub(r"[^A-Za-z0-9_-]+", "_", agent.name).strip("_")[:56] or "agent"
+        name, count = base, 1
+        while name in names:
+            count += 1
+            name = f"{base}_{count}"
+        names.add(name)
+        tools.append(Member(agent, name, requests))
+    return tools
