@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from agent_service.tool import ToolSpec
 from agent_service.tool_choice import NativeAnswer
+from hearth_runtime.errors import HearthError
 from hearth_runtime.tasks import Turn
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -18,7 +19,9 @@ class ScriptedModel:
     `answers` maps a purpose to the JSON value or the text to give, or to what makes it from messages and schema.
     """
 
-    def __init__(self, *, native: NativeAnswer | None = None, answers: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, *, native: NativeAnswer | HearthError | None = None, answers: dict[str, Any] | None = None
+    ) -> None:
         self.asked: list[tuple[str, list[Turn], dict[str, Any]]] = []
         self._native = native
         self._answers = answers or {}
@@ -40,6 +43,8 @@ class ScriptedModel:
 
     async def call_tools(self, messages: Sequence[Turn], tools: Sequence[ToolSpec]) -> NativeAnswer:
         assert self._native is not None
+        if isinstance(self._native, HearthError):
+            raise self._native
         return self._native
 
 

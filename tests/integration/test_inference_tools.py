@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -171,6 +172,17 @@ async def test_what_is_called_is_cleaned(inference: Inference, fake: FakeOllama)
     fake.behave("m", Behaviour(tool_calls=(call,), capabilities=ABLE))
     (heard,) = (await inference.answer("m", tools=TOOLS)).calls
     assert (heard.name, heard.arguments) == ("weather", '{"a":["b?",{"c":""}]}')
+
+
+async def test_a_call_that_the_host_cannot_read_is_no_failure_of_the_host(fake: FakeOllama) -> None:
+    error = "error parsing tool call: raw='ls -R', err=invalid character 'l' looking for beginning of value"
+    for bad in (Behaviour(status=500, error=error), Behaviour(error_after=0, error=error)):
+        fake.behave("m", replace(bad, capabilities=ABLE), Behaviour(capabilities=ABLE))
+        async with inference_on(fake.url, model_breaker_failures=1) as inference:
+            with pytest.raises(ModelOutputInvalid, match=r"m called a tool in a way that .* could not read"):
+                await inference.answer("m", tools=TOOLS)
+            assert len(fake.requests["m"]) == 1
+            assert (await inference.answer("m", tools=TOOLS)).text == "one two three"
 
 
 def tool(**fields: str) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
+from hearth_runtime.errors import ModelLacksCapability, ModelOutputInvalid
 from hearth_runtime.tasks import Turn
+from loguru import logger
 
 from agent_service.tool import ToolSpec
 from agent_service.tool_arguments import arguments_of
@@ -42,12 +44,17 @@ async def choose_tools(
     if not tools:
         return Choice(calls=())
     if settings.native and model.native:
-        answer = await model.call_tools(conversation, tools)
-        if not answer.calls:
-            return Choice(calls=(), text=answer.text)
-        calls = await _checked(answer.calls[: settings.max_calls], conversation, tools, model, settings)
-        if calls:
-            return Choice(calls=tuple(calls))
+        try:
+            answer = await model.call_tools(conversation, tools)
+        except (ModelOutputInvalid, ModelLacksCapability) as error:
+            # It called in a way that its host could not read, or a model answers in its place that has no tools.
+            logger.info("native tool calling failed; the model is led", code=error.code)
+        else:
+            if not answer.calls:
+                return Choice(calls=(), text=answer.text)
+            calls = await _checked(answer.calls[: settings.max_calls], conversation, tools, model, settings)
+            if calls:
+                return Choice(calls=tuple(calls))
     calls = await _led(conversation, tools, model, settings)
     return Choice(calls=tuple(call for call in _distinct(calls) if (call.name, call.arguments) not in made))
 

@@ -1,6 +1,7 @@
 """What Ollama and the way to it can fail with, as Hearth's typed errors."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -11,6 +12,7 @@ from hearth_runtime.errors import (
     ModelHostUnavailable,
     ModelLacksCapability,
     ModelNotFound,
+    ModelOutputInvalid,
     ModelOverloaded,
     ModelRefused,
     ModelTimeout,
@@ -29,6 +31,11 @@ _LACKS = {
 }
 # What Ollama's runners, and the embedded server, say where `truncate` is false or nothing can be left out.
 _TOO_LONG = ("exceeds the context length", "exceed_context_size_error", "longer than the context length")
+# What it says, with 500 or in the stream, of a model's tool call that it cannot read: the host is as well as before.
+# https://github.com/ollama/ollama/issues/12884, https://github.com/ollama/ollama/issues/17647
+_UNREADABLE_CALL = re.compile(
+    r"error parsing tool call|tool call parsing|failed to parse JSON|^invalid character |^unexpected end of JSON", re.I
+)
 # What it says, with 500, of an image that it cannot decode: the host is as well as before.
 _NOT_READ = "failed to process inputs"
 
@@ -115,6 +122,8 @@ def _refused(status_code: int, body: str, *, host: str, model: str) -> HearthErr
             return ModelHostUnavailable(f"{host} wants other credentials than OLLAMA_URL has: {words}.")
         case status if model and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
             return ModelRefused(f"{host} refused the request: {words}.")
+        case _ if model and _UNREADABLE_CALL.search(words):
+            return ModelOutputInvalid(f"{model} called a tool in a way that {host} could not read: {words}.")
         case _ if model and _NOT_READ in words.lower():
             return ModelRefused(f"{host} could not read the request: {words}. Send images as whole PNG or JPEG files.")
     # Ollama's 5xx, and an error line in the middle of a stream (status -1).

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import pytest
 from agent_service.tool import ToolSpec
 from agent_service.tool_choice import Choice, How, NativeAnswer, NativeCall, ToolCall
 from agent_service.tool_chooser import choose_tools
 from fakes.choice_model import ScriptedModel
+from hearth_runtime.errors import HearthError, ModelHostUnavailable, ModelLacksCapability, ModelOutputInvalid
 from hearth_runtime.tasks import Turn
 
 
@@ -53,3 +55,16 @@ async def test_a_native_call_that_is_not_valid_is_repaired_with_the_validators_m
 
 async def test_without_tools_there_is_nothing_to_choose() -> None:
     assert await choose_tools(asks("Hello"), [], ScriptedModel()) == Choice(calls=())
+
+
+@pytest.mark.parametrize("error", [ModelOutputInvalid("unreadable"), ModelLacksCapability("no tools")])
+async def test_a_model_that_fails_natively_is_led(error: HearthError) -> None:
+    model = ScriptedModel(native=error, answers={"arguments:0": {}})
+    choice = await choose_tools(asks("Ping the server now."), [tool("ping", "Ping the server now.", {})], model)
+    assert [(call.name, call.arguments) for call in choice.calls] == [("ping", {})]
+    assert choice.calls[0].how is not How.NATIVE
+
+
+async def test_a_host_that_is_away_is_no_reason_to_lead() -> None:
+    with pytest.raises(ModelHostUnavailable):
+        await choose_tools(asks("Hello"), [ADD], ScriptedModel(native=ModelHostUnavailable("away")))
