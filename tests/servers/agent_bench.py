@@ -16,11 +16,12 @@ from agent_service.session_store import StoredSessions
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
 from agent_service.summaries import Summaries
-from agent_service.tool import Tool, ToolScope
+from agent_service.tool import Tool, ToolHost, ToolScope
 from agent_service.toolbox import ToolShelf
 from agent_service.workflow import RunContext, Workflow
 from agent_service.workflows import Workflows
 from hearth_runtime.events import EVENT_FIELD, EVENTS_STREAM, Event, EventKind
+from hearth_runtime.tasks import RUNS
 from redis.asyncio import Redis
 
 OUTPUT: dict[str, Any] = {"text": "done", "data": None, "usage": {}, "model": "m"}
@@ -74,13 +75,18 @@ class Bench:
         self.models = Models(storage.channel)  # where no test has others, there is nobody to answer
         self.summaries = Summaries(StoredSessions(storage.channel), self.models, TokenEstimates())
         self.tools: Sequence[Tool] = ()
+        self.inference: Any = storage.channel
         self._publisher = publisher
         self._settings = settings
 
-    async def run_task(self, task_id: str, workflow: Workflow) -> tuple[Run, "asyncio.Task[None]"]:
+    async def run_task(
+        self, task_id: str, workflow: Workflow, *, queue: str = RUNS
+    ) -> tuple[Run, "asyncio.Task[None]"]:
         """Claims the task, which waits, and runs an attempt at it."""
         await self.storage.put_first(task_id)
-        claim = await self.stored.claim(worker_id="w", lease=timedelta(seconds=self._settings.lease_seconds))
+        claim = await self.stored.claim(
+            worker_id="w", lease=timedelta(seconds=self._settings.lease_seconds), queue=queue
+        )
         assert claim.task.id == task_id
         run = Run(
             claim,
@@ -91,6 +97,7 @@ class Bench:
             estimates=TokenEstimates(),
             shelf=Shelf(self.tools),
             workflows=Installed(workflow),
+            host=ToolHost(settings=self._settings, storage=self.storage.channel, inference=self.inference),
             publisher=self._publisher,
             bell=self._bell,
             summaries=self.summaries,

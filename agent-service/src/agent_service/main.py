@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack
 from hearth.agent.v1 import (
     agent_service_pb2,
     agent_service_pb2_grpc,
+    document_service_pb2,
+    document_service_pb2_grpc,
     session_service_pb2,
     session_service_pb2_grpc,
     task_service_pb2,
@@ -22,6 +24,10 @@ from hearth_runtime.settings import load_settings
 from agent_service.agents import Agents
 from agent_service.bell import Bell, broker_of
 from agent_service.dispatcher import Dispatcher
+from agent_service.document_rpc import DocumentRpc
+from agent_service.document_store import StoredChunks, StoredDocuments
+from agent_service.documents import Documents, Searcher
+from agent_service.inference import Models
 from agent_service.outbox import Outbox
 from agent_service.publisher import EventPublisher
 from agent_service.rpc import AgentRpc, TaskRpc
@@ -36,6 +42,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
     """Runs the process until `stopping` is set."""
     async with AsyncExitStack() as stack:
         channel = await stack.enter_async_context(open_channel("storage", settings.storage_address, settings))
+        inference = await stack.enter_async_context(open_channel("inference", settings.inference_address, settings))
         redis = await stack.enter_async_context(connect(settings.redis_url))
         broker = broker_of(settings)
         stack.push_async_callback(broker.stop)
@@ -45,6 +52,8 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
         publisher = EventPublisher(redis, limit=settings.event_buffer)
         stored_agents, stored_tasks = StoredAgents(channel), StoredTasks(channel)
         dispatcher = Dispatcher(stored_tasks, bell, settings)
+        tasks = Tasks(stored_tasks, bell, publisher)
+        stored_documents, stored_chunks = StoredDocuments(channel), StoredChunks(channel)
         outbox = Outbox(stored_tasks, publisher, settings)
 
         server = Server(settings, dependencies=[redis_dependency(redis, required=False), _workers_dependency(bell)])
@@ -55,13 +64,23 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
         )
         server.register(
             task_service_pb2_grpc.add_TaskServiceServicer_to_server,
-            TaskRpc(Tasks(stored_tasks, bell, publisher), stored_tasks),
+            TaskRpc(tasks, stored_tasks),
             task_service_pb2,
         )
         server.register(
             session_service_pb2_grpc.add_SessionServiceServicer_to_server,
             SessionRpc(StoredSessions(channel)),
             session_service_pb2,
+        )
+        server.register(
+            document_service_pb2_grpc.add_DocumentServiceServicer_to_server,
+            DocumentRpc(
+                Documents(stored_documents, tasks, embedding_model=settings.embedding_model),
+                Searcher(stored_documents, stored_chunks, Models(inference)),
+                stored_documents,
+                stored_chunks,
+            ),
+            document_service_pb2,
         )
         await run_with(
             publisher.drained_after(server.run(stopping)),

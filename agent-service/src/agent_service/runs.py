@@ -16,7 +16,7 @@ from hearth_runtime.errors import (
     Unavailable,
 )
 from hearth_runtime.events import EventLevel
-from hearth_runtime.tasks import TaskStatus, Turn
+from hearth_runtime.tasks import DOCUMENTS, TaskStatus, Turn
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from loguru import logger
@@ -36,7 +36,7 @@ from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
 from agent_service.summaries import Summaries, recalled
 from agent_service.tasks import Claim, turns_of
-from agent_service.tool import Tool, ToolScope
+from agent_service.tool import Tool, ToolHost, ToolScope
 from agent_service.tool_calls import ToolCalls
 from agent_service.toolbox import Toolbox, ToolShelf
 from agent_service.workflow import RunContext
@@ -77,6 +77,7 @@ class Run:
         estimates: TokenEstimates,
         shelf: ToolShelf,
         workflows: Workflows,
+        host: ToolHost,
         publisher: EventPublisher,
         bell: Bell,
         summaries: Summaries,
@@ -91,6 +92,7 @@ class Run:
         self._estimates = estimates
         self._shelf = shelf
         self._workflows = workflows
+        self._host = host
         self._bell = bell
         self._summaries = summaries
         self._settings = settings
@@ -171,7 +173,7 @@ class Run:
         conversation = (
             *recalled(self._claim.session_summary),
             *self._claim.session_turns,
-            *turns_of(self._task.input),
+            *self._input_turns(),
         )
         await self._events.status("running", "running", attempt=self._task.attempt, worker=self._worker_id)
         workflow = self._workflows.get(agent.config.workflow)
@@ -187,6 +189,7 @@ class Run:
                 embedding_model=self._settings.embedding_model,
                 timeout_seconds=timeout_seconds,
             ),
+            host=self._host,
             events=self._events,
             tool_calls=ToolCalls(self._checkpoints, task_id=self._task.id, attempt=self._task.attempt),
             toolbox=self._toolbox([]),
@@ -214,6 +217,10 @@ class Run:
         calls = ToolCalls(self._checkpoints, task_id=self._task.id, attempt=self._task.attempt)
         return Toolbox(tools, tool_calls=calls, events=self._events)
 
+    def _input_turns(self) -> tuple[Turn, ...]:
+        # Nobody talks to what reads documents.
+        return () if self.queue == DOCUMENTS else turns_of(self._task.input)
+
     async def _keep_lease(self) -> None:
         """Extends the lease until cancelled, and brings what the row says to the run."""
         lease = timedelta(seconds=self._settings.lease_seconds)
@@ -230,7 +237,7 @@ class Run:
     async def _end_completed(self, output: dict[str, Any]) -> str:
         # Redis has all that the run said before the row says that it ended: streams end by the row.
         await self._events.flush()
-        new_turns = (*turns_of(self._task.input), Turn(role="assistant", content=output["text"]))
+        new_turns = (*self._input_turns(), Turn(role="assistant", content=output["text"]))
         ended = await self._store_reliably(
             lambda: self._store.finish(
                 self._task,

@@ -45,7 +45,16 @@ class SecretSettings(RuntimeSettings):
         return SecretKeys.parse(self.secret_key.get_secret_value())
 
 
-class ToolSettings(RuntimeSettings):
+class ExtractionSettings(RuntimeSettings):
+    """How much of a document is read, and with how much."""
+
+    document_pages: int = Field(5000, ge=1, description="Pages that a PDF may have")
+    document_characters: int = Field(60_000_000, ge=1000, description="Characters that a document's text may have")
+    document_memory_mib: int = Field(1024, ge=128, description="Memory that reading one document may take, in MiB")
+    document_seconds: int = Field(300, ge=1, description="Processor time that reading one document may take")
+
+
+class ToolSettings(ExtractionSettings):
     """What an agent's tools may do, and where."""
 
     files_home: str = Field(

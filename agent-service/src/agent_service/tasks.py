@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import orjson
 from hearth_runtime.agents import DOCUMENTS_AGENT_ID, Agent
-from hearth_runtime.errors import AgentReserved, FieldViolation, InvalidArgument
+from hearth_runtime.errors import AgentReserved, FieldViolation, InvalidArgument, TaskNotRetryable
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.tasks import Task, TaskStatus, Turn
 from hearth_runtime.telemetry import current_traceparent
@@ -116,6 +116,24 @@ class Tasks:
             await self._bell.ring(task.id, queue=task.queue)
             logger.info("task accepted", task_id=task.id, agent_id=agent_id)
         return task, created
+
+    async def start(self, new: NewTask) -> Task:
+        """Stores a task of Hearth's own, then rings; starts one again that its key made before and that came to
+        nothing."""
+        task, created = await self._store.create(new)
+        return await self.see_to(task, created=created)
+
+    async def see_to(self, task: Task, *, created: bool) -> Task:
+        """Rings for a task that was stored just now; starts one again that failed or was cancelled."""
+        if created:
+            await self._bell.ring(task.id, queue=task.queue)
+            logger.info("task accepted", task_id=task.id, agent_id=task.agent_id)
+        elif task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
+            try:
+                return await self.retry(task.id, from_start=False, repeat_tool_calls=False)
+            except TaskNotRetryable:
+                logger.debug("somebody else started the task again", task_id=task.id)
+        return task
 
     async def cancel(self, task_id: str) -> Task:
         """Ends a queued task, asks the worker of a running one to stop."""

@@ -64,6 +64,7 @@ class Worker:
         publisher: EventPublisher,
         bell: Bell,
         summaries: Summaries,
+        host: ToolHost,
         settings: WorkerSettings,
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
@@ -73,6 +74,7 @@ class Worker:
         self._publisher = publisher
         self._bell = bell
         self._summaries = summaries
+        self._host = host
         self._settings = settings
         self._workflows = Workflows()
         self._estimates = estimates
@@ -138,6 +140,7 @@ class Worker:
             estimates=self._estimates,
             shelf=self._shelf,
             workflows=self._workflows,
+            host=self._host,
             publisher=self._publisher,
             bell=self._bell,
             summaries=self._summaries,
@@ -180,6 +183,7 @@ async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
         bell = Bell(broker, redis)
         models, estimates = Models(inference), TokenEstimates()
         summaries = Summaries(StoredSessions(storage), models, estimates)
+        host = ToolHost(settings=settings, storage=storage, inference=inference)
         worker = Worker(
             store=StoredTasks(storage),
             checkpoints=StoredCheckpoints(storage),
@@ -188,11 +192,12 @@ async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
             shelf=ToolShelf(
                 StoredTools(storage, settings.secret_keys),
                 ToolKinds(),
-                ToolHost(settings=settings, storage=storage, inference=inference),
+                host,
             ),
             publisher=publisher,
             bell=bell,
             summaries=summaries,
+            host=host,
             settings=settings,
         )
         server = Server(settings, dependencies=[redis_dependency(redis, required=True)])

@@ -20,6 +20,7 @@ from agent_service.checkpointer import Checkpointer
 from agent_service.model_calls import ModelCalls
 from agent_service.prompt import Prompt
 from agent_service.publisher import RunEvents
+from agent_service.tool import ToolHost
 from agent_service.tool_calls import ToolCalls
 from agent_service.toolbox import Toolbox
 
@@ -41,6 +42,7 @@ class RunContext:
     model_calls: ModelCalls
     toolbox: Toolbox  # empty but in a ToolWorkflow
     open_tools: Callable[[], AbstractAsyncContextManager[Toolbox]]
+    host: ToolHost
     events: RunEvents
     tool_calls: ToolCalls
     checkpointer: Checkpointer

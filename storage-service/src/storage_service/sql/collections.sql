@@ -28,9 +28,15 @@ GROUP BY
 ORDER BY page.name COLLATE "C";
 
 -- name: update_collection
--- $1 name, $2 description, $3 embedding_model. The model that is searched already needs no next one.
+-- $1 name, $2 description, $3 embedding_model. The model that is searched already needs no next one. What changes
+-- nothing leaves updated_at alone.
 UPDATE collections
-SET description = $2, next_embedding_model = nullif($3, embedding_model), updated_at = now()
+SET description = $2,
+    next_embedding_model = nullif($3, embedding_model),
+    updated_at = CASE
+        WHEN (description, next_embedding_model) IS DISTINCT FROM ($2, nullif($3, embedding_model)) THEN now()
+        ELSE updated_at
+    END
 WHERE name = $1
 RETURNING id;
 
