@@ -19,6 +19,7 @@ class Asked:
     messages: tuple[Turn | Message, ...]
     output_schema: dict[str, Any] | None
     tools: tuple[str, ...]
+    think: bool | None
 
     @property
     def text(self) -> str:
@@ -49,9 +50,11 @@ class ScriptedModels(Models):
         max_tokens: int | None = None,
         temperature: float | None = None,
         seed: int | None = None,
+        think: bool | None = None,
     ) -> AsyncIterator[str | Notice | ToolCall | Done]:
         schema = orjson.loads(output_schema) if isinstance(output_schema, str) else None
-        asked = Asked(messages=tuple(messages), output_schema=schema, tools=tuple(tool.name for tool in tools))
+        names = tuple(tool.name for tool in tools)
+        asked = Asked(messages=tuple(messages), output_schema=schema, tools=names, think=think)
         self.asked.append(asked)
         reply = self.reply(asked)
         if isinstance(reply, HearthError):

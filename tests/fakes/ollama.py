@@ -47,7 +47,7 @@ class Behaviour:
     too_long: bool = False  # the prompt does not fit: it is refused where `truncate` is false
     # For /api/embed; by default the vector of a text is (its length, 1).
     vectors: tuple[tuple[float, ...], ...] | None = None
-    # As Ollama, it refuses images without "vision" and tools without "tools".
+    # As Ollama, it refuses images without "vision", tools without "tools" and `think` without "thinking".
     capabilities: tuple[str, ...] = ("completion",)
 
 
@@ -307,6 +307,8 @@ def _incapable(body: dict[str, Any], behaviour: Behaviour) -> Response | None:
     if "vision" not in behaviour.capabilities and any(m.get("images") for m in body.get("messages", ())):
         words = "Failed to create new sequence: this model is missing data required for image input"
         return JSONResponse({"error": words}, 500)
+    if body.get("think") is not None and "thinking" not in behaviour.capabilities:
+        return JSONResponse({"error": f'"{body["model"]}" does not support thinking'}, 400)
     if behaviour.too_long and body.get("truncate") is False:
         return JSONResponse({"error": "the input length exceeds the context length"}, 400)
     return None

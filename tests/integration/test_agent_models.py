@@ -54,17 +54,18 @@ async def heard(
 
 
 async def test_what_a_call_gives_goes_before_what_the_agent_has(models: Models, fake: FakeOllama) -> None:
-    fake.behave("m", Behaviour(pieces=("{}",)))
+    fake.behave("m", Behaviour(pieces=("{}",), capabilities=("completion", "thinking")))
     own = agent(temperature=0.1, seed=1, max_tokens=10, top_p=0.5, output_schema=OWN)
     await heard(models, own)
     await heard(models, own, temperature=0.0, seed=0, max_tokens=20, output_schema=OTHER)
-    await heard(models, own, output_schema=None)
+    await heard(models, own, output_schema=None, think=False)
     first, second, third = (received.body for received in fake.requests["m"])
     assert first["options"] == {"temperature": 0.1, "top_p": 0.5, "seed": 1, "num_predict": 10}
     assert second["options"] == {"temperature": 0.0, "top_p": 0.5, "seed": 0, "num_predict": 20}
     assert list(first["format"]["properties"]) == ["own"]
     assert list(second["format"]["properties"]) == ["other"]
     assert (third["options"], "format" in third) == (first["options"], False)
+    assert ("think" in first, third["think"]) == (False, False)
 
 
 async def test_calls_and_their_results(models: Models, fake: FakeOllama) -> None:

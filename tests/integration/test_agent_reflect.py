@@ -49,6 +49,8 @@ async def test_a_draft_is_revised_until_it_meets_the_criteria(bench: Bench) -> N
     revising = models.asked[3]
     assert "It is short. too long" in revising.text
     assert "draft 1" in revising.text
+    # A verdict has no tokens to spare for thoughts.
+    assert [asked.think for asked in models.asked] == [None, False, False, None, False, False]
     calls = [call for call, _ in await bench.messages(task.id)]
     assert sorted(calls[:-1], key=str) == [
         "critique:0:0", "critique:0:1", "critique:1:0", "critique:1:1", "draft", "revise:1",

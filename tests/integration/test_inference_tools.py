@@ -230,6 +230,17 @@ async def test_images_of_any_size_that_is_taken_arrive(inference: Inference, fak
     assert len(fake.requests["m"][0].body["messages"][0]["images"][0]) == 27_962_028
 
 
+async def test_only_a_model_that_thinks_is_told_of_thinking(inference: Inference, fake: FakeOllama) -> None:
+    fake.behave("plain", Behaviour())
+    fake.behave("thinker", Behaviour(capabilities=("completion", "thinking")))
+    options: list[dict[str, Any]] = [{}, {"think": False}, {"think": True}]
+    for name in ("plain", "thinker"):
+        for option in options:
+            await inference.answer(name, **option)
+    assert [r.body.get("think") for r in fake.requests["plain"]] == [None, None, None]
+    assert [r.body.get("think") for r in fake.requests["thinker"]] == [None, False, True]
+
+
 async def test_a_conversation_that_is_cut_is_told(inference: Inference, fake: FakeOllama) -> None:
     fake.behave("m", Behaviour(too_long=True))
     heard = await inference.answer("m", context_tokens=99)

@@ -110,11 +110,14 @@ class Models:
         max_tokens: int | None = None,
         temperature: float | None = None,
         seed: int | None = None,
+        think: bool | None = None,
     ) -> AsyncIterator[str | Notice | ToolCall | Done]:
         """The agent's model's answer: pieces of text, notices and tool calls as they come, and at last `Done`.
 
         What is given overrides the agent's configuration; `output_schema=None` lets this call answer freely. Where a
-        tool was called, the answer is not checked by the schema. Closing the iterator closes the model's request.
+        tool was called, the answer is not checked by the schema. `think=False` keeps a model that thinks before it
+        answers from that: its thoughts are no part of the answer, but count to `max_tokens`. Closing the iterator
+        closes the model's request.
         Raises the errors of hearth.inference.v1: ModelLacksCapability, with the `capability` in its metadata, where
         tools or images are given to a model that takes none.
         """
@@ -138,6 +141,7 @@ class Models:
                 context_tokens=config.context_tokens,
                 keep_alive=config.keep_alive,
                 output_schema=config.output_schema if isinstance(output_schema, Choice) else output_schema,
+                think=think,
             ),
             fair_key=agent.id,
         )

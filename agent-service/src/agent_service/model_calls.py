@@ -136,6 +136,8 @@ class ModelCalls:
             tools=tools,
             max_tokens=max_tokens,
             temperature=temperature,
+            # A decision has few tokens, and the thoughts of a model that thinks before it answers would use them up.
+            think=False if output_schema is not None and max_tokens is not None else None,
         ):
             match item:
                 case str():

@@ -75,6 +75,12 @@ class Generator:
                 if capability not in known:
                     raise lacks_capability(model, capability)
 
+    async def _think(self, request: Request, model: str, host: Host) -> bool | None:
+        """What to tell the model of thinking; Ollama refuses to tell one that cannot think."""
+        if request.options.think is None or "thinking" not in (await host.catalog.model(model)).capabilities:
+            return None
+        return request.options.think
+
     async def _on_host(
         self, request: Request, model: str, host: Host, schema: OutputSchema | None
     ) -> AsyncGenerator[Item]:
@@ -136,6 +142,7 @@ class Generator:
             "options": request.options.for_ollama(),
             "keep_alive": request.options.keep_alive_for_ollama(),
             "shift": False,
+            "think": await self._think(request, model, host),
         }
         for truncate in (False, True):
             try:

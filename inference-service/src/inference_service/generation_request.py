@@ -23,6 +23,7 @@ class Options:
     context_tokens: int | None = None
     keep_alive: str | None = None
     output_schema: str | None = None
+    think: bool | None = None
 
     def for_ollama(self) -> dict[str, Any]:
         """Ollama's `options`."""

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+hearth/inference/v1/inference_service.proto\x12\x13hearth.inference.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x01\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x03(\x0c\x12\x31\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1d.hearth.inference.v1.ToolCall\x12\x16\n\ttool_name\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x0c\n\n_tool_name\"=\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x12\n\nparameters\x18\x03 \x01(\t\"+\n\x08ToolCall\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\targuments\x18\x02 \x01(\t\"\xb3\x02\n\x11GenerationOptions\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x1b\n\x0e\x63ontext_tokens\x18\x06 \x01(\x05H\x04\x88\x01\x01\x12\x17\n\nkeep_alive\x18\x07 \x01(\tH\x05\x88\x01\x01\x12\x1a\n\routput_schema\x18\x08 \x01(\tH\x06\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seedB\r\n\x0b_max_tokensB\x11\n\x0f_context_tokensB\r\n\x0b_keep_aliveB\x10\n\x0e_output_schema\"\xde\x01\n\x0b\x43hatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x66\x61llback_models\x18\x02 \x03(\t\x12\x32\n\x08messages\x18\x03 \x03(\x0b\x32 .hearth.inference.v1.ChatMessage\x12\x37\n\x07options\x18\x04 \x01(\x0b\x32&.hearth.inference.v1.GenerationOptions\x12\x10\n\x08\x66\x61ir_key\x18\x05 \x01(\t\x12(\n\x05tools\x18\x06 \x03(\x0b\x32\x19.hearth.inference.v1.Tool\"\xb4\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x66\x61llback_models\x18\x02 \x03(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x13\n\x06system\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x37\n\x07options\x18\x05 \x01(\x0b\x32&.hearth.inference.v1.GenerationOptions\x12\x10\n\x08\x66\x61ir_key\x18\x06 \x01(\tB\t\n\x07_system\"\xb4\x01\n\x0c\x43hatResponse\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12-\n\x06notice\x18\x02 \x01(\x0b\x32\x1b.hearth.inference.v1.NoticeH\x00\x12)\n\x04\x64one\x18\x03 \x01(\x0b\x32\x19.hearth.inference.v1.DoneH\x00\x12\x32\n\ttool_call\x18\x04 \x01(\x0b\x32\x1d.hearth.inference.v1.ToolCallH\x00\x42\x06\n\x04item\"\x84\x01\n\x10GenerateResponse\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12-\n\x06notice\x18\x02 \x01(\x0b\x32\x1b.hearth.inference.v1.NoticeH\x00\x12)\n\x04\x64one\x18\x03 \x01(\x0b\x32\x19.hearth.inference.v1.DoneH\x00\x42\x06\n\x04item\"\'\n\x06Notice\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xe9\x01\n\x04\x44one\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12\x15\n\rprompt_tokens\x18\x04 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x05 \x01(\x05\x12\x15\n\rqueue_seconds\x18\x06 \x01(\x01\x12\x14\n\x0cload_seconds\x18\x07 \x01(\x01\x12\x1b\n\x13\x66irst_token_seconds\x18\x08 \x01(\x01\x12\x15\n\rtotal_seconds\x18\t \x01(\x01\x12\x11\n\x04\x64\x61ta\x18\n \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_data\">\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x10\n\x08\x66\x61ir_key\x18\x03 \x01(\t\"\x8b\x01\n\rEmbedResponse\x12:\n\x07vectors\x18\x01 \x03(\x0b\x32).hearth.inference.v1.EmbedResponse.Vector\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rprompt_tokens\x18\x03 \x01(\x05\x1a\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x10GetModelResponse\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x1a.hearth.inference.v1.Model\"\x13\n\x11ListModelsRequest\"o\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.hearth.inference.v1.Model\x12-\n\x05hosts\x18\x02 \x03(\x0b\x32\x1e.hearth.inference.v1.ModelHost\"\xa4\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\t\x12\x16\n\x0eparameter_size\x18\x04 \x01(\t\x12\x14\n\x0cquantization\x18\x05 \x01(\t\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\x12\x16\n\x0e\x63ontext_tokens\x18\x07 \x01(\x05\x12\r\n\x05hosts\x18\x08 \x03(\t\"\xae\x01\n\tModelHost\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x17\n\x0f\x61\x63tive_requests\x18\x05 \x01(\x05\x12\x18\n\x10waiting_requests\x18\x06 \x01(\x05\x12-\n\x07\x62reaker\x18\x07 \x01(\x0b\x32\x1c.hearth.inference.v1.Breaker\"\x88\x02\n\x07\x42reaker\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".hearth.inference.v1.Breaker.State\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12.\n\nsince_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fnext_probe_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_CLOSED\x10\x01\x12\x13\n\x0fSTATE_HALF_OPEN\x10\x02\x12\x0e\n\nSTATE_OPEN\x10\x03\x32\xc4\x03\n\x10InferenceService\x12M\n\x04\x43hat\x12 .hearth.inference.v1.ChatRequest\x1a!.hearth.inference.v1.ChatResponse0\x01\x12Y\n\x08Generate\x12$.hearth.inference.v1.GenerateRequest\x1a%.hearth.inference.v1.GenerateResponse0\x01\x12N\n\x05\x45mbed\x12!.hearth.inference.v1.EmbedRequest\x1a\".hearth.inference.v1.EmbedResponse\x12]\n\nListModels\x12&.hearth.inference.v1.ListModelsRequest\x1a\'.hearth.inference.v1.ListModelsResponse\x12W\n\x08GetModel\x12$.hearth.inference.v1.GetModelRequest\x1a%.hearth.inference.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+hearth/inference/v1/inference_service.proto\x12\x13hearth.inference.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x01\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x03(\x0c\x12\x31\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1d.hearth.inference.v1.ToolCall\x12\x16\n\ttool_name\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x0c\n\n_tool_name\"=\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x12\n\nparameters\x18\x03 \x01(\t\"+\n\x08ToolCall\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\targuments\x18\x02 \x01(\t\"\xd1\x02\n\x11GenerationOptions\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x1b\n\x0e\x63ontext_tokens\x18\x06 \x01(\x05H\x04\x88\x01\x01\x12\x17\n\nkeep_alive\x18\x07 \x01(\tH\x05\x88\x01\x01\x12\x1a\n\routput_schema\x18\x08 \x01(\tH\x06\x88\x01\x01\x12\x12\n\x05think\x18\t \x01(\x08H\x07\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seedB\r\n\x0b_max_tokensB\x11\n\x0f_context_tokensB\r\n\x0b_keep_aliveB\x10\n\x0e_output_schemaB\x08\n\x06_think\"\xde\x01\n\x0b\x43hatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x66\x61llback_models\x18\x02 \x03(\t\x12\x32\n\x08messages\x18\x03 \x03(\x0b\x32 .hearth.inference.v1.ChatMessage\x12\x37\n\x07options\x18\x04 \x01(\x0b\x32&.hearth.inference.v1.GenerationOptions\x12\x10\n\x08\x66\x61ir_key\x18\x05 \x01(\t\x12(\n\x05tools\x18\x06 \x03(\x0b\x32\x19.hearth.inference.v1.Tool\"\xb4\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x17\n\x0f\x66\x61llback_models\x18\x02 \x03(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x13\n\x06system\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x37\n\x07options\x18\x05 \x01(\x0b\x32&.hearth.inference.v1.GenerationOptions\x12\x10\n\x08\x66\x61ir_key\x18\x06 \x01(\tB\t\n\x07_system\"\xb4\x01\n\x0c\x43hatResponse\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12-\n\x06notice\x18\x02 \x01(\x0b\x32\x1b.hearth.inference.v1.NoticeH\x00\x12)\n\x04\x64one\x18\x03 \x01(\x0b\x32\x19.hearth.inference.v1.DoneH\x00\x12\x32\n\ttool_call\x18\x04 \x01(\x0b\x32\x1d.hearth.inference.v1.ToolCallH\x00\x42\x06\n\x04item\"\x84\x01\n\x10GenerateResponse\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12-\n\x06notice\x18\x02 \x01(\x0b\x32\x1b.hearth.inference.v1.NoticeH\x00\x12)\n\x04\x64one\x18\x03 \x01(\x0b\x32\x19.hearth.inference.v1.DoneH\x00\x42\x06\n\x04item\"\'\n\x06Notice\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xe9\x01\n\x04\x44one\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12\x15\n\rprompt_tokens\x18\x04 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x05 \x01(\x05\x12\x15\n\rqueue_seconds\x18\x06 \x01(\x01\x12\x14\n\x0cload_seconds\x18\x07 \x01(\x01\x12\x1b\n\x13\x66irst_token_seconds\x18\x08 \x01(\x01\x12\x15\n\rtotal_seconds\x18\t \x01(\x01\x12\x11\n\x04\x64\x61ta\x18\n \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_data\">\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x10\n\x08\x66\x61ir_key\x18\x03 \x01(\t\"\x8b\x01\n\rEmbedResponse\x12:\n\x07vectors\x18\x01 \x03(\x0b\x32).hearth.inference.v1.EmbedResponse.Vector\x12\r\n\x05model\x18\x02 \x01(\t\x12\x15\n\rprompt_tokens\x18\x03 \x01(\x05\x1a\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x10GetModelResponse\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x1a.hearth.inference.v1.Model\"\x13\n\x11ListModelsRequest\"o\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.hearth.inference.v1.Model\x12-\n\x05hosts\x18\x02 \x03(\x0b\x32\x1e.hearth.inference.v1.ModelHost\"\xa4\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x0e\n\x06\x66\x61mily\x18\x03 \x01(\t\x12\x16\n\x0eparameter_size\x18\x04 \x01(\t\x12\x14\n\x0cquantization\x18\x05 \x01(\t\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\x12\x16\n\x0e\x63ontext_tokens\x18\x07 \x01(\x05\x12\r\n\x05hosts\x18\x08 \x03(\t\"\xae\x01\n\tModelHost\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x17\n\x0f\x61\x63tive_requests\x18\x05 \x01(\x05\x12\x18\n\x10waiting_requests\x18\x06 \x01(\x05\x12-\n\x07\x62reaker\x18\x07 \x01(\x0b\x32\x1c.hearth.inference.v1.Breaker\"\x88\x02\n\x07\x42reaker\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".hearth.inference.v1.Breaker.State\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12.\n\nsince_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fnext_probe_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_CLOSED\x10\x01\x12\x13\n\x0fSTATE_HALF_OPEN\x10\x02\x12\x0e\n\nSTATE_OPEN\x10\x03\x32\xc4\x03\n\x10InferenceService\x12M\n\x04\x43hat\x12 .hearth.inference.v1.ChatRequest\x1a!.hearth.inference.v1.ChatResponse0\x01\x12Y\n\x08Generate\x12$.hearth.inference.v1.GenerateRequest\x1a%.hearth.inference.v1.GenerateResponse0\x01\x12N\n\x05\x45mbed\x12!.hearth.inference.v1.EmbedRequest\x1a\".hearth.inference.v1.EmbedResponse\x12]\n\nListModels\x12&.hearth.inference.v1.ListModelsRequest\x1a\'.hearth.inference.v1.ListModelsResponse\x12W\n\x08GetModel\x12$.hearth.inference.v1.GetModelRequest\x1a%.hearth.inference.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,41 +39,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOOLCALL']._serialized_start=316
   _globals['_TOOLCALL']._serialized_end=359
   _globals['_GENERATIONOPTIONS']._serialized_start=362
-  _globals['_GENERATIONOPTIONS']._serialized_end=669
-  _globals['_CHATREQUEST']._serialized_start=672
-  _globals['_CHATREQUEST']._serialized_end=894
-  _globals['_GENERATEREQUEST']._serialized_start=897
-  _globals['_GENERATEREQUEST']._serialized_end=1077
-  _globals['_CHATRESPONSE']._serialized_start=1080
-  _globals['_CHATRESPONSE']._serialized_end=1260
-  _globals['_GENERATERESPONSE']._serialized_start=1263
-  _globals['_GENERATERESPONSE']._serialized_end=1395
-  _globals['_NOTICE']._serialized_start=1397
-  _globals['_NOTICE']._serialized_end=1436
-  _globals['_DONE']._serialized_start=1439
-  _globals['_DONE']._serialized_end=1672
-  _globals['_EMBEDREQUEST']._serialized_start=1674
-  _globals['_EMBEDREQUEST']._serialized_end=1736
-  _globals['_EMBEDRESPONSE']._serialized_start=1739
-  _globals['_EMBEDRESPONSE']._serialized_end=1878
-  _globals['_EMBEDRESPONSE_VECTOR']._serialized_start=1854
-  _globals['_EMBEDRESPONSE_VECTOR']._serialized_end=1878
-  _globals['_GETMODELREQUEST']._serialized_start=1880
-  _globals['_GETMODELREQUEST']._serialized_end=1911
-  _globals['_GETMODELRESPONSE']._serialized_start=1913
-  _globals['_GETMODELRESPONSE']._serialized_end=1974
-  _globals['_LISTMODELSREQUEST']._serialized_start=1976
-  _globals['_LISTMODELSREQUEST']._serialized_end=1995
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1997
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2108
-  _globals['_MODEL']._serialized_start=2111
-  _globals['_MODEL']._serialized_end=2275
-  _globals['_MODELHOST']._serialized_start=2278
-  _globals['_MODELHOST']._serialized_end=2452
-  _globals['_BREAKER']._serialized_start=2455
-  _globals['_BREAKER']._serialized_end=2719
-  _globals['_BREAKER_STATE']._serialized_start=2634
-  _globals['_BREAKER_STATE']._serialized_end=2719
-  _globals['_INFERENCESERVICE']._serialized_start=2722
-  _globals['_INFERENCESERVICE']._serialized_end=3174
+  _globals['_GENERATIONOPTIONS']._serialized_end=699
+  _globals['_CHATREQUEST']._serialized_start=702
+  _globals['_CHATREQUEST']._serialized_end=924
+  _globals['_GENERATEREQUEST']._serialized_start=927
+  _globals['_GENERATEREQUEST']._serialized_end=1107
+  _globals['_CHATRESPONSE']._serialized_start=1110
+  _globals['_CHATRESPONSE']._serialized_end=1290
+  _globals['_GENERATERESPONSE']._serialized_start=1293
+  _globals['_GENERATERESPONSE']._serialized_end=1425
+  _globals['_NOTICE']._serialized_start=1427
+  _globals['_NOTICE']._serialized_end=1466
+  _globals['_DONE']._serialized_start=1469
+  _globals['_DONE']._serialized_end=1702
+  _globals['_EMBEDREQUEST']._serialized_start=1704
+  _globals['_EMBEDREQUEST']._serialized_end=1766
+  _globals['_EMBEDRESPONSE']._serialized_start=1769
+  _globals['_EMBEDRESPONSE']._serialized_end=1908
+  _globals['_EMBEDRESPONSE_VECTOR']._serialized_start=1884
+  _globals['_EMBEDRESPONSE_VECTOR']._serialized_end=1908
+  _globals['_GETMODELREQUEST']._serialized_start=1910
+  _globals['_GETMODELREQUEST']._serialized_end=1941
+  _globals['_GETMODELRESPONSE']._serialized_start=1943
+  _globals['_GETMODELRESPONSE']._serialized_end=2004
+  _globals['_LISTMODELSREQUEST']._serialized_start=2006
+  _globals['_LISTMODELSREQUEST']._serialized_end=2025
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2027
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2138
+  _globals['_MODEL']._serialized_start=2141
+  _globals['_MODEL']._serialized_end=2305
+  _globals['_MODELHOST']._serialized_start=2308
+  _globals['_MODELHOST']._serialized_end=2482
+  _globals['_BREAKER']._serialized_start=2485
+  _globals['_BREAKER']._serialized_end=2749
+  _globals['_BREAKER_STATE']._serialized_start=2664
+  _globals['_BREAKER_STATE']._serialized_end=2749
+  _globals['_INFERENCESERVICE']._serialized_start=2752
+  _globals['_INFERENCESERVICE']._serialized_end=3204
 # @@protoc_insertion_point(module_scope)

@@ -129,6 +129,7 @@ class GenerationOptions(_message.Message):
     CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     KEEP_ALIVE_FIELD_NUMBER: _builtins.int
     OUTPUT_SCHEMA_FIELD_NUMBER: _builtins.int
+    THINK_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
     top_p: _builtins.float
     seed: _builtins.int
@@ -137,6 +138,8 @@ class GenerationOptions(_message.Message):
     keep_alive: _builtins.str
     output_schema: _builtins.str
     """a JSON Schema, as JSON text: the answer is JSON that it allows"""
+    think: _builtins.bool
+    """before it answers; a model without the capability thinking is not told"""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -150,10 +153,11 @@ class GenerationOptions(_message.Message):
         context_tokens: _builtins.int | None = ...,
         keep_alive: _builtins.str | None = ...,
         output_schema: _builtins.str | None = ...,
+        think: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_tokens", b"_max_tokens", "_output_schema", b"_output_schema", "_seed", b"_seed", "_temperature", b"_temperature", "_top_p", b"_top_p", "context_tokens", b"context_tokens", "keep_alive", b"keep_alive", "max_tokens", b"max_tokens", "output_schema", b"output_schema", "seed", b"seed", "temperature", b"temperature", "top_p", b"top_p"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_tokens", b"_max_tokens", "_output_schema", b"_output_schema", "_seed", b"_seed", "_temperature", b"_temperature", "_think", b"_think", "_top_p", b"_top_p", "context_tokens", b"context_tokens", "keep_alive", b"keep_alive", "max_tokens", b"max_tokens", "output_schema", b"output_schema", "seed", b"seed", "temperature", b"temperature", "think", b"think", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_tokens", b"_max_tokens", "_output_schema", b"_output_schema", "_seed", b"_seed", "_temperature", b"_temperature", "_top_p", b"_top_p", "context_tokens", b"context_tokens", "keep_alive", b"keep_alive", "max_tokens", b"max_tokens", "output_schema", b"output_schema", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_tokens", b"_max_tokens", "_output_schema", b"_output_schema", "_seed", b"_seed", "_temperature", b"_temperature", "_think", b"_think", "_top_p", b"_top_p", "context_tokens", b"context_tokens", "keep_alive", b"keep_alive", "max_tokens", b"max_tokens", "output_schema", b"output_schema", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "think", b"think", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__context_tokens: _TypeAlias = _typing.Literal["context_tokens"]  # noqa: Y015
     _WhichOneofArgType__context_tokens: _TypeAlias = _typing.Literal["_context_tokens", b"_context_tokens"]  # noqa: Y015
@@ -167,6 +171,8 @@ class GenerationOptions(_message.Message):
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__think: _TypeAlias = _typing.Literal["think"]  # noqa: Y015
+    _WhichOneofArgType__think: _TypeAlias = _typing.Literal["_think", b"_think"]  # noqa: Y015
     _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
     _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
     @_typing.overload
@@ -181,6 +187,8 @@ class GenerationOptions(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__think) -> _WhichOneofReturnType__think | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
 
