@@ -79,6 +79,17 @@ def _tidy(text: str) -> str:
 
 def read_html(data: bytes, into: DocumentText) -> None:
     """What a reader sees of the page."""
+    _read(decoded(data), into)
+
+
+def html_text(html: str) -> str:
+    """What a reader sees of a page that is not longer than its source, as text alone."""
+    into = DocumentText(limit=2 * len(html) + 1)
+    _read(html, into)
+    return into.text
+
+
+def _read(html: str, into: DocumentText) -> None:
     reader = _Reader(into)
-    reader.feed(decoded(data))
+    reader.feed(html)
     reader.close()

@@ -60,6 +60,7 @@ class ToolSettings(ExtractionSettings):
     files_home: str = Field(
         "files", min_length=1, description="Where agents with the tool `files` have their directories, one each"
     )
+    searxng_url: str = Field("", description="The SearxNG that the tool `web_search` asks; unset, there is none")
 
 
 class ApiSettings(QueueSettings, ModelSettings, ToolSettings, SecretSettings):

@@ -1,0 +1,282 @@
+"""Requests that go only where they may: tricks with names, addresses, redirects and answers, against a real server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from agent_service.builtin.http_request import HttpRequest, result_of
+from agent_service.html_files import html_text
+from agent_service.web import Web, WebAnswer, WebFailed, WebRefused, WebRequest, WebRules
+
+
+class Server:
+    """Answers each path with the bytes that a test has set for it; keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, bytes] = {}
+        self.asked: list[str] = []
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            self.asked.append(head)
+            path = head.split(" ")[1]
+            if path == "/hang":
+                await reader.read()
+            writer.write(self.answers.get(path, answer("hello")))
+            await writer.drain()
+        finally:
+            writer.close()
+
+
+def answer(body: str, *, status: str = "200 OK", content_type: str = "text/plain", **fields: str) -> bytes:
+    more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body.encode())}\r\n{more}"
+    return f"{head}Connection: close\r\n\r\n{body}".encode()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    made = Server()
+    listening = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.port = listening.sockets[0].getsockname()[1]
+    yield made
+    listening.close()
+
+
+def web(*allow: str, private: tuple[str, ...] = (), names: dict[str, list[Sequence[str]]] | None = None) -> Web:
+    """`names` are the answers of a name server, one after the other, the last for ever."""
+    known = names or {}
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        if host in known:
+            return known[host].pop(0) if len(known[host]) > 1 else known[host][0]
+        if host.replace(".", "").isdigit() or ":" in host:
+            return [host]
+        raise OSError("unknown")
+
+    return Web(WebRules(allow=allow, private=private), timeout_seconds=1, max_bytes=1000, resolve=resolve)
+
+
+def site() -> Web:
+    """What may go to site.test, which is this machine."""
+    return web("site.test", private=("site.test",), names={"site.test": [["127.0.0.1"]]})
+
+
+def get(url: str, **headers: str) -> WebRequest:
+    return WebRequest(method="GET", url=url, headers=headers)
+
+
+async def test_what_is_allowed_is_fetched(server: Server) -> None:
+    url = f"http://site.test:{server.port}/page?q=1#part"
+    answer = await site().request(get(url, X_A="b"))
+    assert (answer.status, answer.text, answer.is_cut) == (200, "hello", False)
+    assert server.asked[0].startswith("GET /page?q=1 HTTP/1.1")
+    assert f"Host: site.test:{server.port}" in server.asked[0]
+
+
+@pytest.mark.parametrize(
+    ("allow", "url", "is_allowed"),
+    [
+        ("api.test", "https://api.test/x", True),
+        ("api.test", "https://API.test/x", True),
+        ("api.test", "https://api.test.evil.test/x", False),
+        ("api.test", "https://evil-api.test/x", False),
+        ("*.api.test", "https://a.b.api.test/x", True),
+        ("*.api.test", "https://api.test/x", False),
+        ("*.api.test", "https://evilapi.test/x", False),
+        ("https://api.test/v1/", "https://api.test/v1/x", True),
+        ("https://api.test/v1", "https://api.test/v1", True),
+        ("https://api.test/v1", "https://api.test/v10", False),
+        ("https://api.test/v1/", "https://api.test/v1/../admin", False),
+        ("https://api.test/v1/", "https://api.test/v1/%2e%2e/admin", False),
+        ("https://api.test/v1/", "http://api.test/v1/x", False),
+        ("https://api.test/v1/", "https://api.test:444/v1/x", False),
+        ("*", "https://anything.test/", True),
+    ],
+)
+def test_where_requests_may_go(allow: str, url: str, is_allowed: bool) -> None:
+    rules = WebRules(allow=(allow,))
+    if is_allowed:
+        rules.check_url(url)
+    else:
+        with pytest.raises(WebRefused, match="not allowed"):
+            rules.check_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://site.test/",
+        "file:///etc/passwd",
+        "//site.test/",
+        "site.test",
+        "http://",
+        "http://user:secret@site.test/",
+        "http://site.test@evil.test/",
+        "http://site.test\\@evil.test/",
+        "http://site.test/a b",
+        "http://site.test/\r\nX: y",
+        "http://ſite.test/",
+        "http://site.test:0/",
+        "http://site.test:99999/",
+        "http://[::1/",
+        "http://site.test/" + "x" * 5000,
+    ],
+)
+async def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(WebRefused):
+        await web("*").request(get(url))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "127.1.2.3", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
+        "224.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.2.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1",
+        "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
+        "2001:0:53aa:64c:0:fbff:80ff:fffe", "2001:db8::1",
+    ],
+)  # fmt: skip
+async def test_no_name_leads_to_an_address_that_is_not_public(address: str) -> None:
+    with pytest.raises(WebRefused, match="no public address"):
+        await web("*", names={"site.test": [[address]]}).request(get("http://site.test/"))
+    with pytest.raises(WebRefused, match="no public address"):
+        # A public one beside it does not help.
+        await web("*", names={"site.test": [["8.8.8.8", address]]}).request(get("http://site.test/"))
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "localhost", "2130706433", "0x7f000001", "0177.0.0.1"]
+)
+async def test_no_spelling_of_a_loopback_address_gets_through(host: str) -> None:
+    # With the real name service, which knows all of these spellings.
+    with pytest.raises((WebRefused, WebFailed)):
+        await Web(WebRules(allow=("*",)), timeout_seconds=1, max_bytes=10).request(get(f"http://{host}/"))
+
+
+@pytest.mark.parametrize("named", ["site.test", "127.0.0.0/8", "127.0.0.1"])
+async def test_a_private_address_that_is_named_is_reached(server: Server, named: str) -> None:
+    fetch = web("site.test", private=(named,), names={"site.test": [["127.0.0.1"]]})
+    assert (await fetch.request(get(f"http://site.test:{server.port}/"))).status == 200
+
+
+async def test_a_second_answer_of_the_name_server_changes_nothing(server: Server) -> None:
+    # Public when looked at, private when connected to: there is no second look.
+    rebinding = web("site.test", names={"site.test": [["192.0.0.9"], ["127.0.0.1"]]})
+    with pytest.raises((WebRefused, WebFailed)):
+        await rebinding.request(get(f"http://site.test:{server.port}/"))
+    assert server.asked == []
+
+
+async def test_redirects_are_followed_where_they_may_go(server: Server) -> None:
+    server.answers["/old"] = answer("", status="302 Found", Location="/new")
+    server.answers["/new"] = answer("moved here")
+    fetch = site()
+    got = await fetch.request(get(f"http://site.test:{server.port}/old", Authorization="Bearer secret"))
+    assert (got.text, got.url) == ("moved here", f"http://site.test:{server.port}/new")
+    assert all("Bearer secret" in asked for asked in server.asked)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://169.254.169.254/latest/meta-data/",
+        "http://evil.test/",
+        "file:///etc/passwd",
+        "//evil.test/",
+        "http://[::1]/",
+    ],
+)
+async def test_redirects_lead_nowhere_else(server: Server, location: str) -> None:
+    server.answers["/old"] = answer("", status="307 Temporary Redirect", Location=location)
+    names: dict[str, list[Sequence[str]]] = {"site.test": [["127.0.0.1"]], "evil.test": [["127.0.0.1"]]}
+    with pytest.raises(WebRefused):
+        await web("site.test", private=("site.test",), names=names).request(get(f"http://site.test:{server.port}/old"))
+    assert len(server.asked) == 1
+
+
+async def test_secrets_do_not_go_along_to_another_place(server: Server) -> None:
+    server.answers["/old"] = answer("", status="302 Found", Location=f"http://other.test:{server.port}/new")
+    names: dict[str, list[Sequence[str]]] = {"site.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
+    fetch = web("site.test", "other.test", private=("127.0.0.1",), names=names)
+    await fetch.request(get(f"http://site.test:{server.port}/old", Authorization="Bearer secret"))
+    assert ["Bearer secret" in asked for asked in server.asked] == [True, False]
+
+
+async def test_redirects_end(server: Server) -> None:
+    server.answers["/loop"] = answer("", status="302 Found", Location="/loop")
+    fetch = site()
+    with pytest.raises(WebRefused, match="more than 5 times"):
+        await fetch.request(get(f"http://site.test:{server.port}/loop"))
+    assert len(server.asked) == 6
+
+
+async def test_a_large_answer_is_cut(server: Server) -> None:
+    server.answers["/large"] = answer("x" * 100_000)
+    fetch = site()
+    got = await fetch.request(get(f"http://site.test:{server.port}/large"))
+    assert (len(got.body), got.is_cut) == (1000, True)
+
+
+async def test_a_compressed_answer_is_refused(server: Server) -> None:
+    server.answers["/bomb"] = answer("xx", Content_Encoding="gzip")
+    fetch = site()
+    with pytest.raises(WebRefused, match="encoding"):
+        await fetch.request(get(f"http://site.test:{server.port}/bomb"))
+
+
+async def test_a_server_that_says_nothing_is_given_up(server: Server) -> None:
+    fetch = site()
+    with pytest.raises(WebFailed, match="no answer within 1 seconds"):
+        await fetch.request(get(f"http://site.test:{server.port}/hang"))
+
+
+async def test_an_unknown_host_says_so() -> None:
+    with pytest.raises(WebFailed, match="not known"):
+        await web("*").request(get("http://nowhere.test/"))
+
+
+async def test_the_tool_gives_what_a_reader_sees(server: Server) -> None:
+    server.answers["/page"] = answer(
+        "<head><title>T</title></head><h1>Title</h1><script>evil()</script><p>One &amp; two</p><ul><li>a<li>b</ul>",
+        content_type="text/html; charset=utf-8",
+    )
+    rules = WebRules(allow=("site.test",), private=("site.test",))
+    tool = HttpRequest(site(), rules, ["GET"], {})
+    result = await tool.call({"url": f"http://site.test:{server.port}/page"}, call_id="c")
+    assert result.content == f"HTTP 200 http://site.test:{server.port}/page\nT\n\nTitle\n\nOne & two\n\n- a\n\n- b"
+    refused = await tool.call({"url": "http://evil.test/"}, call_id="c")
+    assert refused.is_error
+    assert "Allowed: site.test" in refused.content
+
+
+@pytest.mark.parametrize(
+    ("methods", "repeatable"), [(["GET"], True), (["GET", "HEAD"], True), (["GET", "POST"], False)]
+)
+def test_only_reading_may_be_repeated(methods: list[str], repeatable: bool) -> None:
+    rules = WebRules(allow=("site.test",))
+    assert HttpRequest(web("site.test"), rules, methods, {}).spec.repeatable is repeatable
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "shown"),
+    [
+        ("application/json", b'{"a": 1}', '{"a": 1}'),
+        ("text/plain; charset=latin-1", b"caf\xe9", "café"),
+        ("text/plain; charset=no-such", b"x", "x"),
+        ("image/png", b"\x89PNG", "(4 bytes of image/png, which is no text)"),
+    ],
+)
+def test_answers_are_shown_by_their_type(content_type: str, body: bytes, shown: str) -> None:
+    got = WebAnswer(status=404, url="u", content_type=content_type, body=body, is_cut=False)
+    result = result_of(got)
+    assert (result.content, result.is_error) == (f"HTTP 404 u\n{shown}", True)
+
+
+@pytest.mark.parametrize("html", ["<", "<script>", "<p", "&#xd800;", "</p></p>", "<![CDATA[", "a" * 10])
+def test_broken_html_is_read_as_far_as_it_goes(html: str) -> None:
+    value: Any = html_text(html)
+    assert isinstance(value, str)
