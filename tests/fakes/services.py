@@ -12,9 +12,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import grpc.aio
+from agent_service.agent_tools import AgentTools
+from agent_service.secret_keys import SecretKeys
+from agent_service.tool_rpc import ToolRpc
+from agent_service.tool_trials import ToolTrials
 from google.protobuf.timestamp_pb2 import Timestamp
 from hearth.agent.v1 import (
     agent_pb2,
@@ -26,9 +30,13 @@ from hearth.agent.v1 import (
     task_pb2,
     task_service_pb2,
     task_service_pb2_grpc,
+    tool_service_pb2,
 )
+from hearth.agent.v1.tool_service_pb2_grpc import add_ToolServiceServicer_to_server
 from hearth.inference.v1 import inference_service_pb2, inference_service_pb2_grpc
 from hearth.log.v1 import event_pb2, log_service_pb2, log_service_pb2_grpc
+from hearth_runtime.agents import Agent
+from hearth_runtime.codec import from_message
 from hearth_runtime.dependencies import Dependency
 from hearth_runtime.errors import (
     AgentInactive,
@@ -49,6 +57,8 @@ from hearth_runtime.events import StreamId
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.server import Server
 from hearth_runtime.settings import RuntimeSettings
+
+from fakes.agent_tools import EchoKind, Kinds, Rows
 
 FINAL = {task_pb2.Task.STATUS_COMPLETED, task_pb2.Task.STATUS_FAILED, task_pb2.Task.STATUS_CANCELLED}
 
@@ -87,7 +97,14 @@ class State:
 
     async def add_agent(self, **fields: Any) -> agent_pb2.Agent:
         """An agent."""
-        agent = agent_pb2.Agent(id=new_id(), name="helper", model_name="m", is_active=True, created_at=now())
+        agent = agent_pb2.Agent(
+            id=new_id(),
+            name="helper",
+            model_name="m",
+            config=agent_pb2.AgentConfig(),
+            is_active=True,
+            created_at=now(),
+        )
         agent.updated_at.CopyFrom(agent.created_at)
         for name, value in fields.items():
             setattr(agent, name, value)
@@ -216,6 +233,26 @@ class Agents(agent_service_pb2_grpc.AgentServiceServicer):
     async def DeleteAgent(self, request: Any, context: Any) -> Any:
         self._get(request.id).is_active = False
         return agent_service_pb2.DeleteAgentResponse()
+
+
+class Tools(ToolRpc):
+    """The real rules over rows in memory, and one kind of tool."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        rows, kinds, none = Rows(state.agents), Kinds(EchoKind()), cast(Any, None)
+        keys = SecretKeys((b"k" * 32,))
+        super().__init__(AgentTools(rows, kinds, keys), rows, kinds, ToolTrials(self, rows, kinds, keys, none))
+
+    async def get(self, agent_id: str) -> Agent:
+        """The agent, for trials."""
+        if agent_id not in self.state.agents:
+            raise AgentNotFound(f"There is no agent {agent_id}.")
+        return from_message(self.state.agents[agent_id], Agent)
+
+    async def TryTool(self, request: Any, context: Any) -> Any:
+        await self.state.begin("TryTool", context)
+        return await super().TryTool(request, context)
 
 
 class Tasks(task_service_pb2_grpc.TaskServiceServicer):
@@ -527,6 +564,7 @@ class Services:
                     Sessions(self.state),
                     session_service_pb2,
                 ),
+                (add_ToolServiceServicer_to_server, Tools(self.state), tool_service_pb2),
             ],
             Probe("redis", required=False),
             Probe("workers", required=False),

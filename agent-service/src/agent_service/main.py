@@ -12,6 +12,8 @@ from hearth.agent.v1 import (
     session_service_pb2_grpc,
     task_service_pb2,
     task_service_pb2_grpc,
+    tool_service_pb2,
+    tool_service_pb2_grpc,
 )
 from hearth_runtime.channels import open_channel
 from hearth_runtime.dependencies import Dependency
@@ -21,6 +23,7 @@ from hearth_runtime.redis_streams import connect, redis_dependency
 from hearth_runtime.server import Server
 from hearth_runtime.settings import load_settings
 
+from agent_service.agent_tools import AgentTools
 from agent_service.agents import Agents
 from agent_service.bell import Bell, broker_of
 from agent_service.dispatcher import Dispatcher
@@ -36,6 +39,11 @@ from agent_service.session_store import StoredSessions
 from agent_service.settings import ApiSettings
 from agent_service.storage import StoredAgents, StoredTasks
 from agent_service.tasks import Tasks
+from agent_service.tool import ToolHost
+from agent_service.tool_kinds import ToolKinds
+from agent_service.tool_rpc import ToolRpc
+from agent_service.tool_store import StoredTools
+from agent_service.tool_trials import ToolTrials
 
 
 async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
@@ -55,6 +63,9 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
         tasks = Tasks(stored_tasks, bell, publisher)
         stored_documents, stored_chunks = StoredDocuments(channel), StoredChunks(channel)
         outbox = Outbox(stored_tasks, publisher, settings)
+        kinds, keys = ToolKinds(), settings.secret_keys
+        stored_tools = StoredTools(channel, keys)
+        host = ToolHost(settings=settings, storage=channel, inference=inference)
 
         server = Server(settings, dependencies=[redis_dependency(redis, required=False), _workers_dependency(bell)])
         server.register(
@@ -81,6 +92,16 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 stored_chunks,
             ),
             document_service_pb2,
+        )
+        server.register(
+            tool_service_pb2_grpc.add_ToolServiceServicer_to_server,
+            ToolRpc(
+                AgentTools(stored_tools, kinds, keys),
+                stored_tools,
+                kinds,
+                ToolTrials(stored_agents, stored_tools, kinds, keys, host),
+            ),
+            tool_service_pb2,
         )
         await run_with(
             publisher.drained_after(server.run(stopping)),

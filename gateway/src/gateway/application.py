@@ -7,7 +7,7 @@ from gateway import documentation, errors
 from gateway.body_limit import BodyLimit
 from gateway.dependencies import Gateway
 from gateway.observation import Observation
-from gateway.routes import agents, logs, models, sessions, sockets, system, tasks
+from gateway.routes import agents, logs, models, sessions, sockets, system, tasks, tools
 
 
 def create_app(gateway: Gateway) -> FastAPI:
@@ -23,8 +23,9 @@ def create_app(gateway: Gateway) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.gateway = gateway
-    for module in (agents, tasks, sessions, logs, models, sockets):
+    for module in (agents, tools, tasks, sessions, logs, models, sockets):
         app.include_router(module.router)
+    app.include_router(tools.slow_router)
     system.install(app)
     errors.install(app)
     documentation.install(app)

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends
 from fastapi.requests import HTTPConnection
-from hearth.agent.v1 import agent_service_pb2_grpc, session_service_pb2_grpc, task_service_pb2_grpc
+from hearth.agent.v1 import (
+    agent_service_pb2_grpc,
+    session_service_pb2_grpc,
+    task_service_pb2_grpc,
+    tool_service_pb2_grpc,
+)
 from hearth.inference.v1 import inference_service_pb2_grpc
 from hearth.log.v1 import log_service_pb2_grpc
 from hearth.runtime.v1 import runtime_service_pb2_grpc
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
     from hearth.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
     from hearth.agent.v1.session_service_pb2_grpc import SessionServiceAsyncStub
     from hearth.agent.v1.task_service_pb2_grpc import TaskServiceAsyncStub
+    from hearth.agent.v1.tool_service_pb2_grpc import ToolServiceAsyncStub
     from hearth.inference.v1.inference_service_pb2_grpc import InferenceServiceAsyncStub
     from hearth.log.v1.log_service_pb2_grpc import LogServiceAsyncStub
     from hearth.runtime.v1.runtime_service_pb2_grpc import RuntimeServiceAsyncStub
@@ -32,6 +38,7 @@ class Services:
     agents: "AgentServiceAsyncStub"
     tasks: "TaskServiceAsyncStub"
     sessions: "SessionServiceAsyncStub"
+    tools: "ToolServiceAsyncStub"
     logs: "LogServiceAsyncStub"
     inference: "InferenceServiceAsyncStub"
     runtimes: "Mapping[str, RuntimeServiceAsyncStub]"
@@ -55,6 +62,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
             agents=agent_service_pb2_grpc.AgentServiceStub(channels["agent"]),
             tasks=task_service_pb2_grpc.TaskServiceStub(channels["agent"]),
             sessions=session_service_pb2_grpc.SessionServiceStub(channels["agent"]),
+            tools=tool_service_pb2_grpc.ToolServiceStub(channels["agent"]),
             logs=log_service_pb2_grpc.LogServiceStub(channels["log"]),
             inference=inference_service_pb2_grpc.InferenceServiceStub(channels["inference"]),
             runtimes={name: runtime_service_pb2_grpc.RuntimeServiceStub(channel) for name, channel in channels.items()},

@@ -14,13 +14,20 @@ from hearth_runtime.errors import (
     HearthError,
     IdempotencyConflict,
     QueueFull,
+    SecretKeyMissing,
+    SecretUnreadable,
     SessionInUse,
     SessionNotFound,
     TaskFinished,
     TaskNotFound,
     TaskNotRetryable,
     ToolCallUnfinished,
+    ToolKindNotFound,
+    ToolNameTaken,
+    ToolNotFound,
     TooManyStreams,
+    TooManyTools,
+    TooManyTrials,
     Unavailable,
 )
 
@@ -32,7 +39,7 @@ from gateway.errors import (
     invalid_request,
     problem,
 )
-from gateway.examples import AGENT_ID, SESSION_ID, TASK_ID
+from gateway.examples import AGENT_ID, SESSION_ID, TASK_ID, TOOL_ID
 from gateway.schemas.problems import Problem
 
 type Responses = dict[int | str, dict[str, Any]]
@@ -62,6 +69,30 @@ TASK_NOT_RETRYABLE = TaskNotRetryable(
 TOOL_CALL_UNFINISHED = ToolCallUnfinished(
     "A call of the tool send_mail was cut off, and may have been made. Find out; then send "
     '{"repeat_tool_calls": true} if repeating it does no harm, or {"from": "start"}.'
+)
+TOOL_NOT_FOUND = ToolNotFound(
+    f"The agent has no tool {TOOL_ID}. GET /api/v1/agents/{AGENT_ID}/tools lists those that it has."
+)
+TOOL_KIND_NOT_FOUND = ToolKindNotFound("There is no kind of tool 'calculater'. There are: calculator, current_time.")
+TOOL_NAME_TAKEN = ToolNameTaken(
+    "The agent has another tool that is called 'sums'. Give this one a `name` of its own, or change that one: "
+    f"GET /api/v1/agents/{AGENT_ID}/tools lists them."
+)
+TOO_MANY_TOOLS = TooManyTools("The agent has 50 tools, the most that it may have. Delete one that it does not need.")
+TOO_MANY_TRIALS = TooManyTrials("16 tools are tried at this moment, the most that are. Try again in a moment.")
+SECRET_KEY_MISSING = SecretKeyMissing(
+    "This tool has secrets, and HEARTH_SECRET_KEY is not set. Make a key with `openssl rand -base64 32`, set "
+    "HEARTH_SECRET_KEY to it for both processes of agent-service and restart them."
+)
+SECRET_UNREADABLE = SecretUnreadable(
+    "The secrets of the tool 'sums' cannot be read with the present HEARTH_SECRET_KEY. Set the key that they were "
+    f"stored with, or store them again: PUT /api/v1/agents/{AGENT_ID}/tools/{TOOL_ID}."
+)
+BAD_TOOL_CONFIG = invalid_request(
+    [
+        FieldViolation(field="tool_config.hosts.0", message='5 is not of type "string"'),
+        FieldViolation(field="tool_nmae", message="unknown field; did you mean `tool_name`?"),
+    ]
 )
 BAD_RETRY = invalid_request([FieldViolation(field="from", message="Input should be 'checkpoint' or 'start'")])
 QUEUE_FULL = QueueFull("20000 tasks of this agent wait already, of 20000 that may. Try again when some are done.")
@@ -155,6 +186,7 @@ def _restore_nulls(document: dict[str, Any], app: FastAPI) -> None:
 
 TAGS = [
     {"name": "agents", "description": "What is run: a model and how it is called."},
+    {"name": "tools", "description": "What agents can do besides talking."},
     {"name": "tasks", "description": "Runs of agents. What is accepted will end, whatever process dies."},
     {"name": "sessions", "description": "Conversations, which runs begin and go on with."},
     {"name": "logs", "description": "What happens in runs: live, resumed and of the past."},

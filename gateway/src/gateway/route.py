@@ -10,6 +10,7 @@ from hearth_runtime.deadlines import within
 from hearth_runtime.errors import FieldViolation
 
 from gateway.errors import UnsupportedMediaType, invalid_request
+from gateway.settings import GatewaySettings
 from gateway.validation import unknown_name
 
 # Query parameters of this prefix have names of the client's: fields of an event's context. A route takes them by
@@ -45,18 +46,29 @@ class Route(APIRoute):
                 )
             if needs_body or (body is not None and _has_body(request)):
                 _check_media_type(request)
-            with within(_seconds(request)):
+            with within(self._seconds(request)):
                 return await handler(request)
 
         return checked
 
+    def _seconds(self, request: Request) -> float:
+        """How long the request may take, by the settings and `Prefer: wait=SECONDS`: RFC 7240, section 4.3."""
+        limit = self.limit_seconds(request.app.state.gateway.settings)
+        # Of a preference that is there twice the first one counts; one that makes no sense is none.
+        preferred = WAIT_PREFERENCE.search(", ".join(request.headers.getlist("prefer")))
+        return min(limit, float(preferred[1])) if preferred is not None else limit
 
-def _seconds(request: Request) -> float:
-    """How long the request may take, by the settings and `Prefer: wait=SECONDS`: RFC 7240, section 4.3."""
-    limit: float = request.app.state.gateway.settings.rpc_timeout_seconds
-    # Of a preference that is there twice the first one counts; one that makes no sense is none.
-    preferred = WAIT_PREFERENCE.search(", ".join(request.headers.getlist("prefer")))
-    return min(limit, float(preferred[1])) if preferred is not None else limit
+    def limit_seconds(self, settings: GatewaySettings) -> float:
+        """How long a request of this route may take at most."""
+        return settings.rpc_timeout_seconds
+
+
+class ToolRoute(Route):
+    """A route that waits for a tool, which has a time of its own."""
+
+    def limit_seconds(self, settings: GatewaySettings) -> float:
+        """How long a tool that is tried by hand may take."""
+        return settings.tool_timeout_seconds
 
 
 def _has_body(request: Request) -> bool:

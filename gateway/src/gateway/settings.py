@@ -33,5 +33,8 @@ class GatewaySettings(RuntimeSettings):
     stream_resume_seconds: float = Field(
         60.0, gt=0, description="For how long a stream that the log service cut off is resumed before it is given up"
     )
+    tool_timeout_seconds: float = Field(
+        120.0, gt=0, le=3600, description="How long a tool that is tried by hand, or checked, may take in all"
+    )
     # More than the 2 s that a service gives each of its probes, so that a probe that hangs is named by its service.
     health_timeout_seconds: float = Field(2.5, gt=0, description="How long a service may take to tell its health")

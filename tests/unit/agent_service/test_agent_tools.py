@@ -2,21 +2,17 @@
 
 import base64
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from agent_service.agent_tools import AgentTools, ToolDraft, open_secrets
+from agent_service.agent_tools import AgentTools, open_secrets
 from agent_service.opened_tools import open_tools
 from agent_service.secret_fields import MARKER, secret_places
 from agent_service.secret_keys import SecretKeys
 from agent_service.settings import ApiSettings
-from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
+from agent_service.tool import Tool
 from agent_service.tool_calling import call_tool
-from agent_service.tool_kinds import ToolKinds
+from fakes.agent_tools import SCHEMA, EchoKind, Kinds, Rows, tool_draft
 from hearth_runtime.agent_tools import StoredTool
 from hearth_runtime.errors import (
     HearthError,
@@ -24,114 +20,16 @@ from hearth_runtime.errors import (
     SecretKeyMissing,
     SecretUnreadable,
     ToolKindNotFound,
-    ToolNotFound,
     Unavailable,
 )
 from pydantic import SecretStr, ValidationError
 
 SECRET = "sk-0123456789"
 AGENT = "01900000-0000-7000-8000-00000000000a"
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "url": {"type": "string", "pattern": "^https?:"},
-        "key": {"$ref": "#/$defs/secret"},
-        "headers": {
-            "type": "object",
-            "properties": {"accept": {"type": "string"}},
-            "patternProperties": {"^x-": {"type": "string"}},
-            "additionalProperties": {"type": "string", "writeOnly": True},
-        },
-        "servers": {"type": "array", "items": {"properties": {"token": {"writeOnly": True}}}},
-        "auth": {"anyOf": [{"type": "string"}, {"properties": {"password": {"type": "string", "writeOnly": True}}}]},
-    },
-    "required": ["url"],
-    "additionalProperties": False,
-    "$defs": {"secret": {"type": "string", "minLength": 8, "writeOnly": True}},
-}
 
 
 def new_key() -> str:
     return base64.b64encode(os.urandom(32)).decode()
-
-
-class Echo:
-    """A tool that sends back what its configuration holds, as a server does that echoes its request."""
-
-    def __init__(self, name: str, config: dict[str, Any]) -> None:
-        self.config = config
-        self.spec = ToolSpec(name=name, description="Echoes.", parameters={"type": "object"}, repeatable=True)
-
-    async def call(self, arguments: dict[str, Any], *, call_id: str) -> ToolResult:
-        if "raise" in arguments:
-            raise {"own": Unavailable(f"No answer from {self.config}."), "other": ValueError(str(self.config))}[
-                arguments["raise"]
-            ]
-        return ToolResult(content=str(self.config), data={"sent": [self.config]})
-
-
-class EchoKind:
-    name = "echo"
-    description = "Echoes."
-    config_schema = SCHEMA
-
-    def __init__(self, *names: str) -> None:
-        self._names = names or ("echo",)
-
-    @asynccontextmanager
-    async def open(self, config: dict[str, Any], scope: ToolScope, host: ToolHost) -> AsyncIterator[Sequence[Tool]]:
-        if "unreachable" in config["url"]:
-            raise Unavailable(f"Nothing answers at {config['url']}?key={config['key']}")
-        yield [Echo(name, config) for name in self._names]
-
-
-class Kinds(ToolKinds):
-    """One kind."""
-
-    def __init__(self, kind: EchoKind) -> None:
-        super().__init__()
-        self._entry_points = {}
-        self._loaded = {"echo": kind}
-
-
-class Rows:
-    """The store, in memory."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, StoredTool] = {}
-
-    async def insert(self, agent_id: str, tool_id: str, draft: ToolDraft, *, secrets: bytes) -> StoredTool:
-        now = datetime.now(UTC)
-        row = StoredTool(
-            id=tool_id, agent_id=agent_id, secrets=secrets, created_at=now, updated_at=now, **asdict(draft)
-        )
-        self.rows[tool_id] = row
-        return row
-
-    async def get(self, agent_id: str, tool_id: str) -> StoredTool:
-        if tool_id not in self.rows:
-            raise ToolNotFound
-        return self.rows[tool_id]
-
-    async def update(self, agent_id: str, tool_id: str, draft: ToolDraft, *, secrets: bytes) -> StoredTool:
-        await self.get(agent_id, tool_id)
-        return await self.insert(agent_id, tool_id, draft, secrets=secrets)
-
-
-def draft(**fields: Any) -> ToolDraft:
-    return ToolDraft(
-        **{
-            "name": "",
-            "tool_name": "echo",
-            "tool_config": {"url": "http://x"},
-            "is_enabled": True,
-            "description": None,
-            "needs_approval": None,
-            "timeout_seconds": None,
-            "result_characters": None,
-            **fields,
-        }
-    )
 
 
 @pytest.fixture
@@ -150,8 +48,8 @@ def tools(rows: Rows, keys: SecretKeys) -> AgentTools:
 
 
 async def test_a_tool_is_called_as_its_kind_unless_it_has_a_name(tools: AgentTools) -> None:
-    assert (await tools.create(AGENT, draft())).name == "echo"
-    assert (await tools.create(AGENT, draft(name="mine"))).name == "mine"
+    assert (await tools.create(AGENT, tool_draft())).name == "echo"
+    assert (await tools.create(AGENT, tool_draft(name="mine"))).name == "mine"
 
 
 @pytest.mark.parametrize(
@@ -169,7 +67,7 @@ async def test_what_is_wrong_with_the_configuration_is_named(
     tools: AgentTools, config: dict[str, Any], field: str, words: str
 ) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        await tools.create(AGENT, draft(tool_config=config))
+        await tools.create(AGENT, tool_draft(tool_config=config))
     (violation,) = caught.value.fields
     assert violation.field == field
     assert words in violation.message
@@ -177,10 +75,10 @@ async def test_what_is_wrong_with_the_configuration_is_named(
 
 async def test_what_is_wrong_beside_the_configuration_is_named(tools: AgentTools) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        await tools.create(AGENT, draft(name="two words", timeout_seconds=0, result_characters=0))
+        await tools.create(AGENT, tool_draft(name="two words", timeout_seconds=0, result_characters=0))
     assert [f.field for f in caught.value.fields] == ["name", "timeout_seconds", "result_characters"]
     with pytest.raises(ToolKindNotFound, match="There are: none"):
-        await tools.create(AGENT, draft(tool_name="nope"))
+        await tools.create(AGENT, tool_draft(tool_name="nope"))
 
 
 async def test_no_error_shows_a_secret(tools: AgentTools) -> None:
@@ -191,7 +89,7 @@ async def test_no_error_shows_a_secret(tools: AgentTools) -> None:
         {"url": "http://x", "auth": {"password": [SECRET]}},
     ):
         with pytest.raises(InvalidArgument) as caught:
-            await tools.create(AGENT, draft(tool_config=config))
+            await tools.create(AGENT, tool_draft(tool_config=config))
         assert SECRET not in caught.value.detail
         assert all(SECRET not in violation.message for violation in caught.value.fields)
 
@@ -215,7 +113,7 @@ async def test_a_secret_is_stored_encrypted_and_opened_for_runs(
     tools: AgentTools, rows: Rows, keys: SecretKeys
 ) -> None:
     config = {"url": "http://x", "key": SECRET, "headers": {"accept": "text/plain", "cookie": SECRET}}
-    stored = await tools.create(AGENT, draft(tool_config=config))
+    stored = await tools.create(AGENT, tool_draft(tool_config=config))
     assert stored.tool_config == {
         "url": "http://x", "key": MARKER, "headers": {"accept": "text/plain", "cookie": MARKER}
     }  # fmt: skip
@@ -223,48 +121,48 @@ async def test_a_secret_is_stored_encrypted_and_opened_for_runs(
     opened = open_secrets(keys, stored)
     assert opened.tool_config == config
     assert SECRET not in repr(opened)
-    assert SECRET not in repr(draft(tool_config=config))
+    assert SECRET not in repr(tool_draft(tool_config=config))
 
 
 async def test_the_marker_keeps_a_secret_and_anything_else_replaces_it(
     tools: AgentTools, rows: Rows, keys: SecretKeys
 ) -> None:
     config = {"url": "http://x", "key": SECRET, "headers": {"cookie": "c00kie"}}
-    stored = await tools.create(AGENT, draft(tool_config=config))
+    stored = await tools.create(AGENT, tool_draft(tool_config=config))
     changed = {"url": "http://y", "key": MARKER, "headers": {"cookie": "another"}}
-    after = await tools.replace(AGENT, stored.id, draft(tool_config=changed))
+    after = await tools.replace(AGENT, stored.id, tool_draft(tool_config=changed))
     assert open_secrets(keys, after).tool_config == {
         "url": "http://y", "key": SECRET, "headers": {"cookie": "another"}
     }  # fmt: skip
     with pytest.raises(InvalidArgument) as caught:
-        await tools.replace(AGENT, stored.id, draft(tool_config={"url": "u:", "headers": {"other": MARKER}}))
+        await tools.replace(AGENT, stored.id, tool_draft(tool_config={"url": "u:", "headers": {"other": MARKER}}))
     assert caught.value.fields[0].field == "tool_config.headers.other"
-    bare = await tools.replace(AGENT, stored.id, draft())
+    bare = await tools.replace(AGENT, stored.id, tool_draft())
     assert bare.secrets == b""
 
 
 async def test_ciphertext_is_of_its_row_alone(tools: AgentTools, rows: Rows, keys: SecretKeys) -> None:
     config = {"url": "http://x", "key": SECRET}
-    one = await tools.create(AGENT, draft(tool_config=config))
-    other = await tools.create(AGENT, draft(name="other", tool_config=config))
+    one = await tools.create(AGENT, tool_draft(tool_config=config))
+    other = await tools.create(AGENT, tool_draft(name="other", tool_config=config))
     assert one.secrets != other.secrets
-    moved = await rows.insert(AGENT, other.id, draft(tool_config=other.tool_config), secrets=one.secrets)
+    moved = rows.put(AGENT, other.id, tool_draft(tool_config=other.tool_config), one.secrets)
     with pytest.raises(SecretUnreadable):
         open_secrets(keys, moved)
     for damaged in (one.secrets[:-1], b"\x02" + one.secrets[1:], b"\x01", one.secrets[:8]):
         with pytest.raises(SecretUnreadable):
-            open_secrets(keys, await rows.insert(AGENT, one.id, draft(), secrets=damaged))
+            open_secrets(keys, rows.put(AGENT, one.id, tool_draft(), damaged))
 
 
 async def test_keys_are_changed_by_putting_the_new_one_first(rows: Rows) -> None:
     old, new = new_key(), new_key()
     kinds = Kinds(EchoKind())
     stored = await AgentTools(rows, kinds, SecretKeys.parse(old)).create(
-        AGENT, draft(tool_config={"url": "http://x", "key": SECRET})
+        AGENT, tool_draft(tool_config={"url": "http://x", "key": SECRET})
     )
     both = SecretKeys.parse(f"{new}, {old}")
     assert open_secrets(both, stored).tool_config["key"] == SECRET
-    marked = draft(tool_config={"url": "http://x", "key": MARKER})
+    marked = tool_draft(tool_config={"url": "http://x", "key": MARKER})
     again = await AgentTools(rows, kinds, both).replace(AGENT, stored.id, marked)
     assert open_secrets(SecretKeys.parse(new), again).tool_config["key"] == SECRET
     with pytest.raises(SecretUnreadable) as caught:
@@ -273,15 +171,15 @@ async def test_keys_are_changed_by_putting_the_new_one_first(rows: Rows) -> None
     assert f"PUT /api/v1/agents/{AGENT}/tools/{stored.id}" in caught.value.detail
     # Whose secret cannot be read any more can still be given another.
     await AgentTools(rows, kinds, SecretKeys.parse(old)).replace(
-        AGENT, stored.id, draft(tool_config={"url": "http://x", "key": "another-secret"})
+        AGENT, stored.id, tool_draft(tool_config={"url": "http://x", "key": "another-secret"})
     )
 
 
 async def test_without_a_key_only_tools_without_secrets_are_made(rows: Rows) -> None:
     tools = AgentTools(rows, Kinds(EchoKind()), SecretKeys.parse(None))
-    await tools.create(AGENT, draft())
+    await tools.create(AGENT, tool_draft())
     with pytest.raises(SecretKeyMissing, match="openssl rand -base64 32"):
-        await tools.create(AGENT, draft(tool_config={"url": "http://x", "key": SECRET}))
+        await tools.create(AGENT, tool_draft(tool_config={"url": "http://x", "key": SECRET}))
 
 
 def test_a_key_that_is_none_is_told_of_and_not_shown() -> None:
@@ -305,7 +203,7 @@ async def opened(keys: SecretKeys, stored: StoredTool, kind: EchoKind) -> list[T
 async def test_a_row_gives_its_tools_their_names_and_bounds(tools: AgentTools, keys: SecretKeys) -> None:
     one = await tools.create(
         AGENT,
-        draft(name="mine", description="Mine.", needs_approval=True, timeout_seconds=5, result_characters=9),
+        tool_draft(name="mine", description="Mine.", needs_approval=True, timeout_seconds=5, result_characters=9),
     )
     (tool,) = await opened(keys, one, EchoKind())
     assert (tool.spec.name, tool.spec.description) == ("mine", "Mine.")
@@ -313,14 +211,14 @@ async def test_a_row_gives_its_tools_their_names_and_bounds(tools: AgentTools, k
     several = await opened(keys, one, EchoKind("read", "write"))
     assert [t.spec.name for t in several] == ["mine_read", "mine_write"]
     assert several[0].spec.description == "Echoes."
-    plain = await tools.create(AGENT, draft())
+    plain = await tools.create(AGENT, tool_draft())
     several = await opened(keys, plain, EchoKind("read", "write"))
     assert [t.spec.name for t in several] == ["read", "write"]
     assert several[0].spec.needs_approval is False
 
 
 async def test_a_secret_that_comes_back_is_hidden(tools: AgentTools, keys: SecretKeys) -> None:
-    stored = await tools.create(AGENT, draft(tool_config={"url": "http://x", "key": SECRET}))
+    stored = await tools.create(AGENT, tool_draft(tool_config={"url": "http://x", "key": SECRET}))
     (tool,) = await opened(keys, stored, EchoKind())
     result = await call_tool(tool, {}, call_id="c")
     assert SECRET not in str(result)
@@ -332,7 +230,7 @@ async def test_a_secret_that_comes_back_is_hidden(tools: AgentTools, keys: Secre
     assert caught.value.__suppress_context__
     result = await call_tool(tool, {"raise": "other"}, call_id="c")
     assert SECRET not in result.content
-    away = await tools.create(AGENT, draft(name="b", tool_config={"url": "http://unreachable", "key": SECRET}))
+    away = await tools.create(AGENT, tool_draft(name="b", tool_config={"url": "http://unreachable", "key": SECRET}))
     with pytest.raises(HearthError) as refused:
         await opened(keys, away, EchoKind())
     assert refused.value.detail == f"Nothing answers at http://unreachable?key={MARKER}"

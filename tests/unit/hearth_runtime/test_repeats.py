@@ -24,6 +24,7 @@ SERVICES = [
     "agent.v1.document_service",
     "agent.v1.session_service",
     "agent.v1.task_service",
+    "agent.v1.tool_service",
     "inference.v1.inference_service",
     "log.v1.log_service",
     "storage.v1.agent_store",

@@ -10,6 +10,7 @@ from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals
 
 from hearth_local.home import Home
+from hearth_local.secret_key import secret_key
 
 with warnings.catch_warnings():
     # It looks for XDG_RUNTIME_DIR, which we have no use for, and complains where there is none.
@@ -129,9 +130,12 @@ def services(home: Home, options: Options) -> list[Part]:
         "HEARTH_FILES_HOME": os.environ.get("HEARTH_FILES_HOME") or str(home.data / "files"),
     }
 
+    # Nobody else is to know it.
+    secrets = {"HEARTH_SECRET_KEY": secret_key(home)}
+
     def service(name: str, module: str, tier: int) -> Part:
         socket = home.socket(name)
-        env = {**shared, "HEARTH_LISTEN_ADDRESS": f"unix:{socket}"}
+        env = {**shared, "HEARTH_LISTEN_ADDRESS": f"unix:{socket}", **(secrets if tier == AGENTS else {})}
         return Part(name=name, argv=(sys.executable, "-m", module), env=env, tier=tier, ready_socket=socket)
 
     workers = [f"worker-{n + 1}" if options.workers > 1 else "worker" for n in range(options.workers)]

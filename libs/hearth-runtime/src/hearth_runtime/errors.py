@@ -185,6 +185,11 @@ class TooManyTools(Conflict):
     title = "The agent has as many tools as it may"
 
 
+class TooManyTrials(ResourceExhausted):
+    code = "too_many_trials"
+    title = "Too many tools are tried by hand already"
+
+
 class SecretKeyMissing(Conflict):
     code = "secret_key_missing"
     title = "Hearth has no key to keep secrets with"

@@ -29,6 +29,7 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "RenameSession",
     ),
     "hearth.agent.v1.TaskService": ("CreateTask", "GetTask", "ListTasks", "CancelTask", "ListAttempts"),
+    "hearth.agent.v1.ToolService": ("GetTool", "ListTools", "UpdateTool", "CheckTool", "ListToolKinds"),
     "hearth.inference.v1.InferenceService": ("Chat", "Generate", "Embed", "ListModels", "GetModel"),
     "hearth.log.v1.LogService": (
         "StreamEvents",
