@@ -60,6 +60,9 @@ class ToolSettings(ExtractionSettings):
     files_home: str = Field(
         "files", min_length=1, description="Where agents with the tool `files` have their directories, one each"
     )
+    mcp_commands: dict[str, list[str]] = Field(
+        {}, description='MCP servers that agents may start, by name: {"git": ["uvx", "mcp-server-git"]}; unset, none'
+    )
     searxng_url: str = Field("", description="The SearxNG that the tool `web_search` asks; unset, there is none")
 
 

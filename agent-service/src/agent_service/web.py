@@ -8,11 +8,12 @@ proxy, no credentials. Source: OWASP's Server-Side Request Forgery Prevention Ch
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import httpcore
+import httpx
 
 MAX_REDIRECTS = 5
 MAX_URL_CHARACTERS = 4000
@@ -174,6 +175,52 @@ class Web:
             is_cut=len(received) > self._max_bytes,
         )
         return answer, given.get("location") if response.status in REDIRECTS else None
+
+
+class WebTransport(httpx.AsyncBaseTransport):
+    """httpx's way to the network, by `rules`. Whoever uses it follows no redirect by itself."""
+
+    def __init__(self, rules: WebRules, *, resolve: Resolve = resolve) -> None:
+        self._rules = rules
+        self._pool = httpcore.AsyncConnectionPool(network_backend=_CheckedBackend(rules, resolve))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self._rules.check_url(str(request.url))
+        try:
+            response = await self._pool.handle_async_request(
+                httpcore.Request(
+                    method=request.method,
+                    url=str(request.url),
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions=request.extensions,
+                )
+            )
+        except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+            raise WebFailed(f"{request.url} cannot be reached: {str(error) or type(error).__name__}.") from error
+        return httpx.Response(
+            status_code=response.status,
+            headers=response.headers,
+            stream=_Body(response),
+            extensions=response.extensions,
+        )
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of an answer."""
+
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._response.aiter_stream():
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
 
 
 class _CheckedBackend(httpcore.AsyncNetworkBackend):

@@ -1,0 +1,252 @@
+"""The kind `mcp`: the tools of a server that speaks the Model Context Protocol.
+
+Over streamable HTTP; or over stdio, for the commands that the operator has named. Sessions are langchain-mcp-adapters'.
+Protocol: https://modelcontextprotocol.io/specification/2025-06-18/server/tools.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import httpx
+from hearth_runtime.errors import InvalidArgument, Unavailable
+from langchain_mcp_adapters.sessions import Connection, StdioConnection, StreamableHttpConnection, create_session
+from loguru import logger
+from mcp import ClientSession
+from mcp.types import CallToolResult, EmbeddedResource, TextContent, TextResourceContents
+from mcp.types import Tool as ServerTool
+
+from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
+from agent_service.web import MAX_URL_CHARACTERS, WebFailed, WebRefused, WebRules, WebTransport
+
+OPEN_SECONDS = 15.0
+CLOSE_SECONDS = 5.0
+MAX_TOOLS = 200
+MAX_PAGES = 20
+MAX_DESCRIPTION_CHARACTERS = 2000
+
+
+class McpServer:
+    """A session with a server. It lives in a task of its own, so that its end ends nothing else."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._opened: asyncio.Future[ClientSession] = asyncio.get_running_loop().create_future()
+        self._closing = asyncio.Event()
+        self._holder = asyncio.create_task(self._hold())
+        self.failure = ""
+
+    async def _hold(self) -> None:
+        try:
+            async with create_session(self._connection) as session:
+                await session.initialize()
+                self._opened.set_result(session)
+                await self._closing.wait()
+        except Exception as error:  # noqa: BLE001 - the border: whatever a stranger's server does to the session
+            self.failure = _reason(error)
+
+    async def tools(self) -> list[ServerTool]:
+        """What the server has, MAX_TOOLS at most. Raises Unavailable."""
+        session = await self._within(self._opened, OPEN_SECONDS)
+        found: list[ServerTool] = []
+        cursor: str | None = None
+        for _ in range(MAX_PAGES):
+            page = await self._within(session.list_tools(cursor=cursor), OPEN_SECONDS)
+            found += page.tools
+            cursor = page.nextCursor
+            if not cursor or len(found) >= MAX_TOOLS:
+                break
+        return found[:MAX_TOOLS]
+
+    async def call(self, name: str, arguments: dict[str, Any], *, seconds: float) -> CallToolResult:
+        """What the tool gives. Raises Unavailable."""
+        session = await self._within(self._opened, OPEN_SECONDS)
+        call = session.call_tool(name, arguments, read_timeout_seconds=timedelta(seconds=seconds))
+        return await self._within(call, seconds)
+
+    async def close(self) -> None:
+        """Ends the session, as far as the server lets it within CLOSE_SECONDS."""
+        self._closing.set()
+        _, late = await asyncio.wait({self._holder}, timeout=CLOSE_SECONDS)
+        for task in late:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _within[T](self, awaitable: Awaitable[T], seconds: float) -> T:
+        """What comes, unless the time or the session ends before it. Raises Unavailable."""
+        waiting = asyncio.ensure_future(awaitable)
+        try:
+            done, _ = await asyncio.wait({waiting, self._holder}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not waiting.done():
+                waiting.cancel()
+        if waiting in done:
+            try:
+                return waiting.result()
+            except Exception as error:
+                raise Unavailable(f"The MCP server refuses: {_reason(error)}") from error
+        if self._holder in done:
+            raise Unavailable(f"The MCP server cannot be used: {self.failure or 'it ended the session.'}")
+        raise Unavailable(f"The MCP server gave no answer within {seconds:g} seconds.")
+
+
+class McpTool:
+    """A tool of a server."""
+
+    def __init__(self, server: McpServer, tool: ServerTool, *, timeout_seconds: float) -> None:
+        self._server = server
+        self._name = tool.name
+        self._timeout_seconds = timeout_seconds
+        hints = tool.annotations
+        self.spec = ToolSpec(
+            name=re.sub(r"[^A-Za-z0-9_-]+", "_", tool.name)[:64] or "tool",
+            description=(tool.description or tool.title or tool.name)[:MAX_DESCRIPTION_CHARACTERS],
+            parameters=tool.inputSchema,
+            # Hints of the server's own; without them a call may do anything.
+            repeatable=bool(hints and (hints.readOnlyHint or hints.idempotentHint)),
+            timeout_seconds=timeout_seconds,
+        )
+
+    async def call(self, arguments: dict[str, Any], *, call_id: str) -> ToolResult:
+        try:
+            result = await self._server.call(self._name, arguments, seconds=self._timeout_seconds)
+        except Unavailable as error:
+            return ToolResult(content=error.detail, is_error=True)
+        return ToolResult(content=_text(result), is_error=result.isError, data=result.structuredContent)
+
+
+class McpKind:
+    """`mcp`."""
+
+    name = "mcp"
+    description = "The tools of an MCP server, over HTTP or as a command that this installation allows."
+    config_schema: ClassVar[dict[str, Any]] = {
+        "type": "object",
+        "properties": {
+            "url": {
+                "type": "string",
+                "minLength": 8,
+                "maxLength": MAX_URL_CHARACTERS,
+                "pattern": "^https?://",
+                "description": "Where the server speaks streamable HTTP",
+            },
+            "headers": {
+                "type": "object",
+                "maxProperties": 50,
+                "propertyNames": {"pattern": "^[A-Za-z0-9-]{1,100}$"},
+                "additionalProperties": {"type": "string", "maxLength": 4000, "pattern": "^[ -~]*$", "writeOnly": True},
+                "description": "Header fields to send, such as Authorization; secret",
+            },
+            "private": {
+                "type": "array",
+                "maxItems": 100,
+                "items": {"type": "string", "minLength": 1, "maxLength": 500},
+                "description": "Hosts and networks (10.0.0.0/8) that may be reached though they are not public",
+            },
+            "command": {
+                "type": "string",
+                "maxLength": 100,
+                "description": "The name of a command in HEARTH_MCP_COMMANDS, in the place of a URL",
+            },
+            "env": {
+                "type": "object",
+                "maxProperties": 50,
+                "propertyNames": {"pattern": "^[A-Z][A-Z0-9_]{0,100}$"},
+                "additionalProperties": {"type": "string", "maxLength": 4000, "writeOnly": True},
+                "description": "Environment variables of the command; secret",
+            },
+            "tools": {
+                "type": "array",
+                "maxItems": MAX_TOOLS,
+                "items": {"type": "string", "maxLength": 200},
+                "description": "Only these of the server's tools; all if left out",
+            },
+            "timeout_seconds": {"type": "number", "exclusiveMinimum": 0, "maximum": 3600, "default": 60},
+            "required": {
+                "type": "boolean",
+                "default": True,
+                "description": "Whether a run waits for a server that is away, or goes on without its tools",
+            },
+        },
+        "oneOf": [{"required": ["url"]}, {"required": ["command"]}],
+        "additionalProperties": False,
+    }
+
+    @asynccontextmanager
+    async def open(self, config: dict[str, Any], scope: ToolScope, host: ToolHost) -> AsyncIterator[Sequence[Tool]]:
+        timeout_seconds = config.get("timeout_seconds", 60.0)
+        server = McpServer(connection_of(config, host.settings.mcp_commands, timeout_seconds))
+        try:
+            try:
+                found = await server.tools()
+            except Unavailable as error:
+                if config.get("required", True):
+                    raise
+                logger.warning("a run goes on without an MCP server", error=error.detail, task_id=scope.task_id)
+                found = []
+            wanted = config.get("tools")
+            if wanted is not None and (missing := set(wanted) - {tool.name for tool in found}) and found:
+                raise InvalidArgument(f"The MCP server has no tools named {', '.join(sorted(missing))}.")
+            yield [
+                McpTool(server, tool, timeout_seconds=timeout_seconds)
+                for tool in found
+                if wanted is None or tool.name in wanted
+            ]
+        finally:
+            await server.close()
+
+
+def connection_of(config: dict[str, Any], commands: dict[str, list[str]], timeout_seconds: float) -> Connection:
+    """How to reach the server. Raises InvalidArgument for a command that the operator has not named."""
+    if "command" in config:
+        argv = commands.get(config["command"])
+        if not argv:
+            known = ", ".join(sorted(commands)) or "none"
+            raise InvalidArgument(
+                f"The command {config['command']!r} is not allowed here. HEARTH_MCP_COMMANDS has: {known}."
+            )
+        return StdioConnection(transport="stdio", command=argv[0], args=argv[1:], env=config.get("env"))
+    rules = WebRules(allow=(urlsplit(config["url"]).hostname or "",), private=tuple(config.get("private", ())))
+
+    def client(
+        headers: dict[str, str] | None = None, timeout: httpx.Timeout | None = None, auth: httpx.Auth | None = None
+    ) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            headers=headers, timeout=timeout, auth=auth, transport=WebTransport(rules), trust_env=False
+        )
+
+    return StreamableHttpConnection(
+        transport="streamable_http",
+        url=config["url"],
+        headers=config.get("headers"),
+        timeout=timeout_seconds,
+        sse_read_timeout=timeout_seconds,
+        httpx_client_factory=client,
+    )
+
+
+def _text(result: CallToolResult) -> str:
+    """What of the result is text; the rest by its name."""
+    parts = []
+    for part in result.content:
+        match part:
+            case TextContent():
+                parts.append(part.text)
+            case EmbeddedResource(resource=TextResourceContents() as resource):
+                parts.append(resource.text)
+            case _:
+                parts.append(f"({part.type}, which is no text)")
+    return "\n".join(parts)
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost of the reasons, in words."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, WebRefused | WebFailed):
+        return str(error)
+    return f"{type(error).__name__}: {error}"[:500]
