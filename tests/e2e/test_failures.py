@@ -176,8 +176,11 @@ async def test_an_answer_is_cleaned_and_its_schema_checked(client: Client, fake_
     task = await client.wait(await client.run(agent["id"]))
     assert task["status"] == "completed", (task["attempt"], task["error_code"], task["error_message"])
     assert task["output"]["data"] == {"colour": "red"}
-    assert task["attempt"] == 2
-    assert fake_ollama.requests["liar:1b"][0].body["format"] == schema
+    assert task["attempt"] == 1
+    lie, truth = fake_ollama.requests["liar:1b"]
+    assert lie.body["format"] == truth.body["format"] == schema
+    # It was shown what was wrong.
+    assert '7 is not of type "string"' in truth.body["messages"][-1]["content"]
 
 
 async def test_an_answer_cut_at_its_length_says_so(client: Client, fake_ollama: FakeOllama) -> None:
