@@ -1,0 +1,168 @@
+"""The kind `openapi`: the operations of an HTTP API, as its OpenAPI document describes them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar
+from urllib.parse import quote, urlencode, urlsplit
+
+import orjson
+from hearth_runtime.errors import InvalidArgument, Unavailable
+
+from agent_service.builtin.http_request import result_of
+from agent_service.openapi_operations import (
+    MAX_DOCUMENT_CHARACTERS,
+    MAX_OPERATIONS,
+    BadDocument,
+    Operation,
+    base_url_of,
+    operations_of,
+    parsed,
+)
+from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
+from agent_service.web import MAX_URL_CHARACTERS, Web, WebFailed, WebRefused, WebRequest, WebRules
+
+
+class OpenApiTool:
+    """One operation."""
+
+    def __init__(self, web: Web, base_url: str, operation: Operation, headers: Mapping[str, str]) -> None:
+        self._web = web
+        self._base_url = base_url.rstrip("/")
+        self._operation = operation
+        self._headers = headers
+        self.spec = ToolSpec(
+            name=operation.name,
+            description=operation.description,
+            parameters=operation.parameters,
+            repeatable=operation.is_repeatable,
+        )
+
+    async def call(self, arguments: dict[str, Any], *, call_id: str) -> ToolResult:
+        try:
+            return result_of(await self._web.request(self.request(arguments)))
+        except (WebRefused, WebFailed) as problem:
+            return ToolResult(content=str(problem), is_error=True)
+
+    def request(self, arguments: dict[str, Any]) -> WebRequest:
+        """What the arguments come to. Raises WebRefused where one cannot stand where it has to."""
+        path, query = self._operation.path, []
+        headers, body = dict(self._headers), {}
+        whole: Any = None
+        for name, value in arguments.items():
+            match self._operation.places.get(name):
+                case "path":
+                    text = quote(_text(value), safe="")
+                    if text in ("", ".", ".."):
+                        raise WebRefused(f"{name} must not be empty or dots: it is a part of the path.")
+                    path = path.replace("{" + name + "}", text)
+                case "query":
+                    query += [(name, _text(item)) for item in (value if isinstance(value, list) else [value])]
+                case "header":
+                    text = _text(value)
+                    if not (text.isascii() and text.isprintable()):
+                        raise WebRefused(f"{name} must be printable ASCII: it is a header field.")
+                    headers.setdefault(name, text)
+                case "body":
+                    body[name] = value
+                case _:
+                    whole = value
+        content = whole if whole is not None else body or None
+        if content is not None:
+            headers = {"Content-Type": "application/json", **headers}
+        url = f"{self._base_url}{path}" + (f"?{urlencode(query)}" if query else "")
+        return WebRequest(
+            method=self._operation.method,
+            url=url,
+            headers=headers,
+            body=None if content is None else orjson.dumps(content),
+        )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+class OpenApiKind:
+    """`openapi`."""
+
+    name = "openapi"
+    description = "The operations of an HTTP API, by its OpenAPI document."
+    config_schema: ClassVar[dict[str, Any]] = {
+        "type": "object",
+        "properties": {
+            "document": {
+                "type": "string",
+                "maxLength": MAX_DOCUMENT_CHARACTERS,
+                "description": "The OpenAPI 3 document, JSON or YAML, as text",
+            },
+            "url": {
+                "type": "string",
+                "minLength": 8,
+                "maxLength": MAX_URL_CHARACTERS,
+                "pattern": "^https?://",
+                "description": "Where the document is, in the place of the text",
+            },
+            "base_url": {
+                "type": "string",
+                "minLength": 8,
+                "maxLength": MAX_URL_CHARACTERS,
+                "pattern": "^https?://",
+                "description": "Where the API is; the document's first server if left out",
+            },
+            "operations": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MAX_OPERATIONS,
+                "items": {"type": "string", "maxLength": 200},
+                "description": "Only these, by their operationId; all if left out",
+            },
+            "headers": {
+                "type": "object",
+                "maxProperties": 50,
+                "propertyNames": {"pattern": "^[A-Za-z0-9-]{1,100}$"},
+                "additionalProperties": {"type": "string", "maxLength": 4000, "pattern": "^[ -~]*$", "writeOnly": True},
+                "description": "Header fields to send, such as Authorization; secret",
+            },
+            "private": {
+                "type": "array",
+                "maxItems": 100,
+                "items": {"type": "string", "minLength": 1, "maxLength": 500},
+                "description": "Hosts and networks (10.0.0.0/8) that may be reached though they are not public",
+            },
+            "max_bytes": {"type": "integer", "minimum": 1, "maximum": 10_000_000, "default": 500_000},
+        },
+        "oneOf": [{"required": ["document"]}, {"required": ["url"]}],
+        "additionalProperties": False,
+    }
+
+    @asynccontextmanager
+    async def open(self, config: dict[str, Any], scope: ToolScope, host: ToolHost) -> AsyncIterator[Sequence[Tool]]:
+        private = tuple(config.get("private", ()))
+        text = config["document"] if "document" in config else await _fetched(config["url"], private)
+        try:
+            document = await asyncio.to_thread(parsed, text)
+            operations = await asyncio.to_thread(operations_of, document, config.get("operations"))
+        except BadDocument as error:
+            raise InvalidArgument(f"The OpenAPI document cannot be used. {error}") from error
+        base_url = config.get("base_url") or base_url_of(document)
+        if base_url is None:
+            raise InvalidArgument("The OpenAPI document names no server with a whole URL: give `base_url`.")
+        web = Web(
+            WebRules(allow=(base_url,), private=private), timeout_seconds=20, max_bytes=config.get("max_bytes", 500_000)
+        )
+        yield [OpenApiTool(web, base_url, operation, config.get("headers", {})) for operation in operations]
+
+
+async def _fetched(url: str, private: tuple[str, ...]) -> str:
+    rules = WebRules(allow=(urlsplit(url).hostname or "",), private=private)
+    web = Web(rules, timeout_seconds=20, max_bytes=MAX_DOCUMENT_CHARACTERS)
+    try:
+        answer = await web.request(WebRequest(method="GET", url=url))
+    except WebRefused as error:
+        raise InvalidArgument(f"The OpenAPI document cannot be had: {error}") from error
+    except WebFailed as error:
+        raise Unavailable(f"The OpenAPI document cannot be had now: {error}") from error
+    if answer.status != 200 or answer.is_cut:
+        raise Unavailable(f"The OpenAPI document cannot be had: {url} answers with {answer.status}.")
+    return answer.text

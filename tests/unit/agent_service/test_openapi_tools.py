@@ -1,0 +1,152 @@
+"""Operations of OpenAPI documents, good and bad, as tools."""
+
+import json
+from typing import Any
+
+import pytest
+from agent_service.builtin.openapi import OpenApiKind, OpenApiTool
+from agent_service.openapi_operations import BadDocument, base_url_of, operations_of, parsed
+from agent_service.tool import ToolScope
+from agent_service.web import Web, WebRefused, WebRules
+from hearth_runtime.errors import InvalidArgument
+
+SHOP = """
+openapi: 3.1.0
+servers: [{url: https://shop.test/v1}]
+paths:
+  /orders/{id}:
+    parameters:
+      - {name: id, in: path, required: true, schema: {type: string}}
+    get:
+      operationId: getOrder
+      summary: Reads an order
+      parameters:
+        - {name: fields, in: query, description: Only these, schema: {type: array, items: {type: string}}}
+        - {name: X-Trace, in: header, schema: {type: string}}
+    patch:
+      operationId: updateOrder
+      requestBody:
+        required: true
+        content: {application/json: {schema: {$ref: '#/components/schemas/Change'}}}
+  /orders:
+    post:
+      x-hearth-repeatable: true
+      description: Makes an order
+      requestBody:
+        content: {application/json: {schema: {type: array, items: {$ref: '#/components/schemas/Item'}}}}
+components:
+  schemas:
+    Change:
+      type: object
+      required: [status]
+      properties: {status: {enum: [open, closed]}, item: {$ref: '#/components/schemas/Item'}}
+    Item: {type: object, properties: {name: {type: string}, part: {$ref: '#/components/schemas/Item'}}}
+"""
+
+
+def tool(name: str) -> OpenApiTool:
+    document = parsed(SHOP)
+    operation = next(o for o in operations_of(document) if o.name == name)
+    web = Web(WebRules(allow=("https://shop.test/v1",)), timeout_seconds=1, max_bytes=10)
+    return OpenApiTool(web, "https://shop.test/v1", operation, {"Authorization": "Bearer s"})
+
+
+def test_each_operation_is_a_tool() -> None:
+    found = {o.name: o for o in operations_of(parsed(SHOP))}
+    assert set(found) == {"getOrder", "updateOrder", "post_orders"}
+    assert found["getOrder"].description == "Reads an order"
+    assert found["getOrder"].parameters["required"] == ["id"]
+    assert found["getOrder"].parameters["properties"]["fields"]["description"] == "Only these"
+    assert set(found["updateOrder"].parameters["properties"]) == {"id", "status", "item"}
+    assert found["updateOrder"].parameters["required"] == ["id", "status"]
+    assert [found[n].is_repeatable for n in ("getOrder", "updateOrder", "post_orders")] == [True, False, True]
+    assert base_url_of(parsed(SHOP)) == "https://shop.test/v1"
+
+
+def test_arguments_go_where_they_belong() -> None:
+    request = tool("getOrder").request({"id": "a/b?c", "fields": ["x", "y z"], "X-Trace": "t"})
+    assert (request.method, request.url) == ("GET", "https://shop.test/v1/orders/a%2Fb%3Fc?fields=x&fields=y+z")
+    assert request.headers == {"Authorization": "Bearer s", "X-Trace": "t"}
+    assert request.body is None
+    change = tool("updateOrder").request({"id": "7", "status": "open"})
+    assert (change.method, change.body) == ("PATCH", b'{"status":"open"}')
+    assert tool("post_orders").request({"body": [{"name": "x"}]}).body == b'[{"name":"x"}]'
+
+
+@pytest.mark.parametrize("arguments", [{"id": ".."}, {"id": "."}, {"id": ""}, {"id": "1", "X-Trace": "a\r\nb: c"}])
+def test_no_argument_changes_more_than_its_place(arguments: dict[str, Any]) -> None:
+    with pytest.raises(WebRefused):
+        tool("getOrder").request(arguments)
+
+
+def test_a_model_cannot_put_a_header_in_the_owners_place() -> None:
+    document = parsed(SHOP)
+    document["paths"]["/orders"]["get"] = {
+        "operationId": "list",
+        "parameters": [{"name": "Authorization", "in": "header", "schema": {}}],
+    }
+    operation = next(o for o in operations_of(document) if o.name == "list")
+    web = Web(WebRules(allow=("shop.test",)), timeout_seconds=1, max_bytes=10)
+    made = OpenApiTool(web, "https://shop.test", operation, {"Authorization": "Bearer s"})
+    assert made.request({"Authorization": "Bearer other"}).headers["Authorization"] == "Bearer s"
+
+
+def test_only_the_operations_that_are_wanted() -> None:
+    assert [o.name for o in operations_of(parsed(SHOP), ["getOrder"])] == ["getOrder"]
+    with pytest.raises(BadDocument, match="no operations named dropTable"):
+        operations_of(parsed(SHOP), ["getOrder", "dropTable"])
+
+
+def _paths(schema: Any) -> str:
+    body = {"content": {"application/json": {"schema": schema}}}
+    return json.dumps({"openapi": "3.0.0", "paths": {"/x": {"post": {"requestBody": body}}}})
+
+
+def test_a_schema_that_holds_itself_ends() -> None:
+    operation = next(o for o in operations_of(parsed(SHOP)) if o.name == "updateOrder")
+    assert len(json.dumps(operation.parameters)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no OpenAPI document"),
+        ("[1]", "no OpenAPI document"),
+        ('{"swagger": "2.0"}', "no OpenAPI document"),
+        ("a: [b", "neither JSON nor YAML"),
+        ("openapi: 3.0.0", "no operations"),
+        ('{"openapi": "3.0.0", "paths": {"/x": null}}', "no operations"),
+        (_paths({"$ref": "https://evil.test/schema"}), "only references within"),
+        (_paths({"$ref": "#/nowhere"}), "does not have"),
+        (_paths({"$ref": "#/paths/~1x/post/requestBody/content/application~1json/schema"}), "without end"),
+        ("x" * 2_000_001, "more than 2000000 characters"),
+    ],
+)
+def test_bad_documents_say_what_is_wrong(text: str, says: str) -> None:
+    with pytest.raises(BadDocument, match=says):
+        operations_of(parsed(text))
+
+
+def test_a_document_that_explodes_is_refused() -> None:
+    schemas: dict[str, Any] = {"s0": {"type": "string"}}
+    for n in range(1, 12):
+        schemas[f"s{n}"] = {"anyOf": [{"$ref": f"#/components/schemas/s{n - 1}"}] * 9}
+    body = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/s11"}}}}
+    document = {
+        "openapi": "3.0.0",
+        "paths": {"/x": {"post": {"requestBody": body}}},
+        "components": {"schemas": schemas},
+    }
+    with pytest.raises(BadDocument, match="too large"):
+        operations_of(document)
+
+
+async def test_a_document_without_a_server_needs_a_base_url() -> None:
+    anybody: Any = None
+    scope = ToolScope(agent=anybody, session_id=None, task_id=None, requests=None)
+    document = SHOP.replace("servers: [{url: https://shop.test/v1}]", "")
+    with pytest.raises(InvalidArgument, match="base_url"):
+        async with OpenApiKind().open({"document": document}, scope, anybody):
+            pass
+    async with OpenApiKind().open({"document": document, "base_url": "https://x.test"}, scope, anybody) as tools:
+        assert len(tools) == 3
