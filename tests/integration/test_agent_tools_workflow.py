@@ -187,3 +187,10 @@ async def test_an_agent_without_tools_answers(bench: Bench) -> None:
     task = await run(bench, ScriptedModels(lambda _: "hello"))
     assert task.output is not None
     assert task.output["text"] == "hello"
+
+
+async def test_tools_that_leave_no_room_in_the_context_are_told(bench: Bench) -> None:
+    task = await run(bench, native(), weather(), context_tokens=32)
+    assert (task.status, task.error_code) == ("failed", "invalid_argument")
+    assert "The agent's tools alone come to about" in str(task.error_message)
+    assert "give the agent fewer tools" in str(task.error_message)

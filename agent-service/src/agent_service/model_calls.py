@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 from hearth_runtime.agents import Agent
-from hearth_runtime.errors import ModelOutputInvalid
+from hearth_runtime.errors import InvalidArgument, ModelOutputInvalid
 from hearth_runtime.events import EventKind, EventLevel
 
 from agent_service.budgets import Spent
@@ -124,10 +124,12 @@ class ModelCalls:
         live and as it comes; anything else is a decision of the run's, told whole when it is made. Raises the errors of
         hearth.inference.v1, and InvalidArgument where the prompt is too long.
         """
-        messages = (await self._fitted(prompt, max_tokens)).messages()
+        tools_text = "".join(f"{t.name}{t.description}{orjson.dumps(t.parameters).decode()}" for t in tools)
+        messages = (await self._fitted(prompt, max_tokens, tools_text)).messages()
         pieces: list[str] = []
         calls: list[ToolCall] = []
         done: Done | None = None
+        was_cut = False
         async for item in self._models.chat(
             self._agent,
             messages,
@@ -145,6 +147,7 @@ class ModelCalls:
                     if shown:
                         await self._events.delta(item)
                 case Notice():
+                    was_cut = was_cut or item.code == "cut"
                     await self._events.log(EventLevel.WARNING, item.message, code=item.code)
                 case ToolCall():
                     calls.append(item)
@@ -152,7 +155,8 @@ class ModelCalls:
                     done = item
         if done is None:
             raise ModelOutputInvalid("The model's answer broke off before its end.")
-        self._estimates.learn(done.model, messages, done.prompt_tokens)
+        if not was_cut:  # else the model may not have been shown all of it
+            self._estimates.learn(done.model, messages, done.prompt_tokens, tools=tools_text)
         text = "".join(pieces)
         await self._show(call_id, text, done, shown=shown)
         data = orjson.loads(done.data) if done.data is not None else None
@@ -168,11 +172,18 @@ class ModelCalls:
         """Whether the agent's model has native tool calls."""
         return "tools" in await self._models.capabilities(self._agent.model_name)
 
-    async def _fitted(self, prompt: Prompt, max_tokens: int | None) -> Prompt:
+    async def _fitted(self, prompt: Prompt, max_tokens: int | None, tools_text: str) -> Prompt:
         config = self._agent.config
         if config.context_tokens is None:
             return prompt
         room = config.context_tokens - min(max_tokens or config.max_tokens or ANSWER_TOKENS, config.context_tokens // 2)
+        tool_tokens = self._estimates.of_text(self._agent.model_name, tools_text)
+        if tool_tokens >= room:
+            raise InvalidArgument(
+                f"The agent's tools alone come to about {tool_tokens} tokens, and the model's context has room for "
+                f"{room}. Raise config.context_tokens as far as the model allows, or give the agent fewer tools."
+            )
+        room -= tool_tokens
         fitted = fit(prompt, model=self._agent.model_name, limit_tokens=room, estimates=self._estimates)
         if fitted.dropped or fitted.cut_characters:
             await self._events.log(

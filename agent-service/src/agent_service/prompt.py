@@ -21,6 +21,8 @@ from agent_service.inference import Message
 FIRST_TOKENS_PER_CHARACTER = 1 / 3
 # The template's own tokens around each message.
 MESSAGE_TOKENS = 8
+# An image, which each model cuts into patches of its own: 256 (Gemma 3) to over 1,000 (Qwen2.5-VL).
+IMAGE_TOKENS = 768
 LEARNING_RATE = 0.3
 # A prompt below this teaches nothing: the template's tokens outweigh it.
 LEAST_CHARACTERS = 200
@@ -92,20 +94,31 @@ class TokenEstimates:
 
     def of(self, model: str, messages: Sequence[Message]) -> int:
         """About how many tokens the messages come to."""
-        return sum(self.of_text(model, message.content) + MESSAGE_TOKENS for message in messages)
+        return sum(
+            self.of_text(model, _said(message)) + MESSAGE_TOKENS + IMAGE_TOKENS * len(message.images)
+            for message in messages
+        )
 
     def of_text(self, model: str, text: str) -> int:
         """About how many tokens the text comes to."""
         return math.ceil(len(text) * self._ratios.get(model, FIRST_TOKENS_PER_CHARACTER))
 
-    def learn(self, model: str, messages: Sequence[Message], prompt_tokens: int) -> None:
-        """Takes in what the model said that these messages came to."""
-        characters = sum(len(message.content) for message in messages)
+    def learn(self, model: str, messages: Sequence[Message], prompt_tokens: int, *, tools: str = "") -> None:
+        """Takes in what the model said that these messages came to, with `tools`, the text of what it can call."""
+        if any(message.images for message in messages):
+            return
+        characters = len(tools) + sum(len(_said(message)) for message in messages)
         own = prompt_tokens - MESSAGE_TOKENS * len(messages)
         if characters < LEAST_CHARACTERS or own <= 0:
             return
         known = self._ratios.get(model, FIRST_TOKENS_PER_CHARACTER)
         self._ratios[model] = known + LEARNING_RATE * (own / characters - known)
+
+
+def _said(message: Message) -> str:
+    """All text of the message that its model reads."""
+    calls = (f"{call.name}{orjson.dumps(call.arguments).decode()}" for call in message.tool_calls)
+    return "".join((message.content, *calls))
 
 
 @dataclass(frozen=True, kw_only=True)

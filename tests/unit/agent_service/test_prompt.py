@@ -1,8 +1,8 @@
 """Prompts that fit their model's context, and what goes first where they don't."""
 
 import pytest
-from agent_service.inference import Message
-from agent_service.prompt import MESSAGE_TOKENS, SHORTEST_CHARACTERS, Prompt, TokenEstimates, as_data, fit
+from agent_service.inference import Message, ToolCall
+from agent_service.prompt import IMAGE_TOKENS, MESSAGE_TOKENS, SHORTEST_CHARACTERS, Prompt, TokenEstimates, as_data, fit
 from hearth_runtime.errors import InvalidArgument
 from hearth_runtime.tasks import Turn
 from hypothesis import given
@@ -118,3 +118,21 @@ def test_data_cannot_end_its_own_mark() -> None:
     assert text.startswith('<result tool="a\\"b">\n')
     assert text.endswith("\n</result>")
     assert (text.count("<result"), text.count("</result>")) == (1, 1)
+
+
+def test_what_a_model_reads_besides_the_text_counts_as_well() -> None:
+    estimates = TokenEstimates()
+    plain = Message(role="assistant", content="")
+    calling = Message(role="assistant", content="", tool_calls=(ToolCall(name="t", arguments={"a": "x" * 300}),))
+    assert estimates.of("m", [calling]) >= estimates.of("m", [plain]) + 100
+    assert estimates.of("m", [Message(role="user", content="", images=(b"i",))]) >= IMAGE_TOKENS
+
+
+def test_tools_and_images_spoil_no_estimate() -> None:
+    estimates, messages = TokenEstimates(), [Message(role="user", content="x" * 300)]
+    before = estimates.of("m", messages)
+    # 300 characters of text and 3,000 of tools, at three to a token.
+    estimates.learn("m", messages, 1100 + MESSAGE_TOKENS, tools="y" * 3000)
+    assert estimates.of("m", messages) == before
+    estimates.learn("m", [Message(role="user", content="x" * 300, images=(b"i",))], 5000)
+    assert estimates.of("m", messages) == before
