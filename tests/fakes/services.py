@@ -24,6 +24,8 @@ from hearth.agent.v1 import (
     agent_pb2,
     agent_service_pb2,
     agent_service_pb2_grpc,
+    document_service_pb2,
+    document_service_pb2_grpc,
     session_pb2,
     session_service_pb2,
     session_service_pb2_grpc,
@@ -59,6 +61,7 @@ from hearth_runtime.server import Server
 from hearth_runtime.settings import RuntimeSettings
 
 from fakes.agent_tools import EchoKind, Kinds, Rows
+from fakes.documents import Documents
 
 FINAL = {task_pb2.Task.STATUS_COMPLETED, task_pb2.Task.STATUS_FAILED, task_pb2.Task.STATUS_CANCELLED}
 
@@ -552,12 +555,18 @@ class Services:
 
     def __init__(self) -> None:
         self.state = State()
+        self.documents = Documents(self.state)
         self._folder = Path(tempfile.mkdtemp(prefix="h"))
         self.agent = Service(
             self._folder,
             "agent",
             [
                 (agent_service_pb2_grpc.add_AgentServiceServicer_to_server, Agents(self.state), agent_service_pb2),
+                (
+                    document_service_pb2_grpc.add_DocumentServiceServicer_to_server,
+                    self.documents,
+                    document_service_pb2,
+                ),
                 (task_service_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(self.state), task_service_pb2),
                 (
                     session_service_pb2_grpc.add_SessionServiceServicer_to_server,

@@ -7,7 +7,19 @@ from gateway import documentation, errors
 from gateway.body_limit import BodyLimit
 from gateway.dependencies import Gateway
 from gateway.observation import Observation
-from gateway.routes import agents, logs, models, sessions, sockets, system, tasks, tools
+from gateway.routes import (
+    agents,
+    collections,
+    documents,
+    logs,
+    models,
+    search,
+    sessions,
+    sockets,
+    system,
+    tasks,
+    tools,
+)
 
 
 def create_app(gateway: Gateway) -> FastAPI:
@@ -23,14 +35,19 @@ def create_app(gateway: Gateway) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.gateway = gateway
-    for module in (agents, tools, tasks, sessions, logs, models, sockets):
+    for module in (agents, tools, tasks, sessions, documents, collections, search, logs, models, sockets):
         app.include_router(module.router)
     app.include_router(tools.slow_router)
+    app.include_router(documents.uploads)
     system.install(app)
     errors.install(app)
     documentation.install(app)
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, max_bytes=gateway.settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=gateway.settings.max_body_bytes,
+        larger={documents.uploads.prefix: gateway.settings.max_upload_bytes},
+    )
     app.add_middleware(Observation)
     if gateway.settings.otlp_endpoint is not None:
         # Neither probes nor each chunk of a stream is worth a span.

@@ -9,6 +9,7 @@ from fastapi import Depends
 from fastapi.requests import HTTPConnection
 from hearth.agent.v1 import (
     agent_service_pb2_grpc,
+    document_service_pb2_grpc,
     session_service_pb2_grpc,
     task_service_pb2_grpc,
     tool_service_pb2_grpc,
@@ -23,6 +24,7 @@ from gateway.streams import Streams
 
 if TYPE_CHECKING:
     from hearth.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
+    from hearth.agent.v1.document_service_pb2_grpc import DocumentServiceAsyncStub
     from hearth.agent.v1.session_service_pb2_grpc import SessionServiceAsyncStub
     from hearth.agent.v1.task_service_pb2_grpc import TaskServiceAsyncStub
     from hearth.agent.v1.tool_service_pb2_grpc import ToolServiceAsyncStub
@@ -37,6 +39,7 @@ class Services:
 
     agents: "AgentServiceAsyncStub"
     tasks: "TaskServiceAsyncStub"
+    documents: "DocumentServiceAsyncStub"
     sessions: "SessionServiceAsyncStub"
     tools: "ToolServiceAsyncStub"
     logs: "LogServiceAsyncStub"
@@ -61,6 +64,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
         yield Services(
             agents=agent_service_pb2_grpc.AgentServiceStub(channels["agent"]),
             tasks=task_service_pb2_grpc.TaskServiceStub(channels["agent"]),
+            documents=document_service_pb2_grpc.DocumentServiceStub(channels["agent"]),
             sessions=session_service_pb2_grpc.SessionServiceStub(channels["agent"]),
             tools=tool_service_pb2_grpc.ToolServiceStub(channels["agent"]),
             logs=log_service_pb2_grpc.LogServiceStub(channels["log"]),

@@ -9,10 +9,17 @@ from hearth_runtime.errors import (
     AgentInactive,
     AgentNotFound,
     AgentReserved,
+    CollectionExists,
+    CollectionNotFound,
     DeadlineExceeded,
+    DocumentIncomplete,
+    DocumentNotFound,
     FieldViolation,
     HearthError,
     IdempotencyConflict,
+    ModelLacksCapability,
+    ModelNotFound,
+    ModelOverloaded,
     QueueFull,
     SecretKeyMissing,
     SecretUnreadable,
@@ -31,9 +38,11 @@ from hearth_runtime.errors import (
     Unavailable,
 )
 
+from gateway.document_examples import DOCUMENT_ID
 from gateway.errors import (
     MEDIA_TYPE,
     BodyTooLarge,
+    MalformedForm,
     MalformedJson,
     UnsupportedMediaType,
     invalid_request,
@@ -118,6 +127,33 @@ BODY_ERRORS = (
 )
 
 
+UPLOAD_ERRORS = (
+    MalformedForm("The body cannot be read as multipart/form-data: send it as `curl -F` does."),
+    BodyTooLarge("The body has more than 52428800 bytes, the most that is taken. Send less."),
+    UnsupportedMediaType("The body is declared as 'application/json'. Send a form with a file, as `curl -F` does."),
+)
+COLLECTION_NOT_FOUND = CollectionNotFound(
+    "There is no collection handbooks. GET /api/v1/collections lists those there are."
+)
+COLLECTION_EXISTS = CollectionExists("There is a collection handbooks already. Take another name, or change that one.")
+DOCUMENT_NOT_FOUND = DocumentNotFound(
+    f"There is no document {DOCUMENT_ID}. GET /api/v1/documents lists those there are."
+)
+DOCUMENT_INCOMPLETE = DocumentIncomplete("1048576 of the document's 1234567 bytes have come. Upload it again.")
+BAD_DOCUMENT_ID = invalid_request(
+    [FieldViolation(field="document_id", message=f"is not a UUID, such as {DOCUMENT_ID}")]
+)
+BAD_COLLECTION = invalid_request([FieldViolation(field="name", message="String should match pattern")])
+BAD_CHUNK_TOKENS = invalid_request(
+    [FieldViolation(field="chunk_tokens", message="Input should be greater than or equal to 32")]
+)
+BAD_QUERY = invalid_request([FieldViolation(field="query", message="String should have at least 1 character")])
+EMPTY_FILE = invalid_request([FieldViolation(field="file", message="is empty: there is nothing to read")])
+MODEL_NOT_FOUND = ModelNotFound("No model host has nomic-embed-text:latest. Pull it there, or name another model.")
+MODEL_LACKS_CAPABILITY = ModelLacksCapability("smollm2:135m does not embed. Name a model that does.")
+MODEL_OVERLOADED = ModelOverloaded("Too many requests wait for the model host. Try again later.")
+
+
 def answers(status: int, example: Any, *errors: HearthError, location: str | None = None) -> Responses:
     """A call's documented responses: its success with an example, and the errors, which may share a status.
 
@@ -189,6 +225,7 @@ TAGS = [
     {"name": "tools", "description": "What agents can do besides talking."},
     {"name": "tasks", "description": "Runs of agents. What is accepted will end, whatever process dies."},
     {"name": "sessions", "description": "Conversations, which runs begin and go on with."},
+    {"name": "documents", "description": "Files that agents look things up in, in collections; and searching them."},
     {"name": "logs", "description": "What happens in runs: live, resumed and of the past."},
     {"name": "models", "description": "What agents can run on."},
     {"name": "system", "description": "How Hearth is. These answer at the root as well: `/health`, `/metrics`."},
@@ -204,7 +241,8 @@ and watch every log line, token and tool call live.
 - Errors are problem details (RFC 9457): `code` is stable, `detail` says what to do, `errors` names the fields.
 - A call that would take longer than its time, 10 seconds by default, ends with 503 or 504. `Prefer: wait=3` (RFC 7240)
   gives it less. `Retry-After` tells in how many seconds a call that was answered with 429 or 503 is worth repeating.
-- A body has at most 1 MiB, and is JSON. Unknown fields and query parameters are errors that name the nearest known one.
+- A body has at most 1 MiB, and is JSON; a document is uploaded as a form, of 50 MiB at most. Unknown fields and query
+  parameters are errors that name the nearest known one.
 
 ## Events
 

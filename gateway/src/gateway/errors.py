@@ -34,6 +34,12 @@ class MalformedJson(InvalidArgument):
     http_status = 400
 
 
+class MalformedForm(InvalidArgument):
+    code = "malformed_form"
+    title = "The body is not a form"
+    http_status = 400
+
+
 class RouteNotFound(NotFound):
     code = "route_not_found"
     title = "There is no such path"
@@ -133,6 +139,9 @@ async def _http(request: Request, error: Exception) -> Response:
             return problem_response(MethodNotAllowed(detail), path, {"Allow": allow})
         case 413:
             return problem_response(BodyTooLarge(error.detail), path)
+        case _ if request.headers.get("content-type", "").lower().startswith("multipart/"):
+            detail = "The body cannot be read as multipart/form-data: send it as `curl -F` does."
+            return problem_response(MalformedForm(detail), path)
         case _:
             return problem_response(
                 MalformedJson("The body cannot be read: send JSON in UTF-8, nested less deep."), path

@@ -27,6 +27,8 @@ class Route(APIRoute):
     All calls to services that a request causes share `rpc_timeout_seconds`, or less where the client prefers so.
     """
 
+    takes_upload = False
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
         known = {parameter.alias for parameter in self.dependant.query_params}
@@ -45,7 +47,7 @@ class Route(APIRoute):
                     [FieldViolation(field=n, message=unknown_name(n, known, what="query parameter")) for n in unknown]
                 )
             if needs_body or (body is not None and _has_body(request)):
-                _check_media_type(request)
+                _check_media_type(request, takes_upload=self.takes_upload)
             with within(self._seconds(request)):
                 return await handler(request)
 
@@ -71,12 +73,28 @@ class ToolRoute(Route):
         return settings.tool_timeout_seconds
 
 
+class UploadRoute(Route):
+    """A route that takes a form with a file, which takes as long as its client needs to send it."""
+
+    takes_upload = True
+
+    def limit_seconds(self, settings: GatewaySettings) -> float:
+        """How long an upload may take."""
+        return settings.upload_timeout_seconds
+
+
 def _has_body(request: Request) -> bool:
     return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
 
 
-def _check_media_type(request: Request) -> None:
+def _check_media_type(request: Request, *, takes_upload: bool) -> None:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if takes_upload:
+        if media_type != "multipart/form-data":
+            raise UnsupportedMediaType(
+                f"The body is declared as {media_type or 'nothing'!r}. Send a form with a file, as `curl -F` does."
+            )
+        return
     if media_type != "application/json" and not (
         media_type.startswith("application/") and media_type.endswith("+json")
     ):

@@ -18,6 +18,10 @@ class GatewaySettings(RuntimeSettings):
     )
 
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="The largest request body that is taken")
+    max_upload_bytes: int = Field(
+        50 * 1024 * 1024, ge=1024, description="The largest document that is taken, with the form around it"
+    )
+    upload_timeout_seconds: float = Field(600.0, gt=0, description="How long the upload of a document may take")
     max_frame_bytes: int = Field(64 * 1024, ge=1024, description="The largest WebSocket message that is taken")
     max_streams: int = Field(2000, ge=1, description="How many live streams, SSE and WebSocket, are served at a time")
     stream_heartbeat_seconds: float = Field(15.0, gt=0, description="After how long an idle stream carries a heartbeat")

@@ -80,6 +80,17 @@ EXPECTED = {
     ("post", "/api/v1/sessions/{session_id}/fork"): {"201", "400", "404", "413", "415", "422", "500", "503", "504"},
     ("delete", "/api/v1/sessions/{session_id}"): {"204", "404", "409", "422", "500", "503", "504"},
     ("get", "/api/v1/logs/stream/{task_id}"): {"200", "404", "422", "429", "500", "503", "504"},
+    ("post", "/api/v1/documents"): {"202", "400", "404", "409", "413", "415", "422", "429", "500", "503", "504"},
+    ("get", "/api/v1/documents"): {"200", "422", "500", "503", "504"},
+    ("get", "/api/v1/documents/{document_id}"): {"200", "404", "422", "500", "503", "504"},
+    ("get", "/api/v1/documents/{document_id}/content"): {"200", "404", "422", "500", "503", "504"},
+    ("delete", "/api/v1/documents/{document_id}"): {"204", "404", "422", "500", "503", "504"},
+    ("post", "/api/v1/collections"): {"201", "400", "409", "413", "415", "422", "500", "503", "504"},
+    ("get", "/api/v1/collections"): {"200", "422", "500", "503", "504"},
+    ("get", "/api/v1/collections/{name}"): {"200", "404", "422", "500", "503", "504"},
+    ("put", "/api/v1/collections/{name}"): {"200", "400", "404", "413", "415", "422", "429", "500", "503", "504"},
+    ("delete", "/api/v1/collections/{name}"): {"204", "404", "422", "500", "503", "504"},
+    ("post", "/api/v1/search"): {"200", "400", "404", "413", "415", "422", "429", "500", "501", "503", "504"},
     ("get", "/api/v1/logs/history"): {"200", "422", "500", "503", "504"},
     ("get", "/api/v1/models"): {"200", "422", "500", "503", "504"},
     ("get", "/api/v1/health"): {"200", "500", "503"},
@@ -121,7 +132,7 @@ def test_every_operation_is_described(document: Any) -> None:
         for parameter in op.get("parameters", []):
             assert parameter["description"], (method, path, parameter["name"])
         if "requestBody" in op:
-            assert op["requestBody"]["content"]["application/json"]["examples"]
+            assert all(content["examples"] for content in op["requestBody"]["content"].values())
 
 
 def test_every_response_has_an_example_that_its_schema_allows(document: Any) -> None:

@@ -4,13 +4,18 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
+from gateway.document_examples import DOCUMENT_ID
 from gateway.examples import AGENT_ID, SESSION_ID, TASK_ID, TOOL_ID
+from gateway.schemas.documents import CollectionName
 from gateway.schemas.fields import AtMostManyValues, CommaSeparated, Contains, Id, Kind, Level, TaskStatus, Time
 
 AgentId = Annotated[Id, Path(description="The agent's id", examples=[AGENT_ID])]
 SessionId = Annotated[Id, Path(description="The session's id", examples=[SESSION_ID])]
 ToolId = Annotated[Id, Path(description="The tool's id", examples=[TOOL_ID])]
 TaskId = Annotated[Id, Path(description="The task's id", examples=[TASK_ID])]
+
+DocumentId = Annotated[Id, Path(description="The document's id", examples=[DOCUMENT_ID])]
+CollectionPath = Annotated[CollectionName, Path(description="The collection's name", examples=["handbooks"])]
 
 Limit = Annotated[int, Query(ge=1, le=500, description="How many items a page has at most")]
 Cursor = Annotated[

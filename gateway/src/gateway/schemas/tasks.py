@@ -76,6 +76,9 @@ class TaskInput(Answer):
 
     prompt: str | None = None
     messages: list[dict[str, Any]] | None = None
+    document_id: str | None = Field(None, description="The document that is read")
+    collection_id: str | None = Field(None, description="The collection that is embedded anew")
+    embedding_model: str | None = Field(None, description="The model that embeds it")
 
 
 class Usage(BaseModel):
