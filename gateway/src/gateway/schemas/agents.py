@@ -89,8 +89,8 @@ class AgentConfig(Body):
     )
     workflow: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,99}$")] | None = Field(
         None,
-        description="What a run does: `chat` if left out, which is one answer of the model; `reflect`, which drafts, "
-        "criticises and revises; or a workflow of your own that the workers have installed",
+        description="What a run does: `chat` if left out, which is one answer of the model; `tools`, `plan`, "
+        "`reflect`; or a workflow of your own that the workers have installed",
         examples=["chat"],
     )
     budget: Budget | None = Field(
@@ -103,7 +103,7 @@ class AgentConfig(Body):
         examples=[["It answers the question.", "It is at most three sentences long."]],
     )
     max_revisions: Annotated[int, Field(ge=0, le=10), WHOLE] | None = Field(
-        None, description="How often `reflect` revises its draft; 2 if left out", examples=[2]
+        None, description="How often a draft (`reflect`) or a plan (`plan`) is revised; 2 if left out", examples=[2]
     )
 
 
