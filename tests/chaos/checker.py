@@ -15,6 +15,8 @@ from chaos.fleet import Fleet, Kill
 from chaos.load import Load, Watched
 
 FINAL = ("completed", "failed", "cancelled")
+# Steps that a run takes once; those of a loop come again.
+ONCE = {"generate", "answer", *STEPS}
 
 
 @dataclass(kw_only=True)
@@ -133,7 +135,7 @@ def _check_events(verdict: Verdict, task_id: str, rows: Sequence[asyncpg.Record]
         if row["kind"] == "log" and "line" in context:
             lines[context["step"]].add((row["attempt"], context["line"]))
         if row["kind"] == "step":
-            if context["phase"] == "started" and context["step"] in finished:
+            if context["phase"] == "started" and context["step"] in finished & ONCE:
                 verdict.steps_twice.append(f"{task_id} {context['step']}")
             if context["phase"] == "finished":
                 finished.add(context["step"])

@@ -3,14 +3,16 @@
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes.ollama import Behaviour, FakeOllama
+from fakes.ollama import Behaviour, FakeOllama, called
 
 from chaos.fleet import Fleet
 from chaos.report import Report
 
+TOOLS = ("completion", "tools")
 FULL = os.environ.get("HEARTH_CHAOS") == "full"
 
 
@@ -33,11 +35,20 @@ def report(request: pytest.FixtureRequest) -> Iterator[Report]:
 
 @pytest.fixture(scope="session")
 async def models() -> AsyncIterator[FakeOllama]:
-    """A host of scripted models: "quick" answers at once, "slow" takes a second or more."""
+    """A host of scripted models: "quick" answers at once, "slow" takes a second or more, "caller"
+    calls two tools three times, then answers."""
     async with FakeOllama() as fake:
         fake.behave("quick", Behaviour(load_seconds=0))
         pieces = tuple(f" {n}" for n in range(20))
         fake.behave("slow", Behaviour(pieces=pieces, seconds_between=0.1 if FULL else 0.05, load_seconds=0))
+        answer = Behaviour(pieces=pieces[:4], seconds_between=0.1, load_seconds=0, capabilities=TOOLS)
+        asking = replace(answer, pieces=(), seconds_before_first=0.5)
+        first, second, third = (
+            replace(asking, tool_calls=(called("note", word=one), called("note", word=two)))
+            for one, two in ("ab", "cd", "ef")
+        )
+        # Two results after each round.
+        fake.behave("caller", replace(first, after_results=(answer, second, answer, third, answer)))
         yield fake
 
 

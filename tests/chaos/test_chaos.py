@@ -151,6 +151,40 @@ async def test_workers_are_killed_all_the_time(new_fleet: NewFleet, report: Repo
             assert max(verdict.recoveries) < 20
 
 
+@pytest.mark.timeout(600)
+async def test_workers_are_killed_while_agents_use_tools(new_fleet: NewFleet, report: Report) -> None:
+    size = Size(short=0, long=60, seconds=40) if FULL else Size(short=0, long=10, seconds=8)
+    env = {"HEARTH_LEASE_SECONDS": "3", "HEARTH_LEASE_HEARTBEAT_SECONDS": "0.5"}
+    async with scene(new_fleet, workers=3, env=env) as here:
+        agent_id = await here.load.create_agent(model_name="caller", config={"workflow": "tools", "max_retries": 10})
+        await here.load.post(f"/agents/{agent_id}/tools", {"tool_name": "note"})
+
+        async def start_runs() -> None:
+            for _ in range(size.long):
+                here.watch(await here.load.run(agent_id))
+                await asyncio.sleep(size.seconds * 0.8 / size.long)
+
+        async def kill_workers() -> None:
+            ends_at = time.monotonic() + size.seconds
+            while time.monotonic() < ends_at:
+                await asyncio.sleep(1)
+                name = here.chance.choice(here.fleet.workers)
+                here.fleet.kill(name)
+                here.fleet.start_again(name)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(start_runs())
+            group.create_task(kill_workers())
+        await here.fleet.healthy()
+        await here.until_ended()
+        verdict = await here.verdict()
+        what = "SIGKILL of a random worker every second while agents call two tools three times, then answer."
+        report.add(Entry(title="agents with tools", what=what, verdict=verdict, kills=len(here.fleet.kills)))
+        verdict.hold()
+        calls = Counter(line.split()[0] for line in here.fleet.notes.read_text().splitlines())
+        assert all(calls[task_id] >= 6 for task_id in here.load.accepted), "calls are missing"
+
+
 @pytest.mark.full_chaos
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("names", [("gateway", "agent", "inference", "storage", "log"), ("redis",), ("postgresql",)])

@@ -49,6 +49,8 @@ class Behaviour:
     vectors: tuple[tuple[float, ...], ...] | None = None
     # As Ollama, it refuses images without "vision", tools without "tools" and `think` without "thinking".
     capabilities: tuple[str, ...] = ("completion",)
+    # What it does in the place of this once it was shown so many results of tools: the first after one, and so on.
+    after_results: "tuple[Behaviour, ...]" = ()
 
 
 def called(name: str, **arguments: Any) -> dict[str, Any]:
@@ -220,7 +222,11 @@ class FakeOllama:
         behaviours = self._behaviours.get(body["model"]) or self._behaviours.get(f"{body['model']}:latest")
         if behaviours is None:
             return None, received
-        return (behaviours.pop(0) if len(behaviours) > 1 else behaviours[0]), received
+        behaviour = behaviours.pop(0) if len(behaviours) > 1 else behaviours[0]
+        results = [m for m in body.get("messages", ()) if m["role"] == "tool"]
+        if results and behaviour.after_results:
+            behaviour = behaviour.after_results[min(len(results), len(behaviour.after_results)) - 1]
+        return behaviour, received
 
     async def _stream(
         self, request: Request, body: dict[str, Any], behaviour: Behaviour, received: Received

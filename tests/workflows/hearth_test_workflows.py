@@ -1,10 +1,12 @@
-"""A workflow of somebody else's, as a worker finds it installed: this folder on PYTHONPATH is enough."""
+"""A workflow and a tool of somebody else's, as a worker finds it installed: this folder on PYTHONPATH is enough."""
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
+from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
 from agent_service.workflow import Changes, GraphWorkflow, RunContext, step
 from hearth_runtime.events import EventLevel
 from langgraph.graph import END, START, StateGraph
@@ -61,3 +63,38 @@ async def _note(task_id: str, name: str) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+class NoteTool:
+    """Notes in the file that it was called; calling it again does no harm."""
+
+    spec = ToolSpec(
+        name="note",
+        description="Notes a word.",
+        parameters={
+            "type": "object",
+            "properties": {"word": {"type": "string", "maxLength": 100}},
+            "required": ["word"],
+            "additionalProperties": False,
+        },
+        repeatable=True,
+    )
+
+    def __init__(self, task_id: str) -> None:
+        self._task_id = task_id
+
+    async def call(self, arguments: dict[str, Any], *, call_id: str) -> ToolResult:
+        await _note(self._task_id, f"{call_id} {arguments['word']}")
+        return ToolResult(content=f"{arguments['word']} is noted.")
+
+
+class NoteKind:
+    """`note`."""
+
+    name = "note"
+    description = "Notes words in a file of the test's."
+    config_schema: ClassVar[dict[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
+
+    @asynccontextmanager
+    async def open(self, config: dict[str, Any], scope: ToolScope, host: ToolHost) -> AsyncIterator[Sequence[Tool]]:
+        yield [NoteTool(scope.task_id or "nobody")]
