@@ -34,6 +34,7 @@ TABLES = {
     "document_texts",
     "chunks",
     "chunk_vectors",
+    "task_histories",
 }
 TASK = (
     "INSERT INTO tasks (id, agent_id, status, input, max_retries, request_hash, traceparent, next_attempt_at, rung_at,"

@@ -424,7 +424,7 @@ async def test_a_failed_task_is_started_again_with_all_its_retries(storage: Any)
     claim = await storage.claim_next()
     assert (claim.task.id, claim.task.attempt) == (task_id, 2)
     await storage.tasks.FinishTask(finish(task_id, 2))
-    assert set((await progress(storage, task_id)).values()) == {0}
+    assert await progress(storage, task_id) == before
 
 
 async def test_a_cancelled_task_is_started_again_and_can_be_cancelled_again(storage: Any) -> None:

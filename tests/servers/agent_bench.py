@@ -8,6 +8,7 @@ from typing import Any
 
 from agent_service.bell import Bell, broker_of
 from agent_service.checkpoint_store import StoredCheckpoints
+from agent_service.history_store import StoredHistories
 from agent_service.inference import Models
 from agent_service.prompt import TokenEstimates
 from agent_service.publisher import EventPublisher
@@ -20,6 +21,9 @@ from agent_service.tool import Tool, ToolHost, ToolScope
 from agent_service.toolbox import ToolShelf
 from agent_service.workflow import RunContext, Workflow
 from agent_service.workflows import Workflows
+from hearth.log.v1 import event_pb2
+from hearth.storage.v1 import event_store_pb2
+from hearth_runtime.codec import to_message
 from hearth_runtime.events import EVENT_FIELD, EVENTS_STREAM, Event, EventKind
 from hearth_runtime.tasks import RUNS
 from redis.asyncio import Redis
@@ -93,6 +97,7 @@ class Bench:
             worker_id="w",
             store=self.stored,
             checkpoints=StoredCheckpoints(self.storage.channel),
+            histories=StoredHistories(self.storage.channel),
             models=self.models,
             estimates=TokenEstimates(),
             shelf=Shelf(self.tools),
@@ -136,6 +141,15 @@ class Bench:
         """What the model said: the call, and its text; internal ones and others."""
         found = await self.events(task_id)
         return [(e.context.get("call"), e.message) for e in found if e.kind is EventKind.MESSAGE]
+
+    async def keep_events(self, task_id: str) -> None:
+        """Keeps the task's events, as log-service does in its time."""
+        await self._publisher.flush()
+        entries: Any = await self._redis.xrange(EVENTS_STREAM)
+        events = [Event.decode(fields[EVENT_FIELD], stream_id=place.decode()) for place, fields in entries]
+        kept = [e for e in events if e.task_id == task_id and e.kind is not EventKind.DELTA]
+        messages = [to_message(event, event_pb2.Event) for event in kept]
+        await self.storage.events.AppendEvents(event_store_pb2.AppendEventsRequest(events=messages))
 
     async def events(self, task_id: str) -> list[Event]:
         await self._publisher.flush()

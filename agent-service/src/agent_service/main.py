@@ -8,6 +8,8 @@ from hearth.agent.v1 import (
     agent_service_pb2_grpc,
     document_service_pb2,
     document_service_pb2_grpc,
+    history_service_pb2,
+    history_service_pb2_grpc,
     session_service_pb2,
     session_service_pb2_grpc,
     task_service_pb2,
@@ -26,10 +28,13 @@ from hearth_runtime.settings import load_settings
 from agent_service.agent_tools import AgentTools
 from agent_service.agents import Agents
 from agent_service.bell import Bell, broker_of
+from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.dispatcher import Dispatcher
 from agent_service.document_rpc import DocumentRpc
 from agent_service.document_store import StoredChunks, StoredDocuments
 from agent_service.documents import Documents, Searcher
+from agent_service.history_rpc import HistoryRpc
+from agent_service.history_store import StoredHistories
 from agent_service.inference import Models
 from agent_service.outbox import Outbox
 from agent_service.publisher import EventPublisher
@@ -39,6 +44,7 @@ from agent_service.session_store import StoredSessions
 from agent_service.settings import ApiSettings
 from agent_service.storage import StoredAgents, StoredTasks
 from agent_service.tasks import Tasks
+from agent_service.time_travel import TimeTravel
 from agent_service.tool import ToolHost
 from agent_service.tool_kinds import ToolKinds
 from agent_service.tool_rpc import ToolRpc
@@ -102,6 +108,11 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 ToolTrials(stored_agents, stored_tools, kinds, keys, host),
             ),
             tool_service_pb2,
+        )
+        server.register(
+            history_service_pb2_grpc.add_HistoryServiceServicer_to_server,
+            HistoryRpc(TimeTravel(StoredHistories(channel), StoredCheckpoints(channel), stored_tasks, bell)),
+            history_service_pb2,
         )
         await run_with(
             publisher.drained_after(server.run(stopping)),

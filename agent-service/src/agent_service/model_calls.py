@@ -1,18 +1,23 @@
 """The model calls of a run: each shown live as it comes, fitted to the model's context, and counted."""
 
+import base64
+import hashlib
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from hearth_runtime.agents import Agent
-from hearth_runtime.errors import InvalidArgument, ModelOutputInvalid
+from hearth_runtime.errors import HearthError, InvalidArgument, ModelOutputInvalid
 from hearth_runtime.events import EventKind, EventLevel
 
+from agent_service.asked import Asked
 from agent_service.budgets import Spent
 from agent_service.inference import Done, Models, Notice, ToolCall
 from agent_service.prompt import Prompt, TokenEstimates, fit
 from agent_service.publisher import RunEvents
+from agent_service.recording import RecordedAnswer, Recording, data_of
 from agent_service.tool import ToolSpec
 
 # What an answer is given where neither the agent nor the caller bounds it, when a context must be shared with a prompt.
@@ -54,6 +59,7 @@ class ModelCalls:
         estimates: TokenEstimates,
         embedding_model: str,
         timeout_seconds: float,
+        recording: Recording,
     ) -> None:
         self._models = models
         self._agent = agent
@@ -61,6 +67,8 @@ class ModelCalls:
         self._estimates = estimates
         self._embedding_model = embedding_model
         self._timeout_seconds = timeout_seconds
+        self._recording = recording
+        self._can_call_tools: bool | None = None
 
     async def answer(self, call_id: str, prompt: Prompt, *, shown: bool = True) -> tuple[Answer, Spent]:
         """An answer as the agent's `output_schema` wants it, if it has one, and what it took. Raises as `valid`."""
@@ -124,6 +132,51 @@ class ModelCalls:
         live and as it comes; anything else is a decision of the run's, told whole when it is made. Raises the errors of
         hearth.inference.v1, and InvalidArgument where the prompt is too long.
         """
+        asked = Asked.of(
+            self._agent,
+            prompt.messages(),
+            output_schema=output_schema,
+            tools=tools,
+            options={"max_tokens": max_tokens, "temperature": temperature},
+        )
+        try:
+            said = await self._recording.model_answer(call_id, asked)
+            if said is None:
+                said = await self._said(
+                    prompt,
+                    output_schema=output_schema,
+                    tools=tools,
+                    max_tokens=max_tokens,
+                    temperature=temperature,
+                    shown=shown,
+                )
+            elif shown:
+                await self._events.delta(said.text)
+            data = data_of(said, output_schema)
+        except HearthError as error:
+            await self._events.log(
+                EventLevel.DEBUG,
+                f"The model call {call_id} failed: {error.detail}",
+                code="call_failed",
+                call=call_id,
+                error={"code": error.code, "detail": error.detail, "metadata": error.metadata},
+                asked=asked.to_json(),
+            )
+            raise
+        await self._show(call_id, said, asked, shown=shown)
+        return Answer(text=said.text, data=data, tool_calls=said.tool_calls, done=said.done)
+
+    async def _said(
+        self,
+        prompt: Prompt,
+        *,
+        output_schema: str | None,
+        tools: Sequence[ToolSpec],
+        max_tokens: int | None,
+        temperature: float | None,
+        shown: bool,
+    ) -> RecordedAnswer:
+        """What the model says now."""
         tools_text = "".join(f"{t.name}{t.description}{orjson.dumps(t.parameters).decode()}" for t in tools)
         messages = (await self._fitted(prompt, max_tokens, tools_text)).messages()
         pieces: list[str] = []
@@ -157,20 +210,30 @@ class ModelCalls:
             raise ModelOutputInvalid("The model's answer broke off before its end.")
         if not was_cut:  # else the model may not have been shown all of it
             self._estimates.learn(done.model, messages, done.prompt_tokens, tools=tools_text)
-        text = "".join(pieces)
-        await self._show(call_id, text, done, shown=shown)
-        data = orjson.loads(done.data) if done.data is not None else None
-        return Answer(text=text, data=data, tool_calls=tuple(calls), done=done)
+        return RecordedAnswer(text="".join(pieces), tool_calls=tuple(calls), done=done)
 
     async def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
-        """The texts as vectors of the embedding model."""
-        return await self._models.embed(
-            texts, model=self._embedding_model, fair_key=self._agent.id, timeout_seconds=self._timeout_seconds
-        )
+        """The texts as vectors of the embedding model, in single precision."""
+        digest = hashlib.sha256(orjson.dumps([self._embedding_model, list(texts)])).hexdigest()
+
+        async def produce() -> list[str]:
+            vectors = await self._models.embed(
+                texts, model=self._embedding_model, fair_key=self._agent.id, timeout_seconds=self._timeout_seconds
+            )
+            return [base64.b64encode(array("f", vector).tobytes()).decode() for vector in vectors]
+
+        kept: list[str] = await self._recording.note(f"embed:{digest}", produce)
+        return [array("f", base64.b64decode(vector)) for vector in kept]
 
     async def can_call_tools(self) -> bool:
         """Whether the agent's model has native tool calls."""
-        return "tools" in await self._models.capabilities(self._agent.model_name)
+        if self._can_call_tools is None:
+
+            async def produce() -> bool:
+                return "tools" in await self._models.capabilities(self._agent.model_name)
+
+            self._can_call_tools = bool(await self._recording.note("can_call_tools", produce))
+        return self._can_call_tools
 
     async def _fitted(self, prompt: Prompt, max_tokens: int | None, tools_text: str) -> Prompt:
         config = self._agent.config
@@ -196,14 +259,26 @@ class ModelCalls:
             )
         return fitted.prompt
 
-    async def _show(self, call_id: str, text: str, done: Done, *, shown: bool) -> None:
+    async def _show(self, call_id: str, said: RecordedAnswer, asked: Asked, *, shown: bool) -> None:
+        done = said.done
         context: dict[str, Any] = {"role": "assistant", "model": done.model, "finish_reason": done.finish_reason}
         context |= {"call": call_id} if shown else {"call": call_id, "internal": True}
-        await self._events.publish(EventKind.MESSAGE, message=text, context=context)
+        if said.tool_calls:
+            context["tool_calls"] = [{"name": call.name, "arguments": call.arguments} for call in said.tool_calls]
+        if done.data is not None:
+            # As a rule the text is the data: it is not told twice.
+            context["data"] = True if done.data == said.text else done.data
+        await self._events.publish(EventKind.MESSAGE, message=said.text, context=context)
         await self._events.publish(
             EventKind.USAGE,
             message=f"{done.prompt_tokens} prompt tokens, {done.completion_tokens} completion tokens",
-            context={"model": done.model, "host": done.host, "call": call_id, **usage_of(done)},
+            context={
+                "model": done.model,
+                "host": done.host,
+                "call": call_id,
+                **usage_of(done),
+                "asked": asked.to_json(),
+            },
         )
 
 

@@ -27,10 +27,13 @@ from agent_service.agents import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_SECONDS
 from agent_service.bell import Bell
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.checkpointer import Checkpointer
+from agent_service.history_store import StoredHistories
 from agent_service.inference import Models
 from agent_service.model_calls import ModelCalls
 from agent_service.prompt import TokenEstimates
 from agent_service.publisher import EventPublisher, RunEvents
+from agent_service.recording import Live, Recording
+from agent_service.recordings import recording_of
 from agent_service.retries import RetryPolicy
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
@@ -73,6 +76,7 @@ class Run:
         worker_id: str,
         store: StoredTasks,
         checkpoints: StoredCheckpoints,
+        histories: StoredHistories,
         models: Models,
         estimates: TokenEstimates,
         shelf: ToolShelf,
@@ -88,6 +92,7 @@ class Run:
         self._worker_id = worker_id
         self._store = store
         self._checkpoints = checkpoints
+        self._histories = histories
         self._models = models
         self._estimates = estimates
         self._shelf = shelf
@@ -106,6 +111,7 @@ class Run:
             attempt=self._task.attempt,
             traceparent=claim.traceparent,
         )
+        self._recording: Recording = Live(self._journal())
         self._control = RunControl()
         self._work: asyncio.Task[dict[str, Any]] | None = None
         self._interruption: Interruption | None = None
@@ -176,6 +182,9 @@ class Run:
             *self._input_turns(),
         )
         await self._events.status("running", "running", attempt=self._task.attempt, worker=self._worker_id)
+        self._recording = await recording_of(
+            self._claim, journal=self._journal(), store=self._store, histories=self._histories
+        )
         workflow = self._workflows.get(agent.config.workflow)
         context = RunContext(
             task=self._task,
@@ -188,10 +197,12 @@ class Run:
                 estimates=self._estimates,
                 embedding_model=self._settings.embedding_model,
                 timeout_seconds=timeout_seconds,
+                recording=self._recording,
             ),
             host=self._host,
             events=self._events,
-            tool_calls=ToolCalls(self._checkpoints, task_id=self._task.id, attempt=self._task.attempt),
+            recording=self._recording,
+            tool_calls=self._journal(self._recording),
             toolbox=self._toolbox([]),
             open_tools=self._open_tools,
             checkpointer=Checkpointer(self._checkpoints, attempt=self._task.attempt),
@@ -200,7 +211,7 @@ class Run:
         )
         try:
             async with asyncio.timeout(timeout_seconds):
-                return await workflow.run(context)
+                return await self._recording.output_of(workflow.run(context))
         except TimeoutError as error:
             advice = "Raise config.timeout_seconds, or ask for less."
             raise RunTimeout(f"The run took longer than its {timeout_seconds:g} seconds. {advice}") from error
@@ -210,12 +221,14 @@ class Run:
         scope = ToolScope(
             agent=self._claim.agent, session_id=self._task.session_id, task_id=self._task.id, requests=None
         )
-        async with self._shelf.opened(scope) as tools:
+        async with self._recording.tools(self._shelf.opened(scope)) as tools:
             yield self._toolbox(tools)
 
     def _toolbox(self, tools: Sequence[Tool]) -> Toolbox:
-        calls = ToolCalls(self._checkpoints, task_id=self._task.id, attempt=self._task.attempt)
-        return Toolbox(tools, tool_calls=calls, events=self._events)
+        return Toolbox(tools, tool_calls=self._journal(self._recording), events=self._events)
+
+    def _journal(self, answers: Recording | None = None) -> ToolCalls:
+        return ToolCalls(self._checkpoints, task_id=self._task.id, attempt=self._task.attempt, answers=answers)
 
     def _input_turns(self) -> tuple[Turn, ...]:
         # Nobody talks to what reads documents.

@@ -30,6 +30,7 @@ class Claim:
     session_turns: tuple[Turn, ...]
     traceparent: str
     queued: timedelta
+    answers: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +150,9 @@ class Tasks:
         """Puts a task that failed or was cancelled back into the queue, then rings."""
         task = await self._store.retry(task_id, from_start=from_start, repeat_tool_calls=repeat_tool_calls)
         origin = "the beginning" if from_start else "its last checkpoint"
-        await self._events(task).status("pending", f"started again from {origin}", retried_by_hand=True)
+        await self._events(task).status(
+            "pending", f"started again from {origin}", retried_by_hand=True, from_start=from_start
+        )
         await self._bell.ring(task.id, queue=task.queue)
         logger.info("task started again", task_id=task.id, agent_id=task.agent_id, from_start=from_start)
         return task

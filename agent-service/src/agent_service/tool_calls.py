@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import orjson
 from hearth_runtime.errors import InvalidArgument, Unavailable
@@ -15,13 +16,27 @@ KEEP_SECONDS = 60.0
 OFFER_SECONDS = 0.5
 
 
-class ToolCalls:
-    """The tool calls of the task that `attempt` runs."""
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """A result, any JSON value, that is there without a call."""
 
-    def __init__(self, store: StoredCheckpoints, *, task_id: str, attempt: int) -> None:
+    value: Any
+
+
+class Answers(Protocol):
+    """Who knows results of calls that are not to be made."""
+
+    async def tool_result(self, call_id: str, tool_name: str, arguments: dict[str, Any]) -> Given | None: ...
+
+
+class ToolCalls:
+    """The tool calls of the task that `attempt` runs; those that `answers` knows are not made."""
+
+    def __init__(self, store: StoredCheckpoints, *, task_id: str, attempt: int, answers: Answers | None = None) -> None:
         self._store = store
         self._task_id = task_id
         self._attempt = attempt
+        self._answers = answers
 
     async def make(
         self,
@@ -43,6 +58,10 @@ class ToolCalls:
         repeatable, AttemptOutdated where another attempt has taken over, and InvalidArgument where the result is no
         JSON or too large.
         """
+        if self._answers is not None:
+            given = await self._answers.tool_result(call_id, tool_name, arguments)
+            if given is not None:
+                return given.value
         known = await self._store.begin_tool_call(
             self._task_id,
             attempt=self._attempt,

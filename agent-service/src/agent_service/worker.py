@@ -29,6 +29,7 @@ from redis.exceptions import RedisError
 
 from agent_service.bell import STREAMS, WORKERS_GROUP, Bell, Doorbell, broker_of
 from agent_service.checkpoint_store import StoredCheckpoints
+from agent_service.history_store import StoredHistories
 from agent_service.inference import Models
 from agent_service.prompt import TokenEstimates
 from agent_service.publisher import EventPublisher
@@ -58,6 +59,7 @@ class Worker:
         *,
         store: StoredTasks,
         checkpoints: StoredCheckpoints,
+        histories: StoredHistories,
         models: Models,
         estimates: TokenEstimates,
         shelf: ToolShelf,
@@ -70,6 +72,7 @@ class Worker:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
         self._store = store
         self._checkpoints = checkpoints
+        self._histories = histories
         self._models = models
         self._publisher = publisher
         self._bell = bell
@@ -136,6 +139,7 @@ class Worker:
             worker_id=self.id,
             store=self._store,
             checkpoints=self._checkpoints,
+            histories=self._histories,
             models=self._models,
             estimates=self._estimates,
             shelf=self._shelf,
@@ -187,6 +191,7 @@ async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
         worker = Worker(
             store=StoredTasks(storage),
             checkpoints=StoredCheckpoints(storage),
+            histories=StoredHistories(storage),
             models=models,
             estimates=estimates,
             shelf=ToolShelf(

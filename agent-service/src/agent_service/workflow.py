@@ -20,6 +20,7 @@ from agent_service.checkpointer import Checkpointer
 from agent_service.model_calls import ModelCalls
 from agent_service.prompt import Prompt
 from agent_service.publisher import RunEvents
+from agent_service.recording import Recording
 from agent_service.tool import ToolHost
 from agent_service.tool_calls import ToolCalls
 from agent_service.toolbox import Toolbox
@@ -44,6 +45,7 @@ class RunContext:
     open_tools: Callable[[], AbstractAsyncContextManager[Toolbox]]
     host: ToolHost
     events: RunEvents
+    recording: Recording
     tool_calls: ToolCalls
     checkpointer: Checkpointer
     control: RunControl  # asks for an end between two steps
@@ -76,12 +78,13 @@ class GraphWorkflow:
         config: RunnableConfig = {"configurable": {"thread_id": context.task.id}, "recursion_limit": RECURSION_LIMIT}
         entry: dict[str, Any] | None = {}
         state: dict[str, Any] = {}
-        if context.task.attempt > 1:
+        task = context.task
+        if task.attempt > 1 or task.forked_from_task_id is not None or task.replay_of_task_id is not None:
             saved = await graph.aget_state(config)
             if saved.metadata is not None:
                 entry, state = None, saved.values  # None is LangGraph's word for going on
                 await self._resume(context, saved.next)
-        finished: list[str] = []
+        finished: list[tuple[str, dict[str, Any]]] = []
         chunks: AsyncIterator[Any] = graph.astream(
             entry,
             config,
@@ -92,12 +95,12 @@ class GraphWorkflow:
         )
         async for mode, chunk in chunks:
             if mode == "tasks" and "result" in chunk and not chunk["error"]:
-                finished.append(chunk["name"])
+                finished.append((chunk["name"], _took(chunk["result"])))
             elif mode == "values":
                 # Comes when what the steps gave is kept: from here on no attempt makes them again.
                 state = chunk
-                for name in finished:
-                    await context.events.step(name, "finished")
+                for name, took in finished:
+                    await context.events.step(name, "finished", **took)
                 finished.clear()
         output: dict[str, Any] = state["output"]
         return output
@@ -126,11 +129,21 @@ def step(name: str, action: Action) -> Any:
         began = time.monotonic()
         changes = await action(state, runtime.context)
         if "spent" in changes:
-            changes["spent"] += Spent(seconds=time.monotonic() - began)
+            seconds = runtime.context.recording.step_seconds(name)
+            if seconds is None:
+                changes["spent"] += Spent(seconds=time.monotonic() - began)
+            else:
+                changes["spent"] = replace(changes["spent"], seconds=seconds)
         await events.flush()
         return changes
 
     return node
+
+
+def _took(result: Any) -> dict[str, Any]:
+    """The time that a step took, where it says so: a replay is given the same."""
+    spent = result.get("spent") if isinstance(result, dict) else None
+    return {"seconds": spent.seconds} if isinstance(spent, Spent) else {}
 
 
 def ended(output: dict[str, Any], spent: Spent, ended_by: str | None = None) -> dict[str, Any]:

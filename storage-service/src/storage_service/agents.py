@@ -1,6 +1,7 @@
 """Agents: the table `agents`."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from asyncpg import Record
@@ -75,17 +76,17 @@ def agent_not_found(agent_id: str) -> AgentNotFound:
     )
 
 
-def claimed_agent(row: Record) -> Agent:
-    """The agent beside a claimed task: its columns have the prefix `agent_`."""
+def agent_of_history(agent: dict[str, Any]) -> Agent:
+    """The agent in the column `agent` of a task's history, which is a row of the table `agents`."""
     return Agent(
-        id=str(row["agent_id"]),
-        name=row["agent_name"],
-        description=row["agent_description"],
-        model_name=row["agent_model_name"],
-        config=AgentConfig.from_json(row["agent_config"]),
-        created_at=row["agent_created_at"],
-        updated_at=row["agent_updated_at"],
-        is_active=row["agent_is_active"],
+        id=agent["id"],
+        name=agent["name"],
+        description=agent["description"],
+        model_name=agent["model_name"],
+        config=AgentConfig.from_json(agent["config"]),
+        created_at=datetime.fromisoformat(agent["created_at"]),
+        updated_at=datetime.fromisoformat(agent["updated_at"]),
+        is_active=agent["is_active"],
     )
 
 

@@ -12,7 +12,7 @@ from hearth_runtime.agents import Agent
 from hearth_runtime.errors import AttemptOutdated, NoTaskWaits
 from hearth_runtime.tasks import Attempt, AttemptOutcome, Task, TaskStatus, Turn
 
-from storage_service.agents import claimed_agent
+from storage_service.agents import agent_of_history
 from storage_service.database import Database, Transaction
 from storage_service.pages import Page, number_of_token, token_of_number
 from storage_service.queries import load_queries
@@ -25,7 +25,7 @@ SQL = load_queries("attempts")
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """What a worker needs to run a task. `session_summary` is of the session's turns before `session_turns`; `queued`
-    is the time from when it could run."""
+    is the time from when it could run; `answers` are a fork's."""
 
     task: Task
     agent: Agent
@@ -33,6 +33,7 @@ class Claim:
     session_turns: tuple[Turn, ...]
     traceparent: str
     queued: timedelta
+    answers: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +62,12 @@ class Attempts:
             raise NoTaskWaits("No task waits for a worker now. The doorbell rings again when one does.")
         return Claim(
             task=task_of(row),
-            agent=claimed_agent(row),
+            agent=agent_of_history(row["agent"]),
             session_summary=row["session_summary"],
             session_turns=turns_of(row["session_turns"]),
             traceparent=row["traceparent"],
             queued=row["queued"],
+            answers=row["answers"],
         )
 
     async def extend_lease(self, task_id: str, attempt: int, lease: timedelta) -> bool:

@@ -136,12 +136,13 @@ class Checkpoints:
         for row in await self._database.fetch(SQL["list_writes"], *map(list, zip(*keys, strict=True))):
             writes[str(row["task_id"]), row["namespace"], row["checkpoint_id"]].append(_write_of(row))
         return [
-            KeptCheckpoint(checkpoint=_checkpoint_of(row), writes=tuple(writes[key]))
+            KeptCheckpoint(checkpoint=checkpoint_of(row), writes=tuple(writes[key]))
             for row, key in zip(rows, keys, strict=True)
         ]
 
 
-def _checkpoint_of(row: Record) -> Checkpoint:
+def checkpoint_of(row: Record) -> Checkpoint:
+    """The checkpoint that the row holds."""
     return Checkpoint(
         task_id=str(row["task_id"]),
         namespace=row["namespace"],

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
 from hearth.storage.v1 import (
     agent_store_pb2,
@@ -14,6 +15,8 @@ from hearth.storage.v1 import (
     document_store_pb2_grpc,
     event_store_pb2,
     event_store_pb2_grpc,
+    history_store_pb2,
+    history_store_pb2_grpc,
     session_store_pb2,
     session_store_pb2_grpc,
     task_store_pb2,
@@ -38,6 +41,8 @@ from storage_service.database import open_database, postgresql_dependency
 from storage_service.document_rpc import DocumentStoreRpc
 from storage_service.documents import Documents
 from storage_service.events import Events
+from storage_service.histories import Histories, keep_bounded
+from storage_service.history_rpc import HistoryStoreRpc
 from storage_service.metrics import keep_current
 from storage_service.queue import Queue
 from storage_service.queue_bounds import QueueBounds
@@ -70,6 +75,7 @@ async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
         attempts = Attempts(database)
         bounds = QueueBounds(database, in_all=settings.queue_limit, per_agent=settings.queue_limit_per_agent)
         tasks = Tasks(database, bounds)
+        histories = Histories(database, tasks, bounds)
         collections = Collections(database, attempts)
         documents = Documents(database, tasks, attempts)
         indexes = VectorIndexes(settings)
@@ -116,8 +122,19 @@ async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
             ToolStoreRpc(AgentTools(database)),
             tool_store_pb2,
         )
+        server.register(
+            history_store_pb2_grpc.add_HistoryStoreServiceServicer_to_server,
+            HistoryStoreRpc(histories),
+            history_store_pb2,
+        )
         await run_with(
             server.run(stopping),
+            keep_bounded(
+                histories,
+                retention=timedelta(days=settings.checkpoint_retention_days),
+                every_seconds=settings.checkpoint_retention_sweep_seconds,
+                stopping=stopping,
+            ),
             keep_current(queue, settings.database_metrics_seconds, stopping),
             indexes.run(stopping),
         )

@@ -24,6 +24,16 @@ class StorageSettings(RuntimeSettings):
     )
     queue_limit: int = Field(100_000, ge=1, description="Tasks that may wait in all; more are answered with 429")
     queue_limit_per_agent: int = Field(20_000, ge=1, description="Tasks of one agent that may wait")
+    checkpoint_retention_days: float = Field(
+        7.0,
+        gt=0,
+        le=3650,
+        description="How long the checkpoints and tool calls of a task that has ended are kept. Until then it can be "
+        "forked, replayed and, where it failed, started again after its last step",
+    )
+    checkpoint_retention_sweep_seconds: float = Field(
+        60.0, gt=0, le=86400, description="How often those that are kept no longer are deleted"
+    )
     migrate_wait_seconds: float = Field(
         60.0, gt=0, le=3600, description="How long a migration waits for PostgreSQL, or for another migration"
     )

@@ -12,6 +12,7 @@ from asyncpg import Record
 from hearth_runtime.errors import (
     AgentInactive,
     FieldViolation,
+    HistoryExpired,
     IdempotencyConflict,
     InvalidArgument,
     TaskFinished,
@@ -84,17 +85,25 @@ class Tasks:
         if row:
             self._bounds.added(new.agent_id)
             return task_of(row), True
-        accepted = await self._database.fetchrow(SQL["find_accepted"], new.id, new.idempotency_key)
-        if accepted is None:
+        known = await self.accepted(new.id, new.idempotency_key, new.request_hash)
+        if known is None:
             raise full or await self._obstacle(new)
-        if accepted["request_hash"] != new.request_hash:
+        return known
+
+    async def accepted(self, task_id: str, idempotency_key: str | None, request_hash: str) -> tuple[Task, bool] | None:
+        """The task that a request with this id or key made before; the bool says that it was this very request.
+        Raises IdempotencyConflict."""
+        accepted = await self._database.fetchrow(SQL["find_accepted"], task_id, idempotency_key)
+        if accepted is None:
+            return None
+        if accepted["request_hash"] != request_hash:
             raise IdempotencyConflict(
                 "This idempotency key came with another request before. Use a new key for a new request.",
                 metadata={"task_id": str(accepted["id"])},
             )
         task = task_of(accepted)
         # Its own id: the caller repeats a call whose answer it missed.
-        return task, task.id == new.id.lower()
+        return task, task.id == task_id.lower()
 
     async def get(self, task_id: str) -> tuple[Task, bool]:
         """The task, and whether it has ended and the event stream has its last event. Raises TaskNotFound."""
@@ -135,7 +144,7 @@ class Tasks:
     async def retry(self, task_id: str, *, from_start: bool, repeat_tool_calls: bool) -> Task:
         """Puts a task that failed or was cancelled back into the queue, with all its retries.
 
-        Raises TaskNotFound, TaskNotRetryable, AgentInactive, QueueFull, ToolCallUnfinished.
+        Raises TaskNotFound, TaskNotRetryable, AgentInactive, QueueFull, ToolCallUnfinished, HistoryExpired.
         """
         async with self._database.transaction() as transaction:
             row = await transaction.fetchrow(SQL["lock_ended_task"], task_id)
@@ -147,9 +156,15 @@ class Tasks:
                     metadata={"task_id": task_id, "status": row["status"]},
                 )
             if not row["agent_is_active"]:
-                raise _agent_inactive(str(row["agent_id"]))
+                raise agent_inactive(str(row["agent_id"]))
             if full := await self._bounds.obstacle(str(row["agent_id"])):
                 raise full
+            if not from_start and row["attempt"] > 0 and not row["has_history"]:
+                raise HistoryExpired(
+                    f'What task {task_id} had reached is kept no longer. Send {{"from": "start"}} to begin anew; '
+                    "tool calls that it made are made again then.",
+                    metadata={"task_id": task_id},
+                )
             if from_start:
                 await transaction.fetchrow(SQL["forget_progress"], task_id)
             elif repeat_tool_calls:
@@ -169,7 +184,7 @@ class Tasks:
         if row["is_active"] is None:
             return agent_not_found(new.agent_id)
         if not row["is_active"]:
-            return _agent_inactive(new.agent_id)
+            return agent_inactive(new.agent_id)
         if row["session_agent_id"] is not None and str(row["session_agent_id"]) != new.agent_id.lower():
             return InvalidArgument(
                 "The session belongs to another agent. Begin a new session with a new session_id.",
@@ -178,7 +193,7 @@ class Tasks:
         return Unavailable("The agent or the session was changed at this moment. Try again.")
 
 
-def _agent_inactive(agent_id: str) -> AgentInactive:
+def agent_inactive(agent_id: str) -> AgentInactive:
     return AgentInactive(
         f"Agent {agent_id} was deleted. Set its is_active to true with PUT, or run another agent.",
         metadata={"agent_id": agent_id},
@@ -210,4 +225,6 @@ def task_of(row: Record) -> Task:
         next_attempt_at=row["next_attempt_at"],
         cancel_requested=row["cancel_requested_at"] is not None,
         queue=row["queue"],
+        forked_from_task_id=None if row["forked_from_task_id"] is None else str(row["forked_from_task_id"]),
+        replay_of_task_id=None if row["replay_of_task_id"] is None else str(row["replay_of_task_id"]),
     )

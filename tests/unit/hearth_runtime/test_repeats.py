@@ -22,6 +22,7 @@ from hearth_runtime.settings import RuntimeSettings
 SERVICES = [
     "agent.v1.agent_service",
     "agent.v1.document_service",
+    "agent.v1.history_service",
     "agent.v1.session_service",
     "agent.v1.task_service",
     "agent.v1.tool_service",
@@ -32,6 +33,7 @@ SERVICES = [
     "storage.v1.chunk_store",
     "storage.v1.document_store",
     "storage.v1.event_store",
+    "storage.v1.history_store",
     "storage.v1.session_store",
     "storage.v1.task_store",
     "storage.v1.tool_store",

@@ -1,7 +1,11 @@
 """Checkpoints, as the services that know of them pass them on: the values of hearth.storage.v1.Checkpoint."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+
+# The name, which no tool has, of what an attempt notes of its surroundings in the journal of tool calls.
+NOTE = ":note"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,3 +45,22 @@ class KeptCheckpoint:
 
     checkpoint: Checkpoint
     writes: tuple[CheckpointWrite, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedCheckpoint:
+    """A checkpoint as it is listed. Attempt 0 copied it from the task that its own was made from."""
+
+    checkpoint: Checkpoint
+    attempt: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedCall:
+    """A tool call that was made. `result` is any JSON, as text."""
+
+    call_id: str
+    tool_name: str
+    arguments: dict[str, Any]
+    result: str

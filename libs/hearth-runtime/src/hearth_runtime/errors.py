@@ -215,6 +215,17 @@ class TaskNotRetryable(Conflict):
     title = "Only a task that failed or was cancelled can be started again"
 
 
+class TaskNotReplayable(Conflict):
+    code = "task_not_replayable"
+    title = "This task cannot be forked or replayed as it is"
+
+
+class HistoryExpired(Conflict):
+    code = "history_expired"
+    title = "How this task was run is kept no longer"
+    http_status = 410
+
+
 class NoTaskWaits(NotFound):
     code = "no_task_waits"
     title = "No task waits for a worker"
@@ -363,6 +374,11 @@ _BY_STATUS: dict[grpc.StatusCode, type[HearthError]] = {
         Cancelled,
     )
 }
+
+
+def from_code(code: str, detail: str, *, metadata: Mapping[str, str] | None = None) -> HearthError:
+    """The error of this code, as it was when it was noted down; a general one where no version of Hearth knows it."""
+    return HearthError._by_code.get(code, HearthError)(detail, metadata=metadata)
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, *, service: str) -> HearthError:

@@ -22,6 +22,7 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "GetDocumentText",
         "Search",
     ),
+    "hearth.agent.v1.HistoryService": ("ListCheckpoints", "ForkTask", "ReplayTask"),
     "hearth.agent.v1.SessionService": (
         "ListSessions",
         "GetSession",
@@ -77,6 +78,12 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "RenameSession",
         "ForkSession",
         "SaveSummary",
+    ),
+    "hearth.storage.v1.HistoryStoreService": (
+        "ListSavedCheckpoints",
+        "ListRecordedCalls",
+        "ForkTask",
+        "ReplayTask",
     ),
     "hearth.storage.v1.TaskStoreService": (
         "CreateTask",

@@ -46,6 +46,8 @@ class Task:
     next_attempt_at: datetime | None
     cancel_requested: bool
     queue: str = RUNS
+    forked_from_task_id: str | None = None
+    replay_of_task_id: str | None = None
 
 
 class PendingKind(StrEnum):

@@ -1,5 +1,7 @@
 -- name: claim_task
 -- $1 worker_id, $2 lease, $3 queue. The task whose turn it is, of those that nobody else is just taking.
+-- Its history has the agent and the session as they are now: a replay's as they were, and a task that was made from
+-- another one has that one's turns and no session.
 WITH next AS (
     SELECT id, next_attempt_at
     FROM tasks
@@ -17,22 +19,36 @@ WITH next AS (
 ), opened AS (
     INSERT INTO task_attempts (task_id, attempt, worker_id)
     SELECT id, attempt, worker_id FROM claimed
-)
-SELECT
-    claimed.*,
-    sessions.summary AS session_summary,
-    jsonb_path_query_array(
-        sessions.session_data, '$.turns[$from to last]',
-        jsonb_build_object(
-            'from', greatest(0, sessions.summarized_turns - coalesce((session_data ->> 'dropped')::integer, 0))
+), history AS (
+    INSERT INTO task_histories AS known (task_id, agent, session_summary, session_turns)
+    SELECT
+        claimed.id,
+        to_jsonb(agents),
+        sessions.summary,
+        coalesce(
+            jsonb_path_query_array(
+                session_data, '$.turns[$from to last]',
+                jsonb_build_object(
+                    'from', greatest(0, summarized_turns - coalesce((session_data ->> 'dropped')::integer, 0))
+                )
+            ),
+            '[]'
         )
-    ) AS session_turns,
-    agents.name AS agent_name, agents.description AS agent_description, agents.model_name AS agent_model_name,
-    agents.config AS agent_config, agents.created_at AS agent_created_at, agents.updated_at AS agent_updated_at,
-    agents.is_active AS agent_is_active
-FROM claimed
-JOIN agents ON agents.id = claimed.agent_id
-LEFT JOIN sessions ON sessions.id = claimed.session_id;
+    FROM claimed
+    JOIN agents ON agents.id = claimed.agent_id
+    LEFT JOIN sessions ON sessions.id = claimed.session_id
+    ON CONFLICT (task_id) DO UPDATE
+    SET agent = CASE WHEN (SELECT replay_of_task_id FROM claimed) IS NULL THEN excluded.agent ELSE known.agent END,
+        session_summary = CASE
+            WHEN (SELECT session_id FROM claimed) IS NULL THEN known.session_summary ELSE excluded.session_summary
+        END,
+        session_turns = CASE
+            WHEN (SELECT session_id FROM claimed) IS NULL THEN known.session_turns ELSE excluded.session_turns
+        END
+    RETURNING agent, session_summary, session_turns, answers
+)
+SELECT claimed.*, history.agent, history.session_summary, history.session_turns, history.answers
+FROM claimed, history;
 
 -- name: extend_lease
 -- $1 id, $2 attempt, $3 lease.
@@ -43,7 +59,6 @@ RETURNING cancel_requested_at IS NOT NULL AS cancel_requested;
 
 -- name: finish_task
 -- $1 id, $2 attempt, $3 status, $4 output, $5 error_code, $6 error_message; the last three or NULL.
--- A completed task is not started again, so nothing is kept of how it got there.
 WITH finished AS (
     UPDATE tasks
     SET status = $3, output = $4, error_code = $5, error_message = $6, completed_at = now(), end_unsettled = true,
@@ -55,12 +70,6 @@ WITH finished AS (
     SET ended_at = now(), outcome = finished.status, error_code = $5, error_message = $6
     FROM finished
     WHERE task_attempts.task_id = finished.id AND task_attempts.attempt = finished.attempt
-), calls AS (
-    DELETE FROM tool_calls USING finished WHERE task_id = finished.id AND finished.status = 'completed'
-), writes AS (
-    DELETE FROM checkpoint_writes USING finished WHERE task_id = finished.id AND finished.status = 'completed'
-), checkpoints AS (
-    DELETE FROM checkpoints USING finished WHERE task_id = finished.id AND finished.status = 'completed'
 )
 SELECT * FROM finished;
 

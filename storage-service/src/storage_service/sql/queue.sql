@@ -64,7 +64,8 @@ WITH lost AS (
 -- A thousand inputs would be too much for one answer, and a doorbell needs none.
 SELECT
     id, agent_id, queue, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message, retry_count,
-    attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, traceparent
+    attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, traceparent,
+    forked_from_task_id, replay_of_task_id
 FROM (SELECT * FROM rung UNION ALL SELECT * FROM given_up) AS taken;
 
 -- name: settle_ends
@@ -91,6 +92,7 @@ WITH ended AS (
 SELECT
     id, agent_id, queue, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message, retry_count,
     attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, traceparent,
+    forked_from_task_id, replay_of_task_id,
     id IN (SELECT id FROM settled) AS is_settled
 FROM tasks
 WHERE id IN (SELECT id FROM ended) AND completed_at IS NOT NULL

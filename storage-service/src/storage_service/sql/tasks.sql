@@ -89,8 +89,10 @@ WHERE id = $1 AND status IN ('pending', 'running')
 RETURNING *;
 
 -- name: lock_ended_task
--- $1 id. The task and whether its agent is there, locked until the transaction ends.
-SELECT tasks.*, agents.is_active AS agent_is_active
+-- $1 id. The task, whether its agent is there and whether its history is kept, locked until the transaction ends.
+SELECT
+    tasks.*, agents.is_active AS agent_is_active,
+    EXISTS (SELECT FROM task_histories WHERE task_id = tasks.id) AS has_history
 FROM tasks
 JOIN agents ON agents.id = tasks.agent_id
 WHERE tasks.id = $1

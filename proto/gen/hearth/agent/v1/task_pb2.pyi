@@ -60,6 +60,8 @@ class Task(_message.Message):
     COMPLETED_AT_FIELD_NUMBER: _builtins.int
     NEXT_ATTEMPT_AT_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
+    FORKED_FROM_TASK_ID_FIELD_NUMBER: _builtins.int
+    REPLAY_OF_TASK_ID_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7"""
@@ -78,6 +80,10 @@ class Task(_message.Message):
     attempt: _builtins.int
     """0 until a worker claims it; the fencing number"""
     cancel_requested: _builtins.bool
+    forked_from_task_id: _builtins.str
+    """it began as a copy of this one"""
+    replay_of_task_id: _builtins.str
+    """it does again what this one did, from its recorded answers"""
     queue: _builtins.str
     """runs, or documents: each has doorbells and workers' places of its own"""
     @_builtins.property
@@ -108,18 +114,24 @@ class Task(_message.Message):
         completed_at: _timestamp_pb2.Timestamp | None = ...,
         next_attempt_at: _timestamp_pb2.Timestamp | None = ...,
         cancel_requested: _builtins.bool = ...,
+        forked_from_task_id: _builtins.str | None = ...,
+        replay_of_task_id: _builtins.str | None = ...,
         queue: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_output", b"_output", "_session_id", b"_session_id", "completed_at", b"completed_at", "created_at", b"created_at", "error_code", b"error_code", "error_message", b"error_message", "next_attempt_at", b"next_attempt_at", "output", b"output", "session_id", b"session_id", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_forked_from_task_id", b"_forked_from_task_id", "_output", b"_output", "_replay_of_task_id", b"_replay_of_task_id", "_session_id", b"_session_id", "completed_at", b"completed_at", "created_at", b"created_at", "error_code", b"error_code", "error_message", b"error_message", "forked_from_task_id", b"forked_from_task_id", "next_attempt_at", b"next_attempt_at", "output", b"output", "replay_of_task_id", b"replay_of_task_id", "session_id", b"session_id", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_output", b"_output", "_session_id", b"_session_id", "agent_id", b"agent_id", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "completed_at", b"completed_at", "created_at", b"created_at", "error_code", b"error_code", "error_message", b"error_message", "id", b"id", "input", b"input", "next_attempt_at", b"next_attempt_at", "output", b"output", "queue", b"queue", "retry_count", b"retry_count", "session_id", b"session_id", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_forked_from_task_id", b"_forked_from_task_id", "_output", b"_output", "_replay_of_task_id", b"_replay_of_task_id", "_session_id", b"_session_id", "agent_id", b"agent_id", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "completed_at", b"completed_at", "created_at", b"created_at", "error_code", b"error_code", "error_message", b"error_message", "forked_from_task_id", b"forked_from_task_id", "id", b"id", "input", b"input", "next_attempt_at", b"next_attempt_at", "output", b"output", "queue", b"queue", "replay_of_task_id", b"replay_of_task_id", "retry_count", b"retry_count", "session_id", b"session_id", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error_code: _TypeAlias = _typing.Literal["error_code"]  # noqa: Y015
     _WhichOneofArgType__error_code: _TypeAlias = _typing.Literal["_error_code", b"_error_code"]  # noqa: Y015
     _WhichOneofReturnType__error_message: _TypeAlias = _typing.Literal["error_message"]  # noqa: Y015
     _WhichOneofArgType__error_message: _TypeAlias = _typing.Literal["_error_message", b"_error_message"]  # noqa: Y015
+    _WhichOneofReturnType__forked_from_task_id: _TypeAlias = _typing.Literal["forked_from_task_id"]  # noqa: Y015
+    _WhichOneofArgType__forked_from_task_id: _TypeAlias = _typing.Literal["_forked_from_task_id", b"_forked_from_task_id"]  # noqa: Y015
     _WhichOneofReturnType__output: _TypeAlias = _typing.Literal["output"]  # noqa: Y015
     _WhichOneofArgType__output: _TypeAlias = _typing.Literal["_output", b"_output"]  # noqa: Y015
+    _WhichOneofReturnType__replay_of_task_id: _TypeAlias = _typing.Literal["replay_of_task_id"]  # noqa: Y015
+    _WhichOneofArgType__replay_of_task_id: _TypeAlias = _typing.Literal["_replay_of_task_id", b"_replay_of_task_id"]  # noqa: Y015
     _WhichOneofReturnType__session_id: _TypeAlias = _typing.Literal["session_id"]  # noqa: Y015
     _WhichOneofArgType__session_id: _TypeAlias = _typing.Literal["_session_id", b"_session_id"]  # noqa: Y015
     @_typing.overload
@@ -127,7 +139,11 @@ class Task(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__error_message) -> _WhichOneofReturnType__error_message | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__forked_from_task_id) -> _WhichOneofReturnType__forked_from_task_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__output) -> _WhichOneofReturnType__output | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__replay_of_task_id) -> _WhichOneofReturnType__replay_of_task_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__session_id) -> _WhichOneofReturnType__session_id | None: ...
 

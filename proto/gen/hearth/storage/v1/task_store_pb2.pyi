@@ -235,9 +235,12 @@ class ClaimTaskResponse(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     QUEUED_FIELD_NUMBER: _builtins.int
     SESSION_SUMMARY_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
     traceparent: _builtins.str
     session_summary: _builtins.str
     """of the turns before"""
+    answers: _builtins.str
+    """JSON object: of a fork, what to answer instead of making calls, by call_id"""
     @_builtins.property
     def task(self) -> _task_pb2.Task: ...
     @_builtins.property
@@ -259,10 +262,11 @@ class ClaimTaskResponse(_message.Message):
         traceparent: _builtins.str = ...,
         queued: _duration_pb2.Duration | None = ...,
         session_summary: _builtins.str | None = ...,
+        answers: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_session_summary", b"_session_summary", "agent", b"agent", "queued", b"queued", "session_summary", b"session_summary", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_session_summary", b"_session_summary", "agent", b"agent", "queued", b"queued", "session_summary", b"session_summary", "session_turns", b"session_turns", "task", b"task", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_session_summary", b"_session_summary", "agent", b"agent", "answers", b"answers", "queued", b"queued", "session_summary", b"session_summary", "session_turns", b"session_turns", "task", b"task", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__session_summary: _TypeAlias = _typing.Literal["session_summary"]  # noqa: Y015
     _WhichOneofArgType__session_summary: _TypeAlias = _typing.Literal["_session_summary", b"_session_summary"]  # noqa: Y015

@@ -175,7 +175,7 @@ class TaskStoreServiceServicer:
 
     def RetryTask(self, request, context):
         """failed or cancelled to pending. NOT_FOUND, FAILED_PRECONDITION task_not_retryable, tool_call_unfinished,
-        agent_inactive; RESOURCE_EXHAUSTED queue_full.
+        agent_inactive, history_expired; RESOURCE_EXHAUSTED queue_full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,7 +58,7 @@ class TaskStoreServiceStub:
     """pending to cancelled, or running with cancel_requested. NOT_FOUND, FAILED_PRECONDITION task_finished."""
     RetryTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.RetryTaskRequest, _task_store_pb2.RetryTaskResponse]
     """failed or cancelled to pending. NOT_FOUND, FAILED_PRECONDITION task_not_retryable, tool_call_unfinished,
-    agent_inactive; RESOURCE_EXHAUSTED queue_full.
+    agent_inactive, history_expired; RESOURCE_EXHAUSTED queue_full.
     """
     ListAttempts: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.ListAttemptsRequest, _task_store_pb2.ListAttemptsResponse]
     """The first attempt first. NOT_FOUND task_not_found."""
@@ -106,7 +106,7 @@ class TaskStoreServiceAsyncStub(TaskStoreServiceStub):
     """pending to cancelled, or running with cancel_requested. NOT_FOUND, FAILED_PRECONDITION task_finished."""
     RetryTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.RetryTaskRequest, _task_store_pb2.RetryTaskResponse]  # type: ignore[assignment]
     """failed or cancelled to pending. NOT_FOUND, FAILED_PRECONDITION task_not_retryable, tool_call_unfinished,
-    agent_inactive; RESOURCE_EXHAUSTED queue_full.
+    agent_inactive, history_expired; RESOURCE_EXHAUSTED queue_full.
     """
     ListAttempts: _aio.UnaryUnaryMultiCallable[_task_store_pb2.ListAttemptsRequest, _task_store_pb2.ListAttemptsResponse]  # type: ignore[assignment]
     """The first attempt first. NOT_FOUND task_not_found."""
@@ -205,7 +205,7 @@ class TaskStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_task_store_pb2.RetryTaskResponse, _abc.Awaitable[_task_store_pb2.RetryTaskResponse]]:
         """failed or cancelled to pending. NOT_FOUND, FAILED_PRECONDITION task_not_retryable, tool_call_unfinished,
-        agent_inactive; RESOURCE_EXHAUSTED queue_full.
+        agent_inactive, history_expired; RESOURCE_EXHAUSTED queue_full.
         """
 
     @_abc_1.abstractmethod
