@@ -27,7 +27,7 @@ from hearth_runtime.errors import (
     TaskNotReplayable,
 )
 from hearth_runtime.identifiers import new_id
-from hearth_runtime.tasks import Task
+from hearth_runtime.tasks import RUNS, Task
 from servers.agent_bench import Bench
 
 CITY = {"type": "string"}
@@ -39,7 +39,7 @@ class Silent(Bell):
     def __init__(self) -> None:
         pass
 
-    async def ring(self, task_id: str, *, queue: str) -> bool:
+    async def ring(self, task_id: str, *, queue: str = RUNS) -> bool:
         return True
 
 
