@@ -194,3 +194,28 @@ async def test_tools_that_leave_no_room_in_the_context_are_told(bench: Bench) ->
     assert (task.status, task.error_code) == ("failed", "invalid_argument")
     assert "The agent's tools alone come to about" in str(task.error_message)
     assert "give the agent fewer tools" in str(task.error_message)
+
+
+@pytest.mark.parametrize("can", [NATIVE, frozenset({"completion"})])
+async def test_results_that_do_not_fit_are_shortened_whoever_chooses(bench: Bench, can: frozenset[str]) -> None:
+    left = 2
+
+    def reply(asked: Asked) -> Reply:
+        nonlocal left
+        if asked.tools and left:
+            left -= 1
+            return call(f"city {left}")
+        if asked.output_schema is not None:
+            return {name: f"city {len(models.asked)}" for name in asked.output_schema["properties"]}
+        return "sunny"
+
+    models = ScriptedModels(reply, can=can)
+    tool = weather(lambda a: f"{a['city']} " + "is sunny, " * 700)
+    task = await run(bench, models, tool, context_tokens=2600, max_tokens=100, budget=agent_pb2.Budget(max_steps=2))
+    assert task.output is not None
+    assert (task.status, task.output["text"]) == ("completed", "sunny")
+    assert len(tool.calls) >= 1
+    codes = [e.context.get("code") for e in await bench.events(task.id) if e.kind is EventKind.LOG]
+    assert "context_cut" in codes
+    assert "characters left out" in models.asked[-1].text
+    assert "What is the weather in Paris?" in models.asked[-1].text

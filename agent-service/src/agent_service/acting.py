@@ -19,6 +19,9 @@ from agent_service.tool_chooser import choose_tools
 from agent_service.toolbox import DATA_ONLY, Observation, PlannedCall
 from agent_service.workflow import RunContext
 
+# What leading a model adds to its prompt: a schema, an example, the arguments themselves.
+CHOICE_TOKENS = 1024
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
@@ -52,8 +55,11 @@ async def decide(
     model = ChoosingModel(
         context.model_calls, call_id, native=native, prompt=observing(prompt, observations, native=True)
     )
+    led = observing(prompt, observations, native=False)
+    if not native:
+        led = await context.model_calls.fitted(led, max_tokens=CHOICE_TOKENS)
     choice = await choose_tools(
-        _conversation(prompt, observations),
+        _conversation(led),
         tools,
         model,
         settings=ToolChoiceSettings(none_fits=may_do_without),
@@ -109,13 +115,14 @@ def observing(prompt: Prompt, observations: Sequence[Observation], *, native: bo
     return prompt.with_rule(DATA_ONLY).observing(*messages)
 
 
-def _conversation(prompt: Prompt, observations: Sequence[Observation]) -> list[Turn]:
+def _conversation(prompt: Prompt) -> list[Turn]:
     """The prompt for a model that is led: what was seen stands before the question, which is the last message."""
-    seen = "\n".join([DATA_ONLY, *(observation.as_text() for observation in observations)]) if observations else ""
-    system = "\n\n".join([*(message.content for message in prompt.system), *([seen] if seen else [])])
-    turns = [Turn(role="system", content=system)] if system else []
-    question = replace(prompt, system=(), history=(), observed=prompt.observed)
-    return [*turns, *(Turn(role=m.role, content=m.content) for m in (*prompt.history, *question.messages()))]
+    system = "\n\n".join(message.content for message in (*prompt.system, *prompt.observed))
+    rest = replace(prompt, system=(), observed=()).messages()
+    return [
+        *([Turn(role="system", content=system)] if system else []),
+        *(Turn(role=message.role, content=message.content) for message in rest),
+    ]
 
 
 class ChoosingModel:

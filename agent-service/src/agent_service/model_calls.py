@@ -178,7 +178,7 @@ class ModelCalls:
     ) -> RecordedAnswer:
         """What the model says now."""
         tools_text = "".join(f"{t.name}{t.description}{orjson.dumps(t.parameters).decode()}" for t in tools)
-        messages = (await self._fitted(prompt, max_tokens, tools_text)).messages()
+        messages = (await self.fitted(prompt, max_tokens=max_tokens, tools_text=tools_text)).messages()
         pieces: list[str] = []
         calls: list[ToolCall] = []
         done: Done | None = None
@@ -235,7 +235,9 @@ class ModelCalls:
             self._can_call_tools = bool(await self._recording.note("can_call_tools", produce))
         return self._can_call_tools
 
-    async def _fitted(self, prompt: Prompt, max_tokens: int | None, tools_text: str) -> Prompt:
+    async def fitted(self, prompt: Prompt, *, max_tokens: int | None = None, tools_text: str = "") -> Prompt:
+        """The prompt as the model's context has room for it, beside an answer of `max_tokens` and what describes the
+        tools. What was left out is told by an event. Raises InvalidArgument where the question does not fit."""
         config = self._agent.config
         if config.context_tokens is None:
             return prompt
