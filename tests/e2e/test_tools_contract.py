@@ -1,10 +1,14 @@
 """Tools of agents: given, read, replaced, tried and taken away."""
 
+import asyncio
+import secrets
 import uuid
 from typing import Any
 
 import pytest
 from system.client import Client
+from system.traces import TraceReceiver
+from system.waiting import until
 
 NOWHERE = "01900000-0000-7000-8000-000000000000"
 FIELDS = {
@@ -93,3 +97,19 @@ async def test_a_tool_needs_an_agent(client: Client) -> None:
     ):
         answer = await call
         assert (answer.status_code, answer.json()["code"]) == (404, "agent_not_found")
+
+
+async def test_a_call_by_hand_is_in_the_trace_and_the_metrics(client: Client, traces: TraceReceiver) -> None:
+    trace_id = secrets.token_hex(16)
+    await client.http.post(
+        "/tools/calculator/try",
+        json={"arguments": {"expression": "1 + 1"}},
+        headers={"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01"},
+    )
+
+    def called() -> bool:
+        return ("agent", "execute_tool calculator") in {(s.service, s.name) for s in traces.trace(trace_id)}
+
+    await asyncio.to_thread(until, called, seconds=15, what="the span of the call")
+    metrics = (await client.http.get("/metrics")).text
+    assert 'hearth_tool_calls_total{outcome="ok",service="agent",tool="calculator"}' in metrics

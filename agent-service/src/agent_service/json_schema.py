@@ -5,6 +5,8 @@ from typing import Any, NoReturn
 
 import jsonschema_rs
 
+from agent_service.schema_cost import check_cost
+
 MAX_VIOLATIONS = 5
 MAX_MESSAGE = 300
 
@@ -28,8 +30,10 @@ class Violation:
 def violations(schema: dict[str, Any], value: Any, *, mask: str | None = None) -> list[Violation]:
     """The first few; empty where `value` is what `schema` allows. `mask` stands in messages where the value would.
 
-    References into the schema itself are followed, others are not. Raises ValueError where `schema` is none.
+    References into the schema itself are followed, others are not. Raises ValueError where `schema` is none, or asks
+    for too much work.
     """
+    check_cost(schema, value)
     try:
         validator = jsonschema_rs.validator_for(schema, retriever=_no_other_document, validate_formats=True, mask=mask)
     except (ValueError, jsonschema_rs.ReferencingError) as error:

@@ -1,10 +1,9 @@
 """Schemas of tools' arguments: what a value must fulfil, and the part of it that holds a model's answer."""
 
-from typing import Any, NoReturn
+from typing import Any
 
-import jsonschema_rs
+from agent_service.json_schema import MAX_MESSAGE, violations
 
-MAX_MESSAGE = 300
 MAX_DEPTH = 8
 # What hosts of models turn into a grammar alike; the rest is left to validation.
 HELD = ("type", "enum", "const", "format", "minimum", "maximum", "minItems", "maxItems", "description")
@@ -18,20 +17,10 @@ def violation(schema: dict[str, Any], value: Any) -> str | None:
     A schema that is none itself allows no value.
     """
     try:
-        validator = jsonschema_rs.validator_for(
-            schema, retriever=_no_other_document, pattern_options=jsonschema_rs.RegexOptions()
-        )
-        validator.validate(value)
-    except jsonschema_rs.ValidationError as error:
-        where = ".".join(str(part) for part in error.instance_path)
-        return f"{where}: {error.message}"[:MAX_MESSAGE] if where else error.message[:MAX_MESSAGE]
-    except (ValueError, jsonschema_rs.ReferencingError) as error:
-        return f"the tool's schema cannot be used: {error}"[:MAX_MESSAGE]
-    return None
-
-
-def _no_other_document(uri: str) -> NoReturn:
-    raise ValueError(f"it refers to {uri}, and may not refer to other documents")
+        found = violations(schema, value)
+    except ValueError as error:
+        return f"the tool's schema cannot be used: it {error}"[:MAX_MESSAGE]
+    return str(found[0])[:MAX_MESSAGE] if found else None
 
 
 def properties_of(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
