@@ -10,7 +10,7 @@ from system.waiting import eventually
 
 FIELDS = {
     "id", "agent_id", "status", "input", "output", "error_message", "retry_count", "created_at", "started_at",
-    "completed_at", "attempt", "session_id",
+    "completed_at", "attempt", "session_id", "user",
 }  # fmt: skip
 LOG_FIELDS = {"id", "task_id", "agent_id", "level", "message", "context", "timestamp", "stream_id"}
 SHORT = {"max_tokens": 4, "temperature": 0}

@@ -26,6 +26,9 @@ from hearth.agent.v1 import (
     agent_service_pb2_grpc,
     document_service_pb2,
     document_service_pb2_grpc,
+    memory_pb2,
+    memory_service_pb2,
+    memory_service_pb2_grpc,
     session_pb2,
     session_service_pb2,
     session_service_pb2_grpc,
@@ -47,6 +50,7 @@ from hearth_runtime.errors import (
     HearthError,
     IdempotencyConflict,
     InvalidArgument,
+    MemoryNotFound,
     SessionInUse,
     SessionNotFound,
     SubscriptionNotFound,
@@ -83,6 +87,7 @@ class State:
     events: list[event_pb2.Event] = field(default_factory=list)
     attempts: dict[str, list[task_pb2.Attempt]] = field(default_factory=dict)
     retries: list[task_service_pb2.RetryTaskRequest] = field(default_factory=list)
+    memories: dict[str, memory_pb2.Memory] = field(default_factory=dict)
     sessions: dict[str, session_pb2.Session] = field(default_factory=dict)
     turns: dict[str, list[session_pb2.SessionTurn]] = field(default_factory=dict)
     subscriptions: dict[str, log_service_pb2.Subscription] = field(default_factory=dict)
@@ -284,6 +289,8 @@ class Tasks(task_service_pb2_grpc.TaskServiceServicer):
         task.attempt = 0
         if request.HasField("session_id"):
             task.session_id = request.session_id
+        if request.HasField("user"):
+            task.user = request.user
         if request.HasField("idempotency_key"):
             self.state.keys[request.idempotency_key] = (request.SerializeToString(deterministic=True), task.id)
         return task_service_pb2.CreateTaskResponse(task=task, created=True)
@@ -387,6 +394,86 @@ class Sessions(session_service_pb2_grpc.SessionServiceServicer):
             raise SessionInUse("1 runs of the session have not ended.")
         del self.state.sessions[session.id]
         return session_service_pb2.DeleteSessionResponse()
+
+
+class Memories(memory_service_pb2_grpc.MemoryServiceServicer):
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def _get(self, memory_id: str) -> memory_pb2.Memory:
+        if memory_id not in self.state.memories:
+            raise MemoryNotFound(f"There is no memory {memory_id}.")
+        return self.state.memories[memory_id]
+
+    def _of(self, agent_id: str) -> list[memory_pb2.Memory]:
+        if agent_id not in self.state.agents:
+            raise AgentNotFound(f"There is no agent {agent_id}.")
+        return [m for m in reversed(self.state.memories.values()) if m.agent_id == agent_id]
+
+    async def CreateMemory(self, request: Any, context: Any) -> Any:
+        known = [m for m in self._of(request.agent_id) if m.content == request.content]
+        if known:
+            return memory_service_pb2.CreateMemoryResponse(memory=known[0])
+        memory = memory_pb2.Memory(
+            id=new_id(),
+            agent_id=request.agent_id,
+            scope=request.subject.scope,
+            subject=request.subject.subject,
+            content=request.content,
+            importance=request.importance,
+            source=memory_pb2.Memory.SOURCE_API,
+            created_at=now(),
+            updated_at=now(),
+        )
+        if request.HasField("topic"):
+            memory.topic = request.topic
+        self.state.memories[memory.id] = memory
+        return memory_service_pb2.CreateMemoryResponse(memory=memory, created=True)
+
+    async def GetMemory(self, request: Any, context: Any) -> Any:
+        return memory_service_pb2.GetMemoryResponse(memory=self._get(request.id))
+
+    async def ListMemories(self, request: Any, context: Any) -> Any:
+        found = [
+            m
+            for m in self._of(request.agent_id)
+            if (not request.HasField("scope") or m.scope == request.scope)
+            and (not request.HasField("subject") or m.subject == request.subject)
+            and request.contains.lower() in m.content.lower()
+            and (request.include_superseded or not m.HasField("superseded_at"))
+        ]
+        items, token = page(found, request)
+        return memory_service_pb2.ListMemoriesResponse(memories=items, next_page_token=token)
+
+    async def UpdateMemory(self, request: Any, context: Any) -> Any:
+        memory = self._get(request.id)
+        for name in ("content", "topic", "importance"):
+            if request.HasField(name):
+                setattr(memory, name, getattr(request, name))
+        if not memory.topic:
+            memory.ClearField("topic")
+        return memory_service_pb2.UpdateMemoryResponse(memory=memory)
+
+    async def DeleteMemory(self, request: Any, context: Any) -> Any:
+        del self.state.memories[self._get(request.id).id]
+        return memory_service_pb2.DeleteMemoryResponse()
+
+    async def ForgetMemories(self, request: Any, context: Any) -> Any:
+        gone = [
+            m
+            for m in self._of(request.agent_id)
+            if (m.scope, m.subject) == (request.subject.scope, request.subject.subject)
+        ]
+        for memory in gone:
+            del self.state.memories[memory.id]
+        return memory_service_pb2.ForgetMemoriesResponse(forgotten_count=len(gone))
+
+    async def SearchMemories(self, request: Any, context: Any) -> Any:
+        subjects = [(s.scope, s.subject) for s in request.subjects]
+        found = [m for m in self._of(request.agent_id) if (m.scope, m.subject) in subjects][: request.limit]
+        return memory_service_pb2.SearchMemoriesResponse(
+            memories=[memory_pb2.RecalledMemory(memory=m, similarity=0.9, score=0.9) for m in found]
+        )
 
 
 def matches(event: event_pb2.Event, wanted: log_service_pb2.EventFilter) -> bool:
@@ -568,6 +655,11 @@ class Services:
                     document_service_pb2,
                 ),
                 (task_service_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(self.state), task_service_pb2),
+                (
+                    memory_service_pb2_grpc.add_MemoryServiceServicer_to_server,
+                    Memories(self.state),
+                    memory_service_pb2,
+                ),
                 (
                     session_service_pb2_grpc.add_SessionServiceServicer_to_server,
                     Sessions(self.state),

@@ -19,6 +19,7 @@ from hearth.storage.v1 import (
     agent_store_pb2,
     agent_store_pb2_grpc,
     event_store_pb2_grpc,
+    memory_store_pb2_grpc,
     session_store_pb2_grpc,
     task_store_pb2,
     task_store_pb2_grpc,
@@ -90,6 +91,10 @@ class Storage:
     @property
     def tasks(self) -> Any:
         return task_store_pb2_grpc.TaskStoreServiceStub(self.channel)
+
+    @property
+    def memories(self) -> Any:
+        return memory_store_pb2_grpc.MemoryStoreServiceStub(self.channel)
 
     @property
     def sessions(self) -> Any:

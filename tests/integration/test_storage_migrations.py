@@ -28,6 +28,7 @@ TABLES = {
     "checkpoints",
     "checkpoint_writes",
     "tool_calls",
+    "memories",
     "collections",
     "documents",
     "document_parts",

@@ -6,6 +6,7 @@ from typing import Protocol
 from hearth_runtime.agents import Agent, AgentConfig
 from hearth_runtime.errors import FieldViolation, InvalidArgument
 from hearth_runtime.identifiers import new_id
+from hearth_runtime.memories import MemoryScope
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 DEFAULT_MAX_RETRIES = 3
@@ -31,6 +32,9 @@ class AgentDraft:
             wrong.append(FieldViolation(field="config.timeout_seconds", message="must be more than 0"))
         if (self.config.max_retries or 0) < 0:
             wrong.append(FieldViolation(field="config.max_retries", message="must be 0 or more"))
+        memory = self.config.memory
+        if memory is not None and memory.scope not in (None, *MemoryScope):
+            wrong.append(FieldViolation(field="config.memory.scope", message="must be agent, session or user"))
         if wrong:
             raise InvalidArgument(
                 "The agent is not valid: " + "; ".join(f"{w.field} {w.message}" for w in wrong), fields=wrong

@@ -10,6 +10,8 @@ from hearth.agent.v1 import (
     document_service_pb2_grpc,
     history_service_pb2,
     history_service_pb2_grpc,
+    memory_service_pb2,
+    memory_service_pb2_grpc,
     session_service_pb2,
     session_service_pb2_grpc,
     task_service_pb2,
@@ -36,6 +38,9 @@ from agent_service.documents import Documents, Searcher
 from agent_service.history_rpc import HistoryRpc
 from agent_service.history_store import StoredHistories
 from agent_service.inference import Models
+from agent_service.memories import Memories
+from agent_service.memory_rpc import MemoryRpc
+from agent_service.memory_store import StoredMemories
 from agent_service.outbox import Outbox
 from agent_service.publisher import EventPublisher
 from agent_service.rpc import AgentRpc, TaskRpc
@@ -88,6 +93,13 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
             session_service_pb2_grpc.add_SessionServiceServicer_to_server,
             SessionRpc(StoredSessions(channel)),
             session_service_pb2,
+        )
+        stored_memories = StoredMemories(channel)
+        memories = Memories(stored_memories, Models(inference), embedding_model=settings.embedding_model)
+        server.register(
+            memory_service_pb2_grpc.add_MemoryServiceServicer_to_server,
+            MemoryRpc(memories, stored_memories),
+            memory_service_pb2,
         )
         server.register(
             document_service_pb2_grpc.add_DocumentServiceServicer_to_server,

@@ -82,6 +82,7 @@ class TaskRpc(task_service_pb2_grpc.TaskServiceServicer):
             task_input=_json_object(request.input, "input"),
             session_id=request.session_id if request.HasField("session_id") else None,
             idempotency_key=request.idempotency_key if request.HasField("idempotency_key") else None,
+            user=request.user if request.HasField("user") else None,
         )
         return task_service_pb2.CreateTaskResponse(task=to_message(task, task_pb2.Task), created=created)
 

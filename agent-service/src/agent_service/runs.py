@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from enum import Enum
 from typing import Any
@@ -35,6 +36,7 @@ from agent_service.publisher import EventPublisher, RunEvents
 from agent_service.recording import Live, Recording
 from agent_service.recordings import recording_of
 from agent_service.retries import RetryPolicy
+from agent_service.run_memory import extract_from, recall_into
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
 from agent_service.summaries import Summaries, recalled
@@ -42,7 +44,7 @@ from agent_service.tasks import Claim, turns_of
 from agent_service.tool import Tool, ToolHost, ToolScope
 from agent_service.tool_calls import ToolCalls
 from agent_service.toolbox import Toolbox, ToolShelf
-from agent_service.workflow import RunContext
+from agent_service.workflow import RunContext, Workflow
 from agent_service.workflows import Workflows
 
 STORE_RETRY_SECONDS = 0.5
@@ -211,7 +213,7 @@ class Run:
         )
         try:
             async with asyncio.timeout(timeout_seconds):
-                return await self._recording.output_of(workflow.run(context))
+                return await self._recording.output_of(_remembering(workflow, context))
         except TimeoutError as error:
             advice = "Raise config.timeout_seconds, or ask for less."
             raise RunTimeout(f"The run took longer than its {timeout_seconds:g} seconds. {advice}") from error
@@ -219,7 +221,11 @@ class Run:
     @asynccontextmanager
     async def _open_tools(self) -> AsyncIterator[Toolbox]:
         scope = ToolScope(
-            agent=self._claim.agent, session_id=self._task.session_id, task_id=self._task.id, requests=None
+            agent=self._claim.agent,
+            session_id=self._task.session_id,
+            task_id=self._task.id,
+            requests=None,
+            user=self._task.user,
         )
         async with self._recording.tools(self._shelf.opened(scope)) as tools:
             yield self._toolbox(tools)
@@ -328,3 +334,13 @@ class Run:
             except (Unavailable, DeadlineExceeded) as error:
                 logger.warning("the run's end waits for storage", error=error.detail)
                 await asyncio.sleep(STORE_RETRY_SECONDS)
+
+
+async def _remembering(workflow: Workflow, context: RunContext) -> dict[str, Any]:
+    """The workflow's output; before it the run is told of what its agent remembers, after it what is new is kept."""
+    if remembered := await recall_into(context):
+        known = Turn(role="system", content=remembered)
+        context = replace(context, conversation=(known, *context.conversation))
+    output = await workflow.run(context)
+    await extract_from(context, output)
+    return output

@@ -54,7 +54,7 @@ class ExtractionSettings(RuntimeSettings):
     document_seconds: int = Field(300, ge=1, description="Processor time that reading one document may take")
 
 
-class ToolSettings(ExtractionSettings):
+class ToolSettings(ExtractionSettings, ModelSettings):
     """What an agent's tools may do, and where."""
 
     files_home: str = Field(
@@ -66,7 +66,7 @@ class ToolSettings(ExtractionSettings):
     searxng_url: str = Field("", description="The SearxNG that the tool `web_search` asks; unset, there is none")
 
 
-class ApiSettings(QueueSettings, ModelSettings, ToolSettings, SecretSettings):
+class ApiSettings(QueueSettings, ToolSettings, SecretSettings):
     """The process `api`: rules, acceptance, dispatching."""
 
     listen_address: str = Field("127.0.0.1:50052", description="Where this process serves gRPC: host:port or unix:PATH")
@@ -75,7 +75,7 @@ class ApiSettings(QueueSettings, ModelSettings, ToolSettings, SecretSettings):
     ring_again_seconds: float = Field(5.0, gt=0, description="When a doorbell that no worker answered is rung again")
 
 
-class WorkerSettings(QueueSettings, ModelSettings, ToolSettings, SecretSettings):
+class WorkerSettings(QueueSettings, ToolSettings, SecretSettings):
     """The process `worker`."""
 
     listen_address: str = Field("127.0.0.1:50056", description="Where this process serves gRPC: host:port or unix:PATH")

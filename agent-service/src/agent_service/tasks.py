@@ -52,6 +52,7 @@ class NewTask:
     idempotency_key: str | None
     request_hash: str
     traceparent: str
+    user: str | None = None
 
 
 class TaskStore(Protocol):
@@ -94,14 +95,22 @@ class Tasks:
         self._publisher = publisher
 
     async def create(
-        self, *, agent_id: str, task_input: dict[str, Any], session_id: str | None, idempotency_key: str | None
+        self,
+        *,
+        agent_id: str,
+        task_input: dict[str, Any],
+        session_id: str | None,
+        idempotency_key: str | None,
+        user: str | None = None,
     ) -> tuple[Task, bool]:
         """Stores the task, then rings. Once this returns it will end, whether or not a worker heard the doorbell.
         Raises AgentReserved for an agent of Hearth's own."""
         if agent_id.lower() == DOCUMENTS_AGENT_ID:
             raise AgentReserved("This agent reads documents: upload them with POST /api/v1/documents.")
         turns_of(task_input)
-        request = orjson.dumps([agent_id, task_input, session_id], option=orjson.OPT_SORT_KEYS)
+        # As it was before there were users, where none is named: a key may be older than this version.
+        asked = [agent_id, task_input, session_id] + ([] if user is None else [user])
+        request = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
         task, created = await self._store.create(
             NewTask(
                 id=new_id(),
@@ -111,6 +120,7 @@ class Tasks:
                 idempotency_key=idempotency_key,
                 request_hash=hashlib.sha256(request).hexdigest(),
                 traceparent=current_traceparent(),
+                user=user,
             )
         )
         if created:

@@ -49,6 +49,7 @@ class ToolScope:
     session_id: str | None
     task_id: str | None
     requests: Requests | None
+    user: str | None = None  # for whom the run is, as the client names them
 
 
 class Tool(Protocol):

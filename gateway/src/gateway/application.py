@@ -12,6 +12,7 @@ from gateway.routes import (
     collections,
     documents,
     logs,
+    memories,
     models,
     search,
     sessions,
@@ -35,7 +36,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.gateway = gateway
-    for module in (agents, tools, tasks, sessions, documents, collections, search, logs, models, sockets):
+    for module in (agents, tools, tasks, sessions, memories, documents, collections, search, logs, models, sockets):
         app.include_router(module.router)
     app.include_router(tools.slow_router)
     app.include_router(documents.uploads)

@@ -10,6 +10,7 @@ from fastapi.requests import HTTPConnection
 from hearth.agent.v1 import (
     agent_service_pb2_grpc,
     document_service_pb2_grpc,
+    memory_service_pb2_grpc,
     session_service_pb2_grpc,
     task_service_pb2_grpc,
     tool_service_pb2_grpc,
@@ -25,6 +26,7 @@ from gateway.streams import Streams
 if TYPE_CHECKING:
     from hearth.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
     from hearth.agent.v1.document_service_pb2_grpc import DocumentServiceAsyncStub
+    from hearth.agent.v1.memory_service_pb2_grpc import MemoryServiceAsyncStub
     from hearth.agent.v1.session_service_pb2_grpc import SessionServiceAsyncStub
     from hearth.agent.v1.task_service_pb2_grpc import TaskServiceAsyncStub
     from hearth.agent.v1.tool_service_pb2_grpc import ToolServiceAsyncStub
@@ -41,6 +43,7 @@ class Services:
     tasks: "TaskServiceAsyncStub"
     documents: "DocumentServiceAsyncStub"
     sessions: "SessionServiceAsyncStub"
+    memories: "MemoryServiceAsyncStub"
     tools: "ToolServiceAsyncStub"
     logs: "LogServiceAsyncStub"
     inference: "InferenceServiceAsyncStub"
@@ -65,6 +68,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
             agents=agent_service_pb2_grpc.AgentServiceStub(channels["agent"]),
             tasks=task_service_pb2_grpc.TaskServiceStub(channels["agent"]),
             documents=document_service_pb2_grpc.DocumentServiceStub(channels["agent"]),
+            memories=memory_service_pb2_grpc.MemoryServiceStub(channels["agent"]),
             sessions=session_service_pb2_grpc.SessionServiceStub(channels["agent"]),
             tools=tool_service_pb2_grpc.ToolServiceStub(channels["agent"]),
             logs=log_service_pb2_grpc.LogServiceStub(channels["log"]),

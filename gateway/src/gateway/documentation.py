@@ -17,6 +17,8 @@ from hearth_runtime.errors import (
     FieldViolation,
     HearthError,
     IdempotencyConflict,
+    MemoryKnown,
+    MemoryNotFound,
     ModelLacksCapability,
     ModelNotFound,
     ModelOverloaded,
@@ -69,6 +71,18 @@ BAD_SESSION_ID = invalid_request([FieldViolation(field="session_id", message=f"i
 BAD_TITLE = invalid_request([FieldViolation(field="title", message="String should have at most 200 characters")])
 BAD_UNTIL_TURN = invalid_request(
     [FieldViolation(field="until_turn", message="must be kept by the session, which has turns 1 to 2")]
+)
+MEMORY_NOT_FOUND = MemoryNotFound(
+    "There is no memory 0199f0a7-3c00-7a22-9b33-4d5e6f7a8b9c. GET /api/v1/agents/AGENT_ID/memories lists those of an "
+    "agent."
+)
+MEMORY_KNOWN = MemoryKnown("Memory 0199f0a7-3c00-7a22-9b33-4d5e6f7a8b9c says the same. Delete one of the two.")
+NO_EMBEDDING_MODEL = ModelLacksCapability("smollm2:135m cannot embed. Set HEARTH_EMBEDDING_MODEL to a model that can.")
+BAD_MEMORY_ID = invalid_request(
+    [FieldViolation(field="memory_id", message="is not a UUID, such as 0199f0a7-3c00-7a22-9b33-4d5e6f7a8b9c")]
+)
+BAD_MEMORY = invalid_request(
+    [FieldViolation(field="body", message="takes `user` in the scope `user`, and there alone")]
 )
 TASK_NOT_FOUND = TaskNotFound(f"There is no task {TASK_ID}. GET /api/v1/tasks lists those there are.")
 TASK_FINISHED = TaskFinished(f"The task {TASK_ID} has completed: there is nothing left to cancel.")
@@ -226,6 +240,7 @@ TAGS = [
     {"name": "tasks", "description": "Runs of agents. What is accepted will end, whatever process dies."},
     {"name": "sessions", "description": "Conversations, which runs begin and go on with."},
     {"name": "documents", "description": "Files that agents look things up in, in collections; and searching them."},
+    {"name": "memories", "description": "What agents remember beyond a conversation."},
     {"name": "logs", "description": "What happens in runs: live, resumed and of the past."},
     {"name": "models", "description": "What agents can run on."},
     {"name": "system", "description": "How Hearth is. These answer at the root as well: `/health`, `/metrics`."},

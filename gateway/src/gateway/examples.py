@@ -60,6 +60,7 @@ TASK = {
     "completed_at": "2025-11-24T16:00:01.500000Z",
     "next_attempt_at": None,
     "cancel_requested": False,
+    "user": None,
 }
 TASK_PAGE = {"items": [TASK], "next_cursor": TASK_ID}
 RETRY_FROM_START = {"from": "start"}

@@ -13,7 +13,7 @@ from hearth.inference.v1 import inference_service_pb2
 from hearth.log.v1 import event_pb2, log_service_pb2
 from hearth_runtime.codec import timestamp
 
-from gateway.schemas.agents import Agent, AgentConfig
+from gateway.schemas.agents import Agent, AgentConfig, AgentMemory, Budget
 from gateway.schemas.fields import Kind, Level, Outcome, TaskStatus
 from gateway.schemas.logs import Log
 from gateway.schemas.models import Breaker, Model, ModelHost
@@ -48,6 +48,9 @@ def agent_of(message: agent_pb2.Agent) -> Agent:
     fields = json_format.MessageToDict(message.config, preserving_proto_field_name=True)
     if "output_schema" in fields:
         fields["output_schema"] = json.loads(fields["output_schema"])
+    for name, schema in (("budget", Budget), ("memory", AgentMemory)):
+        if name in fields:
+            fields[name] = schema.model_construct(**fields[name])
     return Agent(
         id=message.id,
         name=message.name,
@@ -79,6 +82,7 @@ def task_of(message: task_pb2.Task) -> Task:
         completed_at=_time(message.completed_at) if message.HasField("completed_at") else None,
         next_attempt_at=_time(message.next_attempt_at) if message.HasField("next_attempt_at") else None,
         cancel_requested=message.cancel_requested,
+        user=message.user if message.HasField("user") else None,
     )
 
 

@@ -17,6 +17,8 @@ from hearth.storage.v1 import (
     event_store_pb2_grpc,
     history_store_pb2,
     history_store_pb2_grpc,
+    memory_store_pb2,
+    memory_store_pb2_grpc,
     session_store_pb2,
     session_store_pb2_grpc,
     task_store_pb2,
@@ -43,6 +45,9 @@ from storage_service.documents import Documents
 from storage_service.events import Events
 from storage_service.histories import Histories, keep_bounded
 from storage_service.history_rpc import HistoryStoreRpc
+from storage_service.memories import Memories
+from storage_service.memory_rpc import MemoryStoreRpc
+from storage_service.memory_vectors import MemoryVectors
 from storage_service.metrics import keep_current
 from storage_service.queue import Queue
 from storage_service.queue_bounds import QueueBounds
@@ -116,6 +121,18 @@ async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
             session_store_pb2_grpc.add_SessionStoreServiceServicer_to_server,
             SessionStoreRpc(Sessions(database)),
             session_store_pb2,
+        )
+        vectors = MemoryVectors(database, indexes)
+        memories = Memories(
+            database,
+            vectors,
+            limit=settings.memory_limit,
+            duplicate_similarity=settings.memory_duplicate_similarity,
+        )
+        server.register(
+            memory_store_pb2_grpc.add_MemoryStoreServiceServicer_to_server,
+            MemoryStoreRpc(memories, vectors),
+            memory_store_pb2,
         )
         server.register(
             tool_store_pb2_grpc.add_ToolStoreServiceServicer_to_server,

@@ -22,6 +22,15 @@ class StorageSettings(RuntimeSettings):
     vector_index_mib: int = Field(
         256, ge=1, le=65536, description="Memory that PostgreSQL may use to build an index of vectors, in MiB"
     )
+    memory_limit: int = Field(
+        1000, ge=1, le=100_000, description="Facts that are kept for one user, session or agent, history among them"
+    )
+    memory_duplicate_similarity: float = Field(
+        0.97,
+        gt=0,
+        le=1,
+        description="From which cosine similarity on two facts are one, if names, numbers and negations agree",
+    )
     queue_limit: int = Field(100_000, ge=1, description="Tasks that may wait in all; more are answered with 429")
     queue_limit_per_agent: int = Field(20_000, ge=1, description="Tasks of one agent that may wait")
     checkpoint_retention_days: float = Field(

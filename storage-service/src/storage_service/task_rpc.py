@@ -154,6 +154,8 @@ def new_task(request: task_store_pb2.CreateTaskRequest) -> NewTask:
     arguments.json_object(new.input, "input")
     if new.session_id is not None:
         arguments.uuid(new.session_id, "session_id")
+    if new.user is not None:
+        arguments.name(new.user, "user")
     if new.idempotency_key is not None:
         arguments.name(new.idempotency_key, "idempotency_key")
     return new

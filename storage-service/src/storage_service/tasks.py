@@ -45,6 +45,7 @@ class NewTask:
     idempotency_key: str | None
     request_hash: str
     traceparent: str
+    user: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,7 @@ class Tasks:
             new.request_hash,
             new.traceparent,
             DEFAULT_MAX_RETRIES,
+            new.user,
         )
         if row:
             self._bounds.added(new.agent_id)
@@ -224,6 +226,7 @@ def task_of(row: Record) -> Task:
         completed_at=row["completed_at"],
         next_attempt_at=row["next_attempt_at"],
         cancel_requested=row["cancel_requested_at"] is not None,
+        user=row["end_user"],
         queue=row["queue"],
         forked_from_task_id=None if row["forked_from_task_id"] is None else str(row["forked_from_task_id"]),
         replay_of_task_id=None if row["replay_of_task_id"] is None else str(row["replay_of_task_id"]),

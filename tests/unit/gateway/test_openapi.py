@@ -73,6 +73,36 @@ EXPECTED = {
         "504",
     },
     ("delete", "/api/v1/tasks/{task_id}"): {"202", "404", "409", "422", "500", "503", "504"},
+    ("get", "/api/v1/agents/{agent_id}/memories"): {"200", "404", "422", "500", "503", "504"},
+    ("post", "/api/v1/agents/{agent_id}/memories"): {
+        "201",
+        "400",
+        "404",
+        "413",
+        "415",
+        "422",
+        "500",
+        "501",
+        "503",
+        "504",
+    },
+    ("delete", "/api/v1/agents/{agent_id}/memories"): {"200", "404", "422", "500", "503", "504"},
+    ("post", "/api/v1/memories/search"): {"200", "400", "404", "413", "415", "422", "500", "501", "503", "504"},
+    ("get", "/api/v1/memories/{memory_id}"): {"200", "404", "422", "500", "503", "504"},
+    ("patch", "/api/v1/memories/{memory_id}"): {
+        "200",
+        "400",
+        "404",
+        "409",
+        "413",
+        "415",
+        "422",
+        "500",
+        "501",
+        "503",
+        "504",
+    },
+    ("delete", "/api/v1/memories/{memory_id}"): {"204", "404", "422", "500", "503", "504"},
     ("get", "/api/v1/sessions"): {"200", "422", "500", "503", "504"},
     ("get", "/api/v1/sessions/{session_id}"): {"200", "404", "422", "500", "503", "504"},
     ("get", "/api/v1/sessions/{session_id}/export"): {"200", "404", "422", "500", "503", "504"},
@@ -198,6 +228,7 @@ async def test_real_answers_are_what_the_schema_allows(world: World, document: A
     session = world.state.add_session("hi", "ho", agent_id=agent.id)
     draft = {"tool_name": "echo", "tool_config": {"url": "http://x"}}
     tool = (await world.http.post(f"/agents/{agent.id}/tools", json=draft)).json()
+    kept = (await world.http.post(f"/agents/{agent.id}/memories", json={"content": "Likes tea."})).json()
     for path, url in {
         "/api/v1/agents": "/agents",
         "/api/v1/agents/{agent_id}": f"/agents/{agent.id}",
@@ -205,6 +236,8 @@ async def test_real_answers_are_what_the_schema_allows(world: World, document: A
         "/api/v1/tasks/{task_id}/status": f"/tasks/{task.id}/status",
         "/api/v1/tasks/{task_id}/logs": f"/tasks/{task.id}/logs",
         "/api/v1/tasks/{task_id}/attempts": f"/tasks/{task.id}/attempts",
+        "/api/v1/agents/{agent_id}/memories": f"/agents/{agent.id}/memories",
+        "/api/v1/memories/{memory_id}": f"/memories/{kept['memory']['id']}",
         "/api/v1/sessions": "/sessions",
         "/api/v1/sessions/{session_id}": f"/sessions/{session.id}",
         "/api/v1/sessions/{session_id}/export": f"/sessions/{session.id}/export",

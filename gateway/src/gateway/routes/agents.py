@@ -124,6 +124,7 @@ async def run_agent(
             agent_id=run.agent_id,
             input=run.input.model_dump_json(exclude_unset=True),
             session_id=run.session_id,
+            user=run.user,
             # With a key of ours the call can be repeated when agent-service restarts under it.
             idempotency_key=idempotency_key or new_id(),
         )

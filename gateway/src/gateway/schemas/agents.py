@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway.schemas.duration import as_duration
-from gateway.schemas.fields import STORABLE, WHOLE, Answer, Body, ModelName
+from gateway.schemas.fields import STORABLE, WHOLE, Answer, Body, MemoryScope, ModelName
 from gateway.schemas.output_schema import check_output_schema
 
 MAX_PROMPT_CHARACTERS = 200_000
@@ -29,6 +29,24 @@ class Budget(Body):
     )
     max_repeated_calls: Annotated[int, Field(ge=0, le=1000), WHOLE] | None = Field(
         None, description="How often the same call, with the same arguments, may be made again; 1 if left out"
+    )
+
+
+class AgentMemory(Body):
+    """What an agent remembers beyond a conversation, by itself; besides, it may have the tools `remember` and
+    `recall`."""
+
+    scope: MemoryScope | None = Field(
+        None,
+        description="For whom facts are kept: all runs of the agent (if left out), one session, or the `user` that a "
+        "run names; where a run has no such session or user nothing is kept of it",
+        examples=["user"],
+    )
+    extract: bool | None = Field(
+        None, description="Whether lasting facts are taken from what the user says; false if left out", examples=[True]
+    )
+    recall: Annotated[int, Field(ge=0, le=20), WHOLE] | None = Field(
+        None, description="How many facts at most a run is told of before it begins; 5 if left out", examples=[5]
     )
 
 
@@ -104,6 +122,11 @@ class AgentConfig(Body):
     )
     max_revisions: Annotated[int, Field(ge=0, le=10), WHOLE] | None = Field(
         None, description="How often a draft (`reflect`) or a plan (`plan`) is revised; 2 if left out", examples=[2]
+    )
+    memory: AgentMemory | None = Field(
+        None,
+        description="What the agent remembers of earlier conversations; nothing if left out",
+        examples=[{"scope": "user", "extract": True}],
     )
 
 

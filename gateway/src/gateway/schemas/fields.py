@@ -144,6 +144,8 @@ ModelName = Annotated[
     ),
 ]
 
+MemoryScope = Literal["agent", "session", "user"]
+UserName = Annotated[str, Field(min_length=1, max_length=255), STORABLE]
 TaskStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
 Outcome = Literal["completed", "failed", "cancelled", "retried", "handed_over", "worker_lost"]
 Level = Literal["debug", "info", "warning", "error"]

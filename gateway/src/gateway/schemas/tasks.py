@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.schemas.agents import MAX_PROMPT_CHARACTERS
-from gateway.schemas.fields import STORABLE, Answer, Body, Id, Outcome, TaskStatus
+from gateway.schemas.fields import STORABLE, Answer, Body, Id, Outcome, TaskStatus, UserName
 
 MAX_MESSAGES = 500
 
@@ -49,6 +49,12 @@ class RunRequest(Body):
         None,
         description="A conversation of your choosing: its earlier turns come first, and it is begun where it is new",
         examples=["0199f0a4-9a00-7d11-8c55-1f2e3d4c5b6a"],
+    )
+    user: UserName | None = Field(
+        None,
+        description="For whom it runs, by a name of your choosing: facts of the scope `user` are kept and recalled for "
+        "that user alone. Hearth checks no identity: name here only whom you have checked",
+        examples=["ada"],
     )
 
 
@@ -120,6 +126,7 @@ class Task(Answer):
     completed_at: datetime | None = Field(description="When it ended, in whatever state")
     next_attempt_at: datetime | None = Field(description="The time before which it is not tried again")
     cancel_requested: bool
+    user: str | None = Field(None, description="For whom it runs, if the run named somebody")
 
 
 class TaskPage(Answer):

@@ -25,6 +25,19 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemoryConfig:
+    """What an agent remembers beyond a conversation, by itself; `None` is Hearth's default.
+
+    `scope`, a MemoryScope, is for whom facts are kept, `extract` whether they are taken from what the user says, and
+    `recall` how many a run is told of at most.
+    """
+
+    scope: str | None = None
+    extract: bool | None = None
+    recall: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentConfig:
     """How the model is called; `None` and `()` leave a thing to the model host, or to Hearth's default.
 
@@ -47,6 +60,7 @@ class AgentConfig:
     budget: Budget | None = None
     criteria: tuple[str, ...] = ()
     max_revisions: int | None = None
+    memory: MemoryConfig | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What is set."""
@@ -62,6 +76,9 @@ class AgentConfig:
         values["criteria"] = tuple(config.get("criteria", ()))
         if (budget := config.get("budget")) is not None:
             values["budget"] = Budget(**{field.name: budget.get(field.name) for field in dataclasses.fields(Budget)})
+        if (memory := config.get("memory")) is not None:
+            fields = dataclasses.fields(MemoryConfig)
+            values["memory"] = MemoryConfig(**{field.name: memory.get(field.name) for field in fields})
         return cls(**values)
 
 

@@ -310,6 +310,16 @@ class SessionInUse(Conflict):
     title = "Runs of the session have not ended"
 
 
+class MemoryNotFound(NotFound):
+    code = "memory_not_found"
+    title = "There is no such memory"
+
+
+class MemoryKnown(Conflict):
+    code = "memory_known"
+    title = "Another memory says the same"
+
+
 class SubscriptionNotFound(NotFound):
     code = "subscription_not_found"
     title = "There is no such subscription"

@@ -23,6 +23,13 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "Search",
     ),
     "hearth.agent.v1.HistoryService": ("ListCheckpoints", "ForkTask", "ReplayTask"),
+    "hearth.agent.v1.MemoryService": (
+        "GetMemory",
+        "ListMemories",
+        "UpdateMemory",
+        "ForgetMemories",
+        "SearchMemories",
+    ),
     "hearth.agent.v1.SessionService": (
         "ListSessions",
         "GetSession",
@@ -71,6 +78,16 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "GetDocumentPart",
     ),
     "hearth.storage.v1.EventStoreService": ("AppendEvents", "ListEvents", "GetSubscription", "SaveSubscription"),
+    "hearth.storage.v1.MemoryStoreService": (
+        "KeepMemory",
+        "GetMemory",
+        "ListMemories",
+        "UpdateMemory",
+        "ForgetMemories",
+        "SearchMemories",
+        "ListUnembeddedMemories",
+        "PutMemoryEmbedding",
+    ),
     "hearth.storage.v1.SessionStoreService": (
         "ListSessions",
         "GetSession",

@@ -45,6 +45,7 @@ class Task:
     completed_at: datetime | None
     next_attempt_at: datetime | None
     cancel_requested: bool
+    user: str | None = None
     queue: str = RUNS
     forked_from_task_id: str | None = None
     replay_of_task_id: str | None = None

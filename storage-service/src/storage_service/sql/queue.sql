@@ -64,7 +64,7 @@ WITH lost AS (
 -- A thousand inputs would be too much for one answer, and a doorbell needs none.
 SELECT
     id, agent_id, queue, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message, retry_count,
-    attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, traceparent,
+    attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, end_user, traceparent,
     forked_from_task_id, replay_of_task_id
 FROM (SELECT * FROM rung UNION ALL SELECT * FROM given_up) AS taken;
 
@@ -91,7 +91,7 @@ WITH ended AS (
 )
 SELECT
     id, agent_id, queue, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message, retry_count,
-    attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, traceparent,
+    attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, end_user, traceparent,
     forked_from_task_id, replay_of_task_id,
     id IN (SELECT id FROM settled) AS is_settled
 FROM tasks

@@ -1,6 +1,6 @@
 -- name: create_task
 -- $1 id, $2 agent_id, $3 session_id or NULL, $4 input, $5 idempotency_key or NULL, $6 request_hash, $7 traceparent,
--- $8 max_retries where the agent names none.
+-- $8 max_retries where the agent names none, $9 user or NULL.
 -- One row where the task was accepted; none where the agent, the session, the key or the id stands in the way.
 -- The caller rings the doorbell at once, so it counts as rung. Its turn follows the agent's last one, or is that of
 -- the task that is next: agents take turns, whoever has more waiting (start-time fair queueing).
@@ -19,10 +19,10 @@ WITH agent AS (
 )
 INSERT INTO tasks (
     id, agent_id, queue, session_id, status, input, idempotency_key, request_hash, traceparent, max_retries,
-    next_attempt_at, rung_at, turn
+    next_attempt_at, rung_at, end_user, turn
 )
 SELECT
-    $1, agent.id, agent.queue, $3, 'pending', $4, $5, $6, $7, agent.max_retries, now(), now(),
+    $1, agent.id, agent.queue, $3, 'pending', $4, $5, $6, $7, agent.max_retries, now(), now(), $9,
     greatest(
         0,
         (SELECT min(turn) FROM tasks WHERE status = 'pending' AND queue = agent.queue),

@@ -89,6 +89,7 @@ class AgentConfig(_message.Message):
     BUDGET_FIELD_NUMBER: _builtins.int
     CRITERIA_FIELD_NUMBER: _builtins.int
     MAX_REVISIONS_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
     system_prompt: _builtins.str
     temperature: _builtins.float
     top_p: _builtins.float
@@ -117,6 +118,8 @@ class AgentConfig(_message.Message):
     def criteria(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """what the workflow "reflect" holds a draft against"""
 
+    @_builtins.property
+    def memory(self) -> Global___MemoryConfig: ...
     def __init__(
         self,
         *,
@@ -136,10 +139,11 @@ class AgentConfig(_message.Message):
         budget: Global___Budget | None = ...,
         criteria: _abc.Iterable[_builtins.str] | None = ...,
         max_revisions: _builtins.int | None = ...,
+        memory: Global___MemoryConfig | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget", b"_budget", "_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_revisions", b"_max_revisions", "_max_tokens", b"_max_tokens", "_output_schema", b"_output_schema", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "budget", b"budget", "context_tokens", b"context_tokens", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_revisions", b"max_revisions", "max_tokens", b"max_tokens", "output_schema", b"output_schema", "seed", b"seed", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget", b"_budget", "_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_revisions", b"_max_revisions", "_max_tokens", b"_max_tokens", "_memory", b"_memory", "_output_schema", b"_output_schema", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "budget", b"budget", "context_tokens", b"context_tokens", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_revisions", b"max_revisions", "max_tokens", b"max_tokens", "memory", b"memory", "output_schema", b"output_schema", "seed", b"seed", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget", b"_budget", "_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_revisions", b"_max_revisions", "_max_tokens", b"_max_tokens", "_output_schema", b"_output_schema", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "budget", b"budget", "context_tokens", b"context_tokens", "criteria", b"criteria", "fallback_models", b"fallback_models", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_revisions", b"max_revisions", "max_tokens", b"max_tokens", "output_schema", b"output_schema", "seed", b"seed", "stop", b"stop", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget", b"_budget", "_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_revisions", b"_max_revisions", "_max_tokens", b"_max_tokens", "_memory", b"_memory", "_output_schema", b"_output_schema", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "budget", b"budget", "context_tokens", b"context_tokens", "criteria", b"criteria", "fallback_models", b"fallback_models", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_revisions", b"max_revisions", "max_tokens", b"max_tokens", "memory", b"memory", "output_schema", b"output_schema", "seed", b"seed", "stop", b"stop", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget: _TypeAlias = _typing.Literal["budget"]  # noqa: Y015
     _WhichOneofArgType__budget: _TypeAlias = _typing.Literal["_budget", b"_budget"]  # noqa: Y015
@@ -153,6 +157,8 @@ class AgentConfig(_message.Message):
     _WhichOneofArgType__max_revisions: _TypeAlias = _typing.Literal["_max_revisions", b"_max_revisions"]  # noqa: Y015
     _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__memory: _TypeAlias = _typing.Literal["memory"]  # noqa: Y015
+    _WhichOneofArgType__memory: _TypeAlias = _typing.Literal["_memory", b"_memory"]  # noqa: Y015
     _WhichOneofReturnType__output_schema: _TypeAlias = _typing.Literal["output_schema"]  # noqa: Y015
     _WhichOneofArgType__output_schema: _TypeAlias = _typing.Literal["_output_schema", b"_output_schema"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
@@ -180,6 +186,8 @@ class AgentConfig(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tokens) -> _WhichOneofReturnType__max_tokens | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory) -> _WhichOneofReturnType__memory | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__output_schema) -> _WhichOneofReturnType__output_schema | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
@@ -195,6 +203,47 @@ class AgentConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__workflow) -> _WhichOneofReturnType__workflow | None: ...
 
 Global___AgentConfig: _TypeAlias = AgentConfig  # noqa: Y015
+
+@_typing.final
+class MemoryConfig(_message.Message):
+    """What an agent remembers beyond a conversation, by itself. What is not set is Hearth's default."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    EXTRACT_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    scope: _builtins.str
+    """for whom facts are kept: agent, session or user"""
+    extract: _builtins.bool
+    """whether facts are taken from what the user says"""
+    recall: _builtins.int
+    """how many facts at most a run is told of"""
+    def __init__(
+        self,
+        *,
+        scope: _builtins.str | None = ...,
+        extract: _builtins.bool | None = ...,
+        recall: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extract", b"_extract", "_recall", b"_recall", "_scope", b"_scope", "extract", b"extract", "recall", b"recall", "scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extract", b"_extract", "_recall", b"_recall", "_scope", b"_scope", "extract", b"extract", "recall", b"recall", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extract: _TypeAlias = _typing.Literal["extract"]  # noqa: Y015
+    _WhichOneofArgType__extract: _TypeAlias = _typing.Literal["_extract", b"_extract"]  # noqa: Y015
+    _WhichOneofReturnType__recall: _TypeAlias = _typing.Literal["recall"]  # noqa: Y015
+    _WhichOneofArgType__recall: _TypeAlias = _typing.Literal["_recall", b"_recall"]  # noqa: Y015
+    _WhichOneofReturnType__scope: _TypeAlias = _typing.Literal["scope"]  # noqa: Y015
+    _WhichOneofArgType__scope: _TypeAlias = _typing.Literal["_scope", b"_scope"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extract) -> _WhichOneofReturnType__extract | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recall) -> _WhichOneofReturnType__recall | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scope) -> _WhichOneofReturnType__scope | None: ...
+
+Global___MemoryConfig: _TypeAlias = MemoryConfig  # noqa: Y015
 
 @_typing.final
 class Budget(_message.Message):

@@ -63,6 +63,7 @@ class Task(_message.Message):
     FORKED_FROM_TASK_ID_FIELD_NUMBER: _builtins.int
     REPLAY_OF_TASK_ID_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7"""
     agent_id: _builtins.str
@@ -86,6 +87,8 @@ class Task(_message.Message):
     """it does again what this one did, from its recorded answers"""
     queue: _builtins.str
     """runs, or documents: each has doorbells and workers' places of its own"""
+    user: _builtins.str
+    """for whom it runs, as the client names them"""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -117,10 +120,11 @@ class Task(_message.Message):
         forked_from_task_id: _builtins.str | None = ...,
         replay_of_task_id: _builtins.str | None = ...,
         queue: _builtins.str = ...,
+        user: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_forked_from_task_id", b"_forked_from_task_id", "_output", b"_output", "_replay_of_task_id", b"_replay_of_task_id", "_session_id", b"_session_id", "completed_at", b"completed_at", "created_at", b"created_at", "error_code", b"error_code", "error_message", b"error_message", "forked_from_task_id", b"forked_from_task_id", "next_attempt_at", b"next_attempt_at", "output", b"output", "replay_of_task_id", b"replay_of_task_id", "session_id", b"session_id", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_forked_from_task_id", b"_forked_from_task_id", "_output", b"_output", "_replay_of_task_id", b"_replay_of_task_id", "_session_id", b"_session_id", "_user", b"_user", "completed_at", b"completed_at", "created_at", b"created_at", "error_code", b"error_code", "error_message", b"error_message", "forked_from_task_id", b"forked_from_task_id", "next_attempt_at", b"next_attempt_at", "output", b"output", "replay_of_task_id", b"replay_of_task_id", "session_id", b"session_id", "started_at", b"started_at", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_forked_from_task_id", b"_forked_from_task_id", "_output", b"_output", "_replay_of_task_id", b"_replay_of_task_id", "_session_id", b"_session_id", "agent_id", b"agent_id", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "completed_at", b"completed_at", "created_at", b"created_at", "error_code", b"error_code", "error_message", b"error_message", "forked_from_task_id", b"forked_from_task_id", "id", b"id", "input", b"input", "next_attempt_at", b"next_attempt_at", "output", b"output", "queue", b"queue", "replay_of_task_id", b"replay_of_task_id", "retry_count", b"retry_count", "session_id", b"session_id", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_forked_from_task_id", b"_forked_from_task_id", "_output", b"_output", "_replay_of_task_id", b"_replay_of_task_id", "_session_id", b"_session_id", "_user", b"_user", "agent_id", b"agent_id", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "completed_at", b"completed_at", "created_at", b"created_at", "error_code", b"error_code", "error_message", b"error_message", "forked_from_task_id", b"forked_from_task_id", "id", b"id", "input", b"input", "next_attempt_at", b"next_attempt_at", "output", b"output", "queue", b"queue", "replay_of_task_id", b"replay_of_task_id", "retry_count", b"retry_count", "session_id", b"session_id", "started_at", b"started_at", "status", b"status", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error_code: _TypeAlias = _typing.Literal["error_code"]  # noqa: Y015
     _WhichOneofArgType__error_code: _TypeAlias = _typing.Literal["_error_code", b"_error_code"]  # noqa: Y015
@@ -134,6 +138,8 @@ class Task(_message.Message):
     _WhichOneofArgType__replay_of_task_id: _TypeAlias = _typing.Literal["_replay_of_task_id", b"_replay_of_task_id"]  # noqa: Y015
     _WhichOneofReturnType__session_id: _TypeAlias = _typing.Literal["session_id"]  # noqa: Y015
     _WhichOneofArgType__session_id: _TypeAlias = _typing.Literal["_session_id", b"_session_id"]  # noqa: Y015
+    _WhichOneofReturnType__user: _TypeAlias = _typing.Literal["user"]  # noqa: Y015
+    _WhichOneofArgType__user: _TypeAlias = _typing.Literal["_user", b"_user"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__error_code) -> _WhichOneofReturnType__error_code | None: ...
     @_typing.overload
@@ -146,6 +152,8 @@ class Task(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__replay_of_task_id) -> _WhichOneofReturnType__replay_of_task_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__session_id) -> _WhichOneofReturnType__session_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user) -> _WhichOneofReturnType__user | None: ...
 
 Global___Task: _TypeAlias = Task  # noqa: Y015
 

@@ -33,6 +33,7 @@ class CreateTaskRequest(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     REQUEST_HASH_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, made by the caller: repeating the call with it is harmless"""
     agent_id: _builtins.str
@@ -44,6 +45,8 @@ class CreateTaskRequest(_message.Message):
     """of agent, input and session: what the key must come with again"""
     traceparent: _builtins.str
     """W3C Trace Context of the request"""
+    user: _builtins.str
+    """whose facts the agent may recall and keep"""
     def __init__(
         self,
         *,
@@ -54,19 +57,24 @@ class CreateTaskRequest(_message.Message):
         idempotency_key: _builtins.str | None = ...,
         request_hash: _builtins.str = ...,
         traceparent: _builtins.str = ...,
+        user: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key", "_session_id", b"_session_id", "idempotency_key", b"idempotency_key", "session_id", b"session_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key", "_session_id", b"_session_id", "_user", b"_user", "idempotency_key", b"idempotency_key", "session_id", b"session_id", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key", "_session_id", b"_session_id", "agent_id", b"agent_id", "id", b"id", "idempotency_key", b"idempotency_key", "input", b"input", "request_hash", b"request_hash", "session_id", b"session_id", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key", "_session_id", b"_session_id", "_user", b"_user", "agent_id", b"agent_id", "id", b"id", "idempotency_key", b"idempotency_key", "input", b"input", "request_hash", b"request_hash", "session_id", b"session_id", "traceparent", b"traceparent", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__idempotency_key: _TypeAlias = _typing.Literal["idempotency_key"]  # noqa: Y015
     _WhichOneofArgType__idempotency_key: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key"]  # noqa: Y015
     _WhichOneofReturnType__session_id: _TypeAlias = _typing.Literal["session_id"]  # noqa: Y015
     _WhichOneofArgType__session_id: _TypeAlias = _typing.Literal["_session_id", b"_session_id"]  # noqa: Y015
+    _WhichOneofReturnType__user: _TypeAlias = _typing.Literal["user"]  # noqa: Y015
+    _WhichOneofArgType__user: _TypeAlias = _typing.Literal["_user", b"_user"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__idempotency_key) -> _WhichOneofReturnType__idempotency_key | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__session_id) -> _WhichOneofReturnType__session_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user) -> _WhichOneofReturnType__user | None: ...
 
 Global___CreateTaskRequest: _TypeAlias = CreateTaskRequest  # noqa: Y015
 
