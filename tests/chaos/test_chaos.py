@@ -73,7 +73,7 @@ class Scene:
         deadline = time.monotonic() + seconds
 
         async def none_is_left() -> bool:
-            going = await self.load.get("/tasks", status="pending,running", limit=1)
+            going = await self.load.get("/tasks", status="pending,running,waiting", limit=1)
             return not going["items"] or time.monotonic() > deadline
 
         await eventually(none_is_left, seconds=seconds + 60, what="the end of all runs")

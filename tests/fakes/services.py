@@ -57,6 +57,7 @@ from hearth_runtime.errors import (
     TaskFinished,
     TaskNotFound,
     TaskNotRetryable,
+    TaskNotWaiting,
     Unimplemented,
 )
 from hearth_runtime.events import StreamId
@@ -88,6 +89,8 @@ class State:
     attempts: dict[str, list[task_pb2.Attempt]] = field(default_factory=dict)
     retries: list[task_service_pb2.RetryTaskRequest] = field(default_factory=list)
     memories: dict[str, memory_pb2.Memory] = field(default_factory=dict)
+    answers: list[task_service_pb2.ResumeTaskRequest] = field(default_factory=list)
+    created: list[task_service_pb2.CreateTaskRequest] = field(default_factory=list)
     sessions: dict[str, session_pb2.Session] = field(default_factory=dict)
     turns: dict[str, list[session_pb2.SessionTurn]] = field(default_factory=dict)
     subscriptions: dict[str, log_service_pb2.Subscription] = field(default_factory=dict)
@@ -274,6 +277,7 @@ class Tasks(task_service_pb2_grpc.TaskServiceServicer):
 
     async def CreateTask(self, request: Any, context: Any) -> Any:
         await self.state.begin("CreateTask", context)
+        self.state.created.append(request)
         agent = self.state.agents.get(request.agent_id)
         if agent is None:
             raise AgentNotFound(f"There is no agent {request.agent_id}.")
@@ -305,6 +309,7 @@ class Tasks(task_service_pb2_grpc.TaskServiceServicer):
             for t in sorted(self.state.tasks.values(), key=lambda t: t.id, reverse=True)
             if (not request.HasField("agent_id") or t.agent_id == request.agent_id)
             and (not request.statuses or t.status in request.statuses)
+            and (not request.HasField("parent_task_id") or t.parent_task_id == request.parent_task_id)
             and (
                 not is_time_set(request, "created_after")
                 or t.created_at.ToNanoseconds() >= request.created_after.ToNanoseconds()
@@ -334,6 +339,16 @@ class Tasks(task_service_pb2_grpc.TaskServiceServicer):
         task.status = task_pb2.Task.STATUS_PENDING
         self.state.retries.append(request)
         return task_service_pb2.RetryTaskResponse(task=task)
+
+    async def ResumeTask(self, request: Any, context: Any) -> Any:
+        await self.state.begin("ResumeTask", context)
+        task = self._get(request.id)
+        if task.status != task_pb2.Task.STATUS_WAITING:
+            raise TaskNotWaiting(f"The task {task.id} does not wait.")
+        self.state.answers.append(request)
+        task.status = task_pb2.Task.STATUS_PENDING
+        del task.pending[:]
+        return task_service_pb2.ResumeTaskResponse(task=task)
 
     async def ListAttempts(self, request: Any, context: Any) -> Any:
         task = self._get(request.task_id)

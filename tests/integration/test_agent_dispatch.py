@@ -6,12 +6,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from agent_service.acceptance import Tasks
 from agent_service.bell import WORKERS_GROUP, Bell, broker_of
 from agent_service.dispatcher import Dispatcher
 from agent_service.publisher import EventPublisher
+from agent_service.request_store import StoredRequests
 from agent_service.settings import ApiSettings
 from agent_service.storage import StoredAgents, StoredTasks
-from agent_service.tasks import Tasks
 from hearth_runtime.errors import AgentInactive, AttemptOutdated, NoTaskWaits
 from hearth_runtime.redis_streams import TASKS_STREAM, connect, ensure_group
 from hearth_runtime.tasks import Task, TaskStatus
@@ -31,7 +32,7 @@ class Api:
         publisher = EventPublisher(redis, limit=100)
         self.stored = StoredTasks(channel)
         self.agents = StoredAgents(channel)
-        self.tasks = Tasks(self.stored, self.bell, publisher)
+        self.tasks = Tasks(self.stored, StoredRequests(channel), self.bell, publisher)
         self.dispatcher = Dispatcher(self.stored, self.bell, settings)
 
     async def accept(self, agent_id: str) -> Task:
@@ -136,14 +137,14 @@ async def test_a_lost_lease_is_another_attempt_and_fences_the_first(api: Api, st
         await api.stored.finish(lost.task, status=TaskStatus.COMPLETED, output={"text": "late"})
     with pytest.raises(AttemptOutdated):
         await api.stored.extend(lost.task, lease=LEASE)
-    done = await api.stored.finish(claim.task, status=TaskStatus.COMPLETED, output={"text": "right"})
+    done = (await api.stored.finish(claim.task, status=TaskStatus.COMPLETED, output={"text": "right"})).task
     assert done.output == {"text": "right"}
 
 
 async def test_a_hand_over_is_no_retry(api: Api, storage: Any) -> None:
     await api.accept(await storage.new_agent())
     claim = await api.stored.claim(worker_id="leaving", lease=LEASE)
-    released = await api.stored.release(claim.task, is_retry=False)
+    released = (await api.stored.release(claim.task, is_retry=False)).task
     assert (released.status, released.retry_count) == (TaskStatus.PENDING, 0)
     again = await api.stored.claim(worker_id="next", lease=LEASE)
     assert (again.task.attempt, again.task.retry_count) == (2, 0)

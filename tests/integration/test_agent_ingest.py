@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from agent_service.acceptance import Tasks
 from agent_service.bell import STREAMS, Bell, broker_of
 from agent_service.document_store import StoredChunks, StoredDocuments
 from agent_service.documents import Documents, Query, Searcher, SearchMode
@@ -14,7 +15,6 @@ from agent_service.inference import Models
 from agent_service.ingest import BATCH_CHUNKS, IngestWorkflow
 from agent_service.publisher import EventPublisher
 from agent_service.settings import ApiSettings
-from agent_service.tasks import Tasks
 from fakes.embedder import FakeEmbedder, embedder_on_a_socket
 from hearth_runtime.documents import Document, DocumentStatus, FoundChunk
 from hearth_runtime.errors import CollectionNotFound, DocumentIncomplete, DocumentNotFound
@@ -85,7 +85,7 @@ async def desk(bench: Bench, storage: Any, redis: Redis, redis_url: str) -> Asyn
     stored, chunks = StoredDocuments(storage.channel), StoredChunks(storage.channel)
     async with embedder_on_a_socket() as (embedder, channel):
         bench.inference = channel
-        tasks = Tasks(bench.stored, Bell(broker, redis), EventPublisher(redis, limit=100))
+        tasks = Tasks(bench.stored, bench.requests, Bell(broker, redis), EventPublisher(redis, limit=100))
         documents = Documents(stored, tasks, embedding_model="m")
         yield Desk(bench, embedder, documents, Searcher(stored, chunks, Models(channel)), stored, chunks)
     await broker.stop()

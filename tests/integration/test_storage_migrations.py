@@ -36,6 +36,7 @@ TABLES = {
     "chunks",
     "chunk_vectors",
     "task_histories",
+    "task_requests",
 }
 TASK = (
     "INSERT INTO tasks (id, agent_id, status, input, max_retries, request_hash, traceparent, next_attempt_at, rung_at,"

@@ -12,6 +12,7 @@ from agent_service.history_store import StoredHistories
 from agent_service.inference import Models
 from agent_service.prompt import TokenEstimates
 from agent_service.publisher import EventPublisher
+from agent_service.request_store import StoredRequests
 from agent_service.runs import Interruption, Run
 from agent_service.session_store import StoredSessions
 from agent_service.settings import WorkerSettings
@@ -72,10 +73,11 @@ class Bench:
     def __init__(
         self, storage: Any, redis: Redis, bell: Bell, publisher: EventPublisher, settings: WorkerSettings
     ) -> None:
-        self._bell = bell
+        self.bell = bell
         self.storage = storage
         self._redis = redis
         self.stored = StoredTasks(storage.channel)
+        self.requests = StoredRequests(storage.channel)
         self.models = Models(storage.channel)  # where no test has others, there is nobody to answer
         self.summaries = Summaries(StoredSessions(storage.channel), self.models, TokenEstimates())
         self.tools: Sequence[Tool] = ()
@@ -96,6 +98,7 @@ class Bench:
             claim,
             worker_id="w",
             store=self.stored,
+            requests=self.requests,
             checkpoints=StoredCheckpoints(self.storage.channel),
             histories=StoredHistories(self.storage.channel),
             models=self.models,
@@ -104,7 +107,7 @@ class Bench:
             workflows=Installed(workflow),
             host=ToolHost(settings=self._settings, storage=self.storage.channel, inference=self.inference),
             publisher=self._publisher,
-            bell=self._bell,
+            bell=self.bell,
             summaries=self.summaries,
             settings=self._settings,
         )

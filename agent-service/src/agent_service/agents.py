@@ -5,8 +5,10 @@ from typing import Protocol
 
 from hearth_runtime.agents import Agent, AgentConfig
 from hearth_runtime.errors import FieldViolation, InvalidArgument
-from hearth_runtime.identifiers import new_id
+from hearth_runtime.identifiers import is_id, new_id
 from hearth_runtime.memories import MemoryScope
+
+from agent_service.client_tools import unfit_client_tools
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 DEFAULT_MAX_RETRIES = 3
@@ -35,6 +37,12 @@ class AgentDraft:
         memory = self.config.memory
         if memory is not None and memory.scope not in (None, *MemoryScope):
             wrong.append(FieldViolation(field="config.memory.scope", message="must be agent, session or user"))
+        wrong += unfit_client_tools(self.config.tools, field="config.tools")
+        wrong += [
+            FieldViolation(field=f"config.agents[{place}]", message="must be an agent's id")
+            for place, agent_id in enumerate(self.config.agents)
+            if not is_id(agent_id)
+        ]
         if wrong:
             raise InvalidArgument(
                 "The agent is not valid: " + "; ".join(f"{w.field} {w.message}" for w in wrong), fields=wrong

@@ -56,11 +56,14 @@ class Dispatcher:
             token = context.attach(context_of(found.traceparent))
             try:
                 if task.status is TaskStatus.PENDING:
-                    await self._bell.ring(task.id, queue=queue)
+                    await self._bell.ring(task.id, queue=task.queue)
                     SWEPT.labels("rung").inc()
+                elif task.status is TaskStatus.RUNNING:  # a sub-task of one that has ended
+                    await self._bell.tell_cancel(task.id)
+                    SWEPT.labels("stopped").inc()
                 else:  # the outbox tells of its end
                     SWEPT.labels(task.status.value).inc()
             finally:
                 context.detach(token)
             logger.info("found a task due", task_id=task.id, agent_id=task.agent_id, status=task.status.value)
-        return len(due) == self._settings.sweep_limit
+        return len(due) >= self._settings.sweep_limit

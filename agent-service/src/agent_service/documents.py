@@ -20,10 +20,11 @@ from hearth_runtime.tasks import Task
 from hearth_runtime.telemetry import current_traceparent
 from loguru import logger
 
+from agent_service.acceptance import Tasks
 from agent_service.document_store import EmbeddedQuery, NewCollection, NewDocument, StoredChunks, StoredDocuments
 from agent_service.embedding import query_text
 from agent_service.inference import Models
-from agent_service.tasks import NewTask, Tasks
+from agent_service.tasks import NewTask
 
 DEFAULT_COLLECTION = "default"
 # Well within the 512 tokens that many embedding models take, the place of the chunk before it included.

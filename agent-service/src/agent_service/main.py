@@ -27,6 +27,7 @@ from hearth_runtime.redis_streams import connect, redis_dependency
 from hearth_runtime.server import Server
 from hearth_runtime.settings import load_settings
 
+from agent_service.acceptance import Tasks
 from agent_service.agent_tools import AgentTools
 from agent_service.agents import Agents
 from agent_service.bell import Bell, broker_of
@@ -43,12 +44,12 @@ from agent_service.memory_rpc import MemoryRpc
 from agent_service.memory_store import StoredMemories
 from agent_service.outbox import Outbox
 from agent_service.publisher import EventPublisher
+from agent_service.request_store import StoredRequests
 from agent_service.rpc import AgentRpc, TaskRpc
 from agent_service.session_rpc import SessionRpc
 from agent_service.session_store import StoredSessions
 from agent_service.settings import ApiSettings
 from agent_service.storage import StoredAgents, StoredTasks
-from agent_service.tasks import Tasks
 from agent_service.time_travel import TimeTravel
 from agent_service.tool import ToolHost
 from agent_service.tool_kinds import ToolKinds
@@ -71,7 +72,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
         publisher = EventPublisher(redis, limit=settings.event_buffer)
         stored_agents, stored_tasks = StoredAgents(channel), StoredTasks(channel)
         dispatcher = Dispatcher(stored_tasks, bell, settings)
-        tasks = Tasks(stored_tasks, bell, publisher)
+        tasks = Tasks(stored_tasks, StoredRequests(channel), bell, publisher)
         stored_documents, stored_chunks = StoredDocuments(channel), StoredChunks(channel)
         outbox = Outbox(stored_tasks, publisher, settings)
         kinds, keys = ToolKinds(), settings.secret_keys

@@ -1,10 +1,12 @@
-"""The outbox: sees to it that each task's last event is published, from its row where its worker could not."""
+"""The outbox: sees to it that each task's last event, and each that tells of a wait, is published, from its row where
+its worker could not."""
 
 import asyncio
 from datetime import timedelta
 
 from hearth_runtime.errors import HearthError
 from hearth_runtime.lifecycle import pause
+from hearth_runtime.tasks import TaskStatus
 from loguru import logger
 from prometheus_client import Counter
 
@@ -50,7 +52,10 @@ class Outbox:
                 attempt=task.attempt,
                 traceparent=found.traceparent,
             )
-            await events.ended(task)
+            if task.status is TaskStatus.WAITING:
+                await events.waiting(task)
+            else:
+                await events.ended(task)
         if unsettled:
             await self._publisher.flush()
         SETTLED.inc(settled_count)

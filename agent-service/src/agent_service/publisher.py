@@ -10,7 +10,7 @@ from typing import Any
 
 from hearth_runtime.events import EVENTS_STREAM, Event, EventKind, EventLevel
 from hearth_runtime.identifiers import new_id
-from hearth_runtime.tasks import Task, TaskStatus
+from hearth_runtime.tasks import Pending, Task, TaskStatus
 from loguru import logger
 from prometheus_client import Counter, Gauge
 from redis.asyncio import Redis
@@ -57,8 +57,8 @@ class EventPublisher:
         self._changed = asyncio.Condition()
 
     async def publish(self, event: Event, *, ended: datetime | None = None) -> None:
-        """Takes the event; waits while the buffer is full. An event that tells of a task's end names when it `ended`:
-        whoever tells of it again is not heard."""
+        """Takes the event; waits while the buffer is full. An event that tells of an end, or of a wait, names when
+        it `ended`, or began: whoever tells of it again is not heard."""
         async with self._changed:
             if self._merge(event):
                 return
@@ -203,6 +203,26 @@ class RunEvents:
             ended=task.completed_at,
         )
 
+    async def waiting(self, task: Task) -> None:
+        """The task waits, as its row tells. Whoever tells of the same wait again is not heard."""
+        await self.publish(
+            EventKind.STATUS,
+            message=f"waiting for {', '.join(pending.name for pending in task.pending)}",
+            context={"status": task.status.value, "pending": [_asked(pending) for pending in task.pending]},
+            ended=task.waiting_since,
+        )
+
     async def flush(self) -> None:
         """Waits until Redis has all of them."""
         await self._publisher.flush()
+
+
+def _asked(pending: Pending) -> dict[str, Any]:
+    """The pending thing, as clients know it."""
+    asked: dict[str, Any] = {"id": pending.id, "kind": pending.kind.value, "name": pending.name}
+    asked["arguments"] = pending.arguments
+    if pending.expires_at is not None:
+        asked["expires_at"] = pending.expires_at.isoformat()
+    if pending.task_id is not None:
+        asked["task_id"] = pending.task_id
+    return asked

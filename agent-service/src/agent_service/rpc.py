@@ -12,13 +12,15 @@ from hearth.agent.v1 import (
     task_service_pb2,
     task_service_pb2_grpc,
 )
+from hearth_runtime.agents import ClientTool
 from hearth_runtime.codec import from_message, to_message
 from hearth_runtime.errors import FieldViolation, InvalidArgument
 from hearth_runtime.tasks import TaskStatus
 
+from agent_service.acceptance import Tasks
 from agent_service.agents import AgentDraft, Agents
+from agent_service.request_store import RequestAnswer
 from agent_service.storage import StoredAgents, StoredTasks
-from agent_service.tasks import Tasks
 
 
 class AgentRpc(agent_service_pb2_grpc.AgentServiceServicer):
@@ -83,6 +85,7 @@ class TaskRpc(task_service_pb2_grpc.TaskServiceServicer):
             session_id=request.session_id if request.HasField("session_id") else None,
             idempotency_key=request.idempotency_key if request.HasField("idempotency_key") else None,
             user=request.user if request.HasField("user") else None,
+            tools=tuple(from_message(tool, ClientTool) for tool in request.tools),
         )
         return task_service_pb2.CreateTaskResponse(task=to_message(task, task_pb2.Task), created=created)
 
@@ -103,6 +106,7 @@ class TaskRpc(task_service_pb2_grpc.TaskServiceServicer):
             ],
             created_after=after.ToDatetime(tzinfo=UTC) if request.HasField("created_after") else None,
             created_before=before.ToDatetime(tzinfo=UTC) if request.HasField("created_before") else None,
+            parent_task_id=request.parent_task_id if request.HasField("parent_task_id") else None,
         )
         return task_service_pb2.ListTasksResponse(
             tasks=[to_message(t, task_pb2.Task) for t in tasks], next_page_token=token
@@ -121,6 +125,16 @@ class TaskRpc(task_service_pb2_grpc.TaskServiceServicer):
             request.id, from_start=request.from_start, repeat_tool_calls=request.repeat_tool_calls
         )
         return task_service_pb2.RetryTaskResponse(task=to_message(task, task_pb2.Task))
+
+    async def ResumeTask(
+        self, request: task_service_pb2.ResumeTaskRequest, context: Any
+    ) -> task_service_pb2.ResumeTaskResponse:
+        answers = [
+            RequestAnswer(id=answer.id, answer=_json_object(answer.answer, f"results[{place}]"))
+            for place, answer in enumerate(request.answers)
+        ]
+        task = await self._tasks.resume(request.id, answers)
+        return task_service_pb2.ResumeTaskResponse(task=to_message(task, task_pb2.Task))
 
     async def ListAttempts(
         self, request: task_service_pb2.ListAttemptsRequest, context: Any

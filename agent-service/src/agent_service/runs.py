@@ -17,7 +17,7 @@ from hearth_runtime.errors import (
     Unavailable,
 )
 from hearth_runtime.events import EventLevel
-from hearth_runtime.tasks import DOCUMENTS, TaskStatus, Turn
+from hearth_runtime.tasks import DOCUMENTS, Pending, Task, TaskStatus, Turn
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from loguru import logger
@@ -28,6 +28,7 @@ from agent_service.agents import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_SECONDS
 from agent_service.bell import Bell
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.checkpointer import Checkpointer
+from agent_service.client_tools import client_tools
 from agent_service.history_store import StoredHistories
 from agent_service.inference import Models
 from agent_service.model_calls import ModelCalls
@@ -35,12 +36,16 @@ from agent_service.prompt import TokenEstimates
 from agent_service.publisher import EventPublisher, RunEvents
 from agent_service.recording import Live, Recording
 from agent_service.recordings import recording_of
+from agent_service.request_store import StoredRequests
+from agent_service.requests import RunWaits
 from agent_service.retries import RetryPolicy
 from agent_service.run_memory import extract_from, recall_into
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
 from agent_service.summaries import Summaries, recalled
-from agent_service.tasks import Claim, turns_of
+from agent_service.task_requests import TaskRequests
+from agent_service.task_tree import TaskTree
+from agent_service.tasks import Change, Claim, turns_of
 from agent_service.tool import Tool, ToolHost, ToolScope
 from agent_service.tool_calls import ToolCalls
 from agent_service.toolbox import Toolbox, ToolShelf
@@ -77,6 +82,7 @@ class Run:
         *,
         worker_id: str,
         store: StoredTasks,
+        requests: StoredRequests,
         checkpoints: StoredCheckpoints,
         histories: StoredHistories,
         models: Models,
@@ -93,6 +99,9 @@ class Run:
         self._task = claim.task
         self._worker_id = worker_id
         self._store = store
+        self._stored_requests = requests
+        self._requests = TaskRequests(requests, bell, claim.task)
+        self._tree = TaskTree(bell, publisher)
         self._checkpoints = checkpoints
         self._histories = histories
         self._models = models
@@ -168,6 +177,8 @@ class Run:
             return await self._end_interrupted(self._interruption)
         except AttemptOutdated:
             raise
+        except RunWaits as waits:
+            return await self._end_waiting(waits.pendings)
         except HearthError as error:
             return await self._end_failed(error)
         except Exception as error:  # noqa: BLE001 - the border of a run: a mistake in a workflow fails its task alone
@@ -224,11 +235,17 @@ class Run:
             agent=self._claim.agent,
             session_id=self._task.session_id,
             task_id=self._task.id,
-            requests=None,
+            requests=self._requests,
             user=self._task.user,
         )
-        async with self._recording.tools(self._shelf.opened(scope)) as tools:
+        async with self._recording.tools(self._tools(scope)) as tools:
             yield self._toolbox(tools)
+
+    @asynccontextmanager
+    async def _tools(self, scope: ToolScope) -> AsyncIterator[Sequence[Tool]]:
+        """The agent's tools, and those of the client."""
+        async with self._shelf.opened(scope) as tools:
+            yield [*tools, *client_tools(self._task, self._claim.agent, self._requests)]
 
     def _toolbox(self, tools: Sequence[Tool]) -> Toolbox:
         return Toolbox(tools, tool_calls=self._journal(self._recording), events=self._events)
@@ -257,7 +274,7 @@ class Run:
         # Redis has all that the run said before the row says that it ended: streams end by the row.
         await self._events.flush()
         new_turns = (*self._input_turns(), Turn(role="assistant", content=output["text"]))
-        ended = await self._store_reliably(
+        await self._change(
             lambda: self._store.finish(
                 self._task,
                 status=TaskStatus.COMPLETED,
@@ -265,7 +282,6 @@ class Run:
                 new_turns=new_turns if self._task.session_id else (),
             )
         )
-        await self._events.ended(ended)
         if self._task.session_id is not None:
             turns = (*self._claim.session_turns, *new_turns)
             self._summaries.after_run(self._claim.agent, self._task.session_id, turns)
@@ -278,9 +294,8 @@ class Run:
             case Interruption.HAND_OVER:
                 await self._events.log(EventLevel.INFO, "The worker is stopping; another takes over.")
                 await self._events.flush()
-                released = await self._store_reliably(lambda: self._store.release(self._task, is_retry=False))
+                released = await self._change(lambda: self._store.release(self._task, is_retry=False))
                 if released.status is TaskStatus.CANCELLED:
-                    await self._events.ended(released)
                     return "cancelled"
                 await self._bell.ring(self._task.id, queue=self._task.queue)
                 return "handed_over"
@@ -289,9 +304,22 @@ class Run:
 
     async def _end_cancelled(self) -> str:
         await self._events.flush()
-        ended = await self._store_reliably(lambda: self._store.finish(self._task, status=TaskStatus.CANCELLED))
-        await self._events.ended(ended)
+        await self._change(lambda: self._store.finish(self._task, status=TaskStatus.CANCELLED))
         return "cancelled"
+
+    async def _end_waiting(self, pendings: Sequence[Pending]) -> str:
+        await self._events.flush()
+        try:
+            task = await self._change(lambda: self._stored_requests.wait(self._task, pendings))
+        except AttemptOutdated:
+            raise
+        except HearthError as error:
+            return await self._end_failed(error)
+        if task.status is TaskStatus.PENDING:  # all was answered meanwhile
+            await self._bell.ring(task.id, queue=task.queue)
+        elif task.status is TaskStatus.WAITING:
+            await self._events.waiting(task)
+        return "cancelled" if task.status is TaskStatus.CANCELLED else "waiting"
 
     async def _end_failed(self, error: HearthError) -> str:
         config = self._claim.agent.config
@@ -301,12 +329,11 @@ class Run:
         trace.get_current_span().set_status(trace.StatusCode.ERROR, error.code)
         if delay is None:
             await self._events.flush()
-            ended = await self._store_reliably(
+            await self._change(
                 lambda: self._store.finish(
                     self._task, status=TaskStatus.FAILED, error_code=error.code, error_message=error.detail
                 )
             )
-            await self._events.ended(ended)
             return "failed"
         await self._events.log(
             EventLevel.WARNING,
@@ -316,15 +343,20 @@ class Run:
         )
         await self._events.status("pending", "waiting for the next attempt", retry=self._task.retry_count + 1)
         await self._events.flush()
-        released = await self._store_reliably(
+        released = await self._change(
             lambda: self._store.release(
                 self._task, is_retry=True, delay=delay, error_code=error.code, error_message=error.detail
             )
         )
-        if released.status is TaskStatus.CANCELLED:
-            await self._events.ended(released)
-            return "cancelled"
-        return "retried"
+        return "cancelled" if released.status is TaskStatus.CANCELLED else "retried"
+
+    async def _change(self, write: Callable[[], Awaitable[Change]]) -> Task:
+        """The task after the change, whose end is told of and whose tree is followed up."""
+        change = await self._store_reliably(write)
+        if change.task.status.is_final:
+            await self._events.ended(change.task)
+        await self._tree.follow(change.affected)
+        return change.task
 
     async def _store_reliably[T](self, write: Callable[[], Awaitable[T]]) -> T:
         """Repeats a write while storage is away: the lease holds meanwhile, or its loss is told as AttemptOutdated."""

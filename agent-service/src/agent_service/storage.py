@@ -13,7 +13,7 @@ from hearth_runtime.codec import duration, from_message, timestamp, to_message
 from hearth_runtime.tasks import RUNS, Attempt, Task, TaskStatus, Turn
 
 from agent_service.agents import AgentDraft
-from agent_service.tasks import Claim, DueTask, NewTask
+from agent_service.tasks import Change, Claim, DueTask, NewTask
 
 
 class StoredAgents:
@@ -90,6 +90,7 @@ class StoredTasks:
         statuses: Sequence[TaskStatus],
         created_after: datetime | None,
         created_before: datetime | None,
+        parent_task_id: str | None = None,
     ) -> tuple[tuple[Task, ...], str]:
         request = task_store_pb2.ListTasksRequest(
             page_size=size,
@@ -98,13 +99,14 @@ class StoredTasks:
             statuses=[task_pb2.Task.Status.Value(f"STATUS_{s.name}") for s in statuses],
             created_after=timestamp(created_after) if created_after else None,
             created_before=timestamp(created_before) if created_before else None,
+            parent_task_id=parent_task_id,
         )
         answer = await self._stub.ListTasks(request)
         return tuple(from_message(t, Task) for t in answer.tasks), answer.next_page_token
 
-    async def cancel(self, task_id: str) -> Task:
+    async def cancel(self, task_id: str) -> Change:
         answer = await self._stub.CancelTask(task_store_pb2.CancelTaskRequest(id=task_id))
-        return from_message(answer.task, Task)
+        return from_message(answer, Change)
 
     async def claim(self, *, worker_id: str, lease: timedelta, queue: str = RUNS) -> Claim:
         """The task of the queue whose turn it is, for this worker to run. Raises NoTaskWaits."""
@@ -125,7 +127,7 @@ class StoredTasks:
         error_code: str | None = None,
         error_message: str | None = None,
         new_turns: tuple[Turn, ...] = (),
-    ) -> Task:
+    ) -> Change:
         """Ends the task. Raises AttemptOutdated."""
         ended = _Finish(
             id=task.id,
@@ -137,7 +139,7 @@ class StoredTasks:
             new_turns=new_turns,
         )
         answer = await self._stub.FinishTask(to_message(ended, task_store_pb2.FinishTaskRequest))
-        return from_message(answer.task, Task)
+        return from_message(answer, Change)
 
     async def release(
         self,
@@ -147,7 +149,7 @@ class StoredTasks:
         delay: timedelta = timedelta(),
         error_code: str | None = None,
         error_message: str | None = None,
-    ) -> Task:
+    ) -> Change:
         """Puts the task back. Raises AttemptOutdated."""
         answer = await self._stub.ReleaseTask(
             task_store_pb2.ReleaseTaskRequest(
@@ -159,7 +161,7 @@ class StoredTasks:
                 error_message=error_message,
             )
         )
-        return from_message(answer.task, Task)
+        return from_message(answer, Change)
 
     async def retry(self, task_id: str, *, from_start: bool, repeat_tool_calls: bool) -> Task:
         """Puts a task that failed or was cancelled back into the queue."""

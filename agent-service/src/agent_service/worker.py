@@ -33,6 +33,7 @@ from agent_service.history_store import StoredHistories
 from agent_service.inference import Models
 from agent_service.prompt import TokenEstimates
 from agent_service.publisher import EventPublisher
+from agent_service.request_store import StoredRequests
 from agent_service.runs import Interruption, Run
 from agent_service.session_store import StoredSessions
 from agent_service.settings import WorkerSettings
@@ -58,6 +59,7 @@ class Worker:
         self,
         *,
         store: StoredTasks,
+        requests: StoredRequests,
         checkpoints: StoredCheckpoints,
         histories: StoredHistories,
         models: Models,
@@ -71,6 +73,7 @@ class Worker:
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
         self._store = store
+        self._requests = requests
         self._checkpoints = checkpoints
         self._histories = histories
         self._models = models
@@ -138,6 +141,7 @@ class Worker:
             claim,
             worker_id=self.id,
             store=self._store,
+            requests=self._requests,
             checkpoints=self._checkpoints,
             histories=self._histories,
             models=self._models,
@@ -190,6 +194,7 @@ async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
         host = ToolHost(settings=settings, storage=storage, inference=inference)
         worker = Worker(
             store=StoredTasks(storage),
+            requests=StoredRequests(storage),
             checkpoints=StoredCheckpoints(storage),
             histories=StoredHistories(storage),
             models=models,

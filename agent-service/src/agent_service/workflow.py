@@ -6,11 +6,11 @@ A workflow is given the conversation and answers with the output; whatever it sh
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from hearth_runtime.agents import Agent
-from hearth_runtime.tasks import Task, Turn
+from hearth_runtime.tasks import Pending, Task, Turn
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import StateGraph
 from langgraph.runtime import RunControl, Runtime
@@ -21,6 +21,7 @@ from agent_service.model_calls import ModelCalls
 from agent_service.prompt import Prompt
 from agent_service.publisher import RunEvents
 from agent_service.recording import Recording
+from agent_service.requests import RunWaits
 from agent_service.tool import ToolHost
 from agent_service.tool_calls import ToolCalls
 from agent_service.toolbox import Toolbox
@@ -50,6 +51,7 @@ class RunContext:
     checkpointer: Checkpointer
     control: RunControl  # asks for an end between two steps
     record_resume: Callable[[str], Awaitable[None]]
+    waits: list[Pending] = field(default_factory=list)  # what the steps of this attempt wait for
 
     def prompt(self) -> Prompt:
         """The agent's system prompt and the conversation."""
@@ -61,7 +63,7 @@ class Workflow(Protocol):
 
     async def run(self, context: RunContext) -> dict[str, Any]:
         """The task's output: {"text", "data", "usage", "model"}. Raises HearthError; GraphDrained where `control` asked
-        for it; may be cancelled at any await."""
+        for it, RunWaits where somebody must answer first; may be cancelled at any await."""
         ...
 
 
@@ -78,13 +80,15 @@ class GraphWorkflow:
         config: RunnableConfig = {"configurable": {"thread_id": context.task.id}, "recursion_limit": RECURSION_LIMIT}
         entry: dict[str, Any] | None = {}
         state: dict[str, Any] = {}
+        finished: list[tuple[str, dict[str, Any]]] = []
         task = context.task
         if task.attempt > 1 or task.forked_from_task_id is not None or task.replay_of_task_id is not None:
             saved = await graph.aget_state(config)
             if saved.metadata is not None:
                 entry, state = None, saved.values  # None is LangGraph's word for going on
+                # Those that were done beside one that was not are not made again, nor told of by LangGraph.
+                finished = [(done.name, _took(done.result)) for done in saved.tasks if done.name not in saved.next]
                 await self._resume(context, saved.next)
-        finished: list[tuple[str, dict[str, Any]]] = []
         chunks: AsyncIterator[Any] = graph.astream(
             entry,
             config,
@@ -93,15 +97,19 @@ class GraphWorkflow:
             durability="sync",
             control=context.control,
         )
-        async for mode, chunk in chunks:
-            if mode == "tasks" and "result" in chunk and not chunk["error"]:
-                finished.append((chunk["name"], _took(chunk["result"])))
-            elif mode == "values":
-                # Comes when what the steps gave is kept: from here on no attempt makes them again.
-                state = chunk
-                for name, took in finished:
-                    await context.events.step(name, "finished", **took)
-                finished.clear()
+        try:
+            async for mode, chunk in chunks:
+                if mode == "tasks" and "result" in chunk and not chunk["error"]:
+                    finished.append((chunk["name"], _took(chunk["result"])))
+                elif mode == "values":
+                    # Comes when what the steps gave is kept: from here on no attempt makes them again.
+                    state = chunk
+                    for name, took in finished:
+                        await context.events.step(name, "finished", **took)
+                    finished.clear()
+        except RunWaits as waits:
+            # It is that of one step; others beside it may wait as well.
+            raise RunWaits(*(context.waits or waits.pendings)) from None
         output: dict[str, Any] = state["output"]
         return output
 
@@ -127,7 +135,11 @@ def step(name: str, action: Action) -> Any:
         events = runtime.context.events
         await events.step(name, "started")
         began = time.monotonic()
-        changes = await action(state, runtime.context)
+        try:
+            changes = await action(state, runtime.context)
+        except RunWaits as waits:
+            runtime.context.waits.extend(waits.pendings)
+            raise
         if "spent" in changes:
             seconds = runtime.context.recording.step_seconds(name)
             if seconds is None:

@@ -9,6 +9,7 @@ from hearth_runtime.errors import (
     AgentInactive,
     AgentNotFound,
     AgentReserved,
+    AlreadyAnswered,
     CollectionExists,
     CollectionNotFound,
     DeadlineExceeded,
@@ -30,6 +31,7 @@ from hearth_runtime.errors import (
     TaskFinished,
     TaskNotFound,
     TaskNotRetryable,
+    TaskNotWaiting,
     ToolCallUnfinished,
     ToolKindNotFound,
     ToolNameTaken,
@@ -88,6 +90,13 @@ TASK_NOT_FOUND = TaskNotFound(f"There is no task {TASK_ID}. GET /api/v1/tasks li
 TASK_FINISHED = TaskFinished(f"The task {TASK_ID} has completed: there is nothing left to cancel.")
 TASK_NOT_RETRYABLE = TaskNotRetryable(
     f"Task {TASK_ID} is completed; only one that failed or was cancelled can be started again."
+)
+TASK_NOT_WAITING = TaskNotWaiting(f"Task {TASK_ID} is running: it waits for no answer now.")
+ALREADY_ANSWERED = AlreadyAnswered(
+    "act:1:0 was answered otherwise before, or its time was over. The first answer counts."
+)
+BAD_RESULT = invalid_request(
+    [FieldViolation(field="results[0].id", message="is none of those that wait for an answer: act:1:0")]
 )
 TOOL_CALL_UNFINISHED = ToolCallUnfinished(
     "A call of the tool send_mail was cut off, and may have been made. Find out; then send "

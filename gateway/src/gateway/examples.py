@@ -1,5 +1,7 @@
 """Examples for the OpenAPI document: one agent, one run of it, and what is seen of that run."""
 
+from typing import Any
+
 AGENT_ID = "0199f0a4-5b1e-7c3a-9d2e-6f1a2b3c4d5e"
 TASK_ID = "0199f0a5-1c2d-7e4f-8a6b-9c0d1e2f3a4b"
 SESSION_ID = "0199f0a4-9a00-7d11-8c55-1f2e3d4c5b6a"
@@ -27,6 +29,23 @@ RUN_IN_SESSION = {
     "input": {"messages": [{"role": "user", "content": "And three more?"}]},
     "session_id": SESSION_ID,
 }
+RUN_WITH_TOOL = {
+    "agent_id": AGENT_ID,
+    "input": {"prompt": "Where is order 4711?"},
+    "tools": [
+        {
+            "type": "client",
+            "name": "look_up_order",
+            "description": "Looks up an order by its number.",
+            "parameters": {"type": "object", "properties": {"number": {"type": "string"}}, "required": ["number"]},
+            "timeout_seconds": 300,
+        }
+    ],
+}
+RESUME_TOOL_CALL = {"results": [{"id": "act:1:0", "output": {"status": "shipped"}}]}
+RESUME_APPROVE = {"results": [{"id": "act:1:0", "decision": "approve", "arguments": {"path": "notes.txt"}}]}
+RESUME_REJECT = {"results": [{"id": "act:1:0", "decision": "reject", "reason": "Not this file."}]}
+RESUME_ANSWER = {"results": [{"id": "act:1:0", "output": "The second one."}]}
 RUN_ACCEPTED = {
     "task_id": TASK_ID,
     "status": "pending",
@@ -39,7 +58,7 @@ RUN_ACCEPTED = {
         "cancel": f"/api/v1/tasks/{TASK_ID}",
     },
 }
-TASK = {
+TASK: dict[str, Any] = {
     "id": TASK_ID,
     "agent_id": AGENT_ID,
     "session_id": None,
@@ -60,6 +79,8 @@ TASK = {
     "completed_at": "2025-11-24T16:00:01.500000Z",
     "next_attempt_at": None,
     "cancel_requested": False,
+    "pending": [],
+    "parent_task_id": None,
     "user": None,
 }
 TASK_PAGE = {"items": [TASK], "next_cursor": TASK_ID}

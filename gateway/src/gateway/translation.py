@@ -8,15 +8,17 @@ from typing import Any, Literal, cast
 import orjson
 from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
-from hearth.agent.v1 import agent_pb2, task_pb2
+from hearth.agent.v1 import agent_pb2, task_pb2, task_service_pb2
 from hearth.inference.v1 import inference_service_pb2
 from hearth.log.v1 import event_pb2, log_service_pb2
 from hearth_runtime.codec import timestamp
 
 from gateway.schemas.agents import Agent, AgentConfig, AgentMemory, Budget
+from gateway.schemas.client_tools import ClientTool
 from gateway.schemas.fields import Kind, Level, Outcome, TaskStatus
 from gateway.schemas.logs import Log
 from gateway.schemas.models import Breaker, Model, ModelHost
+from gateway.schemas.requests import PendingRequest, RequestResult
 from gateway.schemas.tasks import Attempt, RunAccepted, RunLinks, Task, TaskInput, TaskOutput
 
 # Numbers of enum values by their public names, and back.
@@ -30,6 +32,12 @@ BREAKER_NAMES: dict[int, Literal["half_open", "open"]] = {
     inference_service_pb2.Breaker.STATE_HALF_OPEN: "half_open",
     inference_service_pb2.Breaker.STATE_OPEN: "open",
 }
+PENDING_KINDS: dict[int, Literal["tool_call", "approval", "question", "task"]] = {
+    task_pb2.Pending.KIND_TOOL_CALL: "tool_call",
+    task_pb2.Pending.KIND_APPROVAL: "approval",
+    task_pb2.Pending.KIND_QUESTION: "question",
+    task_pb2.Pending.KIND_TASK: "task",
+}
 LEVEL_NAMES = {v: cast(Level, n) for n, v in LEVELS.items()}
 KIND_NAMES = {v: cast(Kind, n) for n, v in KINDS.items()}
 
@@ -40,7 +48,19 @@ def config_message(config: AgentConfig) -> agent_pb2.AgentConfig:
     if "output_schema" in fields:
         # Not by orjson, which knows no integer beyond 64 bits, though JSON does.
         fields["output_schema"] = json.dumps(fields["output_schema"], ensure_ascii=False)
+    if config.tools is not None:
+        fields["tools"] = [_tool_fields(tool) for tool in config.tools]
     return json_format.ParseDict(fields, agent_pb2.AgentConfig())
+
+
+def tool_messages(tools: Iterable[ClientTool]) -> list[agent_pb2.ClientTool]:
+    """The client tools as messages."""
+    return [agent_pb2.ClientTool(**_tool_fields(tool)) for tool in tools]
+
+
+def _tool_fields(tool: ClientTool) -> dict[str, Any]:
+    fields = tool.model_dump(exclude_none=True, exclude={"type"})
+    return {**fields, "parameters": json.dumps(tool.parameters, ensure_ascii=False)}
 
 
 def agent_of(message: agent_pb2.Agent) -> Agent:
@@ -51,6 +71,11 @@ def agent_of(message: agent_pb2.Agent) -> Agent:
     for name, schema in (("budget", Budget), ("memory", AgentMemory)):
         if name in fields:
             fields[name] = schema.model_construct(**fields[name])
+    if "tools" in fields:
+        fields["tools"] = [
+            ClientTool.model_construct(type="client", **{**tool, "parameters": json.loads(tool["parameters"])})
+            for tool in fields["tools"]
+        ]
     return Agent(
         id=message.id,
         name=message.name,
@@ -83,7 +108,28 @@ def task_of(message: task_pb2.Task) -> Task:
         next_attempt_at=_time(message.next_attempt_at) if message.HasField("next_attempt_at") else None,
         cancel_requested=message.cancel_requested,
         user=message.user if message.HasField("user") else None,
+        pending=[_pending_of(pending) for pending in message.pending],
+        parent_task_id=message.parent_task_id if message.HasField("parent_task_id") else None,
     )
+
+
+def _pending_of(message: task_pb2.Pending) -> PendingRequest:
+    return PendingRequest(
+        id=message.id,
+        kind=PENDING_KINDS[message.kind],
+        name=message.name,
+        arguments=json.loads(message.arguments),
+        expires_at=_time(message.expires_at) if message.HasField("expires_at") else None,
+        task_id=message.task_id if message.HasField("task_id") else None,
+    )
+
+
+def answer_of(result: RequestResult) -> task_service_pb2.RequestAnswer:
+    """The answer to one pending thing as a message."""
+    answer = result.model_dump(include={"decision", "arguments", "reason"}, exclude_none=True)
+    if result.decision is None:
+        answer["output"] = result.output
+    return task_service_pb2.RequestAnswer(id=result.id, answer=json.dumps(answer, ensure_ascii=False))
 
 
 def attempt_of(message: task_pb2.Attempt) -> Attempt:

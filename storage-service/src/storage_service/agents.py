@@ -6,7 +6,7 @@ from typing import Any
 
 from asyncpg import Record
 from hearth_runtime.agents import Agent, AgentConfig
-from hearth_runtime.errors import AgentNotFound, AgentReserved
+from hearth_runtime.errors import AgentInactive, AgentNotFound, AgentReserved
 
 from storage_service.database import Database
 from storage_service.pages import PAGE_BYTES, Page, id_of_token, token_of_id
@@ -72,6 +72,13 @@ class Agents:
 def agent_not_found(agent_id: str) -> AgentNotFound:
     return AgentNotFound(
         f"There is no agent {agent_id}. GET /api/v1/agents lists those that there are.",
+        metadata={"agent_id": agent_id},
+    )
+
+
+def agent_inactive(agent_id: str) -> AgentInactive:
+    return AgentInactive(
+        f"Agent {agent_id} was deleted. Set its is_active to true with PUT, or run another agent.",
         metadata={"agent_id": agent_id},
     )
 

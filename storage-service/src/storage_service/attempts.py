@@ -17,7 +17,8 @@ from storage_service.database import Database, Transaction
 from storage_service.pages import Page, number_of_token, token_of_number
 from storage_service.queries import load_queries
 from storage_service.sessions import append_turns, turns_of
-from storage_service.tasks import task_not_found, task_of
+from storage_service.task_rows import task_not_found, task_of
+from storage_service.trees import AffectedTask, Change, lock_tree, settle_tree
 
 SQL = load_queries("attempts")
 
@@ -77,9 +78,11 @@ class Attempts:
             raise await self.outdated(task_id, attempt)
         return bool(row["cancel_requested"])
 
-    async def finish(self, ending: Ending) -> Task:
+    async def finish(self, ending: Ending) -> Change:
         """Ends the task, and appends to its session. The same again is harmless. Raises AttemptOutdated."""
+        affected: tuple[AffectedTask, ...] = ()
         async with self._database.transaction() as transaction:
+            tree_id = await lock_tree(transaction, ending.id)
             row = await transaction.fetchrow(
                 SQL["finish_task"],
                 ending.id,
@@ -89,13 +92,15 @@ class Attempts:
                 ending.error_code,
                 ending.error_message,
             )
+            if row is not None and row["root_task_id"] is not None and tree_id is not None:
+                affected = await settle_tree(transaction, tree_id)
             if row is not None and row["session_id"] is not None and ending.new_turns:
                 await append_turns(transaction, row["session_id"], row["id"], ending.new_turns)
         if row is not None:
-            return task_of(row)
+            return Change(task=task_of(row), affected=affected)
         known = await self._database.fetchrow(SQL["find_task"], ending.id)
         if known is not None and (known["attempt"], known["status"]) == (ending.attempt, ending.status):
-            return task_of(known)
+            return Change(task=task_of(known), affected=())
         raise await self.outdated(ending.id, ending.attempt)
 
     async def release(
@@ -107,15 +112,20 @@ class Attempts:
         delay: timedelta,
         error_code: str | None,
         error_message: str | None,
-    ) -> Task:
+    ) -> Change:
         """Gives the task back: to be retried after `delay`, which counts, or handed over, which is at once and does
         not. Ends it where a cancel was asked for meanwhile. Raises AttemptOutdated."""
-        row = await self._database.fetchrow(
-            SQL["release_task"], task_id, attempt, is_retry, delay, error_code, error_message
-        )
+        affected: tuple[AffectedTask, ...] = ()
+        async with self._database.transaction() as transaction:
+            tree_id = await lock_tree(transaction, task_id)
+            row = await transaction.fetchrow(
+                SQL["release_task"], task_id, attempt, is_retry, delay, error_code, error_message
+            )
+            if row is not None and row["root_task_id"] is not None and tree_id is not None:
+                affected = await settle_tree(transaction, tree_id)
         if row is None:
             raise await self.outdated(task_id, attempt)
-        return task_of(row)
+        return Change(task=task_of(row), affected=affected)
 
     async def record_resume(self, task_id: str, attempt: int, step: str) -> None:
         """Notes the step that the attempt goes on with. Raises AttemptOutdated."""

@@ -17,12 +17,14 @@ from hearth_runtime.tasks import Task, TaskStatus
 from loguru import logger
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
+from storage_service.agents import agent_inactive
 from storage_service.checkpoints import checkpoint_of
 from storage_service.database import Database
 from storage_service.pages import PAGE_BYTES, Page, text_of_token, token_of_text
 from storage_service.queries import load_queries
 from storage_service.queue_bounds import QueueBounds
-from storage_service.tasks import DEFAULT_MAX_RETRIES, Tasks, agent_inactive, task_not_found, task_of
+from storage_service.task_rows import DEFAULT_MAX_RETRIES, task_not_found, task_of
+from storage_service.tasks import Tasks
 
 SQL = load_queries("histories")
 

@@ -9,7 +9,7 @@ from hearth_runtime.identifiers import is_id
 
 from storage_service import arguments
 from storage_service.histories import Fork, Histories, Replay
-from storage_service.tasks import task_not_found
+from storage_service.task_rows import task_not_found
 
 PAGE_LIMIT = 500
 

@@ -19,6 +19,8 @@ from hearth.storage.v1 import (
     history_store_pb2_grpc,
     memory_store_pb2,
     memory_store_pb2_grpc,
+    request_store_pb2,
+    request_store_pb2_grpc,
     session_store_pb2,
     session_store_pb2_grpc,
     task_store_pb2,
@@ -51,6 +53,8 @@ from storage_service.memory_vectors import MemoryVectors
 from storage_service.metrics import keep_current
 from storage_service.queue import Queue
 from storage_service.queue_bounds import QueueBounds
+from storage_service.request_rpc import RequestStoreRpc
+from storage_service.requests import Requests
 from storage_service.rpc import AgentStoreRpc, EventStoreRpc
 from storage_service.search import Searches
 from storage_service.session_rpc import SessionStoreRpc
@@ -94,6 +98,18 @@ async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
             task_store_pb2_grpc.add_TaskStoreServiceServicer_to_server,
             TaskStoreRpc(tasks, attempts, queue),
             task_store_pb2,
+        )
+        server.register(
+            request_store_pb2_grpc.add_RequestStoreServiceServicer_to_server,
+            RequestStoreRpc(
+                Requests(
+                    database,
+                    attempts,
+                    depth_limit=settings.task_depth_limit,
+                    sub_task_limit=settings.sub_task_limit,
+                )
+            ),
+            request_store_pb2,
         )
         server.register(
             event_store_pb2_grpc.add_EventStoreServiceServicer_to_server,

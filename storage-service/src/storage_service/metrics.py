@@ -43,5 +43,6 @@ async def keep_current(queue: Queue, every_seconds: float, stopping: asyncio.Eve
             away = False
             TASKS.labels(TaskStatus.PENDING).set(stats.pending)
             TASKS.labels(TaskStatus.RUNNING).set(stats.running)
+            TASKS.labels(TaskStatus.WAITING).set(stats.waiting)
             QUEUE_OLDEST_SECONDS.set(stats.oldest_pending.total_seconds())
         await pause(stopping, every_seconds)

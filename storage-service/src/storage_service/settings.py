@@ -33,6 +33,8 @@ class StorageSettings(RuntimeSettings):
     )
     queue_limit: int = Field(100_000, ge=1, description="Tasks that may wait in all; more are answered with 429")
     queue_limit_per_agent: int = Field(20_000, ge=1, description="Tasks of one agent that may wait")
+    task_depth_limit: int = Field(3, ge=0, le=32, description="How many levels of sub-tasks a task may have below it")
+    sub_task_limit: int = Field(16, ge=0, le=1000, description="How many sub-tasks one task may start")
     checkpoint_retention_days: float = Field(
         7.0,
         gt=0,

@@ -11,7 +11,8 @@ from hearth_runtime.tasks import RUNS, Task
 from storage_service import arguments
 from storage_service.attempts import Attempts, Ending
 from storage_service.queue import Queue
-from storage_service.tasks import NewTask, TaskFilter, Tasks, task_not_found
+from storage_service.task_rows import task_not_found
+from storage_service.tasks import NewTask, TaskFilter, Tasks
 
 PAGE_LIMIT = 500
 DUE_LIMIT = 1000
@@ -37,6 +38,8 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
         where = arguments.value_of(request, TaskFilter)
         if where.agent_id is not None:
             arguments.uuid(where.agent_id, "agent_id")
+        if where.parent_task_id is not None:
+            arguments.uuid(where.parent_task_id, "parent_task_id")
         arguments.known(where.statuses, "status")
         page = await self._tasks.list(
             page_size=arguments.page_size(request.page_size, limit=PAGE_LIMIT), token=request.page_token, where=where
@@ -66,10 +69,10 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
             arguments.json_object(ending.output, "output")
         if not ending.status.is_final:
             raise arguments.invalid("status", "must be completed, failed or cancelled")
-        return task_store_pb2.FinishTaskResponse(task=_task(await self._attempts.finish(ending)))
+        return to_message(await self._attempts.finish(ending), task_store_pb2.FinishTaskResponse)
 
     async def ReleaseTask(self, request: Any, context: Any) -> task_store_pb2.ReleaseTaskResponse:
-        task = await self._attempts.release(
+        change = await self._attempts.release(
             arguments.uuid(request.id, "id"),
             request.attempt,
             is_retry=request.is_retry,
@@ -77,10 +80,10 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
             error_code=request.error_code if request.HasField("error_code") else None,
             error_message=request.error_message if request.HasField("error_message") else None,
         )
-        return task_store_pb2.ReleaseTaskResponse(task=_task(task))
+        return to_message(change, task_store_pb2.ReleaseTaskResponse)
 
     async def CancelTask(self, request: Any, context: Any) -> task_store_pb2.CancelTaskResponse:
-        return task_store_pb2.CancelTaskResponse(task=_task(await self._tasks.cancel(_task_id(request.id))))
+        return to_message(await self._tasks.cancel(_task_id(request.id)), task_store_pb2.CancelTaskResponse)
 
     async def TakeDueTasks(self, request: Any, context: Any) -> task_store_pb2.TakeDueTasksResponse:
         if not 1 <= request.limit <= DUE_LIMIT:

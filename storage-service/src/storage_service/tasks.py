@@ -8,30 +8,29 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from asyncpg import Record
+from hearth_runtime.agents import ClientTool
 from hearth_runtime.errors import (
-    AgentInactive,
     FieldViolation,
     HistoryExpired,
     IdempotencyConflict,
     InvalidArgument,
     TaskFinished,
-    TaskNotFound,
     TaskNotRetryable,
     ToolCallUnfinished,
     Unavailable,
 )
 from hearth_runtime.tasks import Task, TaskStatus
 
-from storage_service.agents import agent_not_found
+from storage_service.agents import agent_inactive, agent_not_found
 from storage_service.database import Database
 from storage_service.pages import PAGE_BYTES, Page, id_of_token, token_of_id
+from storage_service.pending import with_pending
 from storage_service.queries import load_queries
 from storage_service.queue_bounds import QueueBounds
+from storage_service.task_rows import DEFAULT_MAX_RETRIES, task_not_found, task_of
+from storage_service.trees import Change, lock_tree, settle_tree
 
 SQL = load_queries("tasks")
-
-DEFAULT_MAX_RETRIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +45,7 @@ class NewTask:
     request_hash: str
     traceparent: str
     user: str | None
+    tools: tuple[ClientTool, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,7 @@ class TaskFilter:
     statuses: tuple[TaskStatus, ...]
     created_after: datetime | None
     created_before: datetime | None
+    parent_task_id: str | None
 
 
 class Tasks:
@@ -83,6 +84,7 @@ class Tasks:
             new.traceparent,
             DEFAULT_MAX_RETRIES,
             new.user,
+            [tool.to_json() for tool in new.tools],
         )
         if row:
             self._bounds.added(new.agent_id)
@@ -112,7 +114,8 @@ class Tasks:
         row = await self._database.fetchrow(SQL["get_task"], task_id)
         if row is None:
             raise task_not_found(task_id)
-        return task_of(row), row["completed_at"] is not None and not row["end_unsettled"]
+        (task,) = await with_pending(self._database, [task_of(row)])
+        return task, row["completed_at"] is not None and not row["end_unsettled"]
 
     async def list(self, *, page_size: int, token: str, where: TaskFilter) -> Page[Task]:
         """The tasks that fit, the newest first. created_after is inclusive, created_before is not."""
@@ -127,21 +130,26 @@ class Tasks:
             where.created_after,
             where.created_before,
             PAGE_BYTES,
+            where.parent_task_id,
         )
-        tasks = [task_of(row) for row in rows[:page_size]]
+        tasks = await with_pending(self._database, [task_of(row) for row in rows[:page_size]])
         more = bool(rows) and rows[0]["found"] > len(tasks)
         return Page(items=tasks, next_token=token_of_id(tasks[-1].id) if more else "")
 
-    async def cancel(self, task_id: str) -> Task:
-        """Cancels a pending task, asks a running one to stop. Raises TaskNotFound, TaskFinished."""
-        row = await self._database.fetchrow(SQL["cancel_task"], task_id)
-        if row is None:
-            task, _ = await self.get(task_id)
-            raise TaskFinished(
-                f"Task {task_id} is {task.status} already; there is nothing left to cancel.",
-                metadata={"task_id": task_id, "status": task.status},
-            )
-        return task_of(row)
+    async def cancel(self, task_id: str) -> Change:
+        """Cancels a task that is queued or waits, asks a running one to stop, and so down its tree.
+
+        Raises TaskNotFound, TaskFinished.
+        """
+        async with self._database.transaction() as transaction:
+            tree_id = await lock_tree(transaction, task_id)
+            if tree_id is not None and (row := await transaction.fetchrow(SQL["cancel_task"], task_id)) is not None:
+                return Change(task=task_of(row), affected=await settle_tree(transaction, tree_id))
+        task, _ = await self.get(task_id)
+        raise TaskFinished(
+            f"Task {task_id} is {task.status} already; there is nothing left to cancel.",
+            metadata={"task_id": task_id, "status": task.status},
+        )
 
     async def retry(self, task_id: str, *, from_start: bool, repeat_tool_calls: bool) -> Task:
         """Puts a task that failed or was cancelled back into the queue, with all its retries.
@@ -149,6 +157,7 @@ class Tasks:
         Raises TaskNotFound, TaskNotRetryable, AgentInactive, QueueFull, ToolCallUnfinished, HistoryExpired.
         """
         async with self._database.transaction() as transaction:
+            await lock_tree(transaction, task_id)
             row = await transaction.fetchrow(SQL["lock_ended_task"], task_id)
             if row is None:
                 raise task_not_found(task_id)
@@ -176,6 +185,7 @@ class Tasks:
                     f"A call of the tool {call['tool_name']} was cut off, and may have been made. Find out; then send "
                     '{"repeat_tool_calls": true} if repeating it does no harm, or {"from": "start"}.'
                 )
+            await transaction.fetchrow(SQL["forget_unfinished_requests"], task_id)
             retried = await transaction.fetchrow(SQL["retry_task"], task_id)
         assert retried is not None
         self._bounds.added(str(retried["agent_id"]))
@@ -193,41 +203,3 @@ class Tasks:
                 fields=[FieldViolation(field="session_id", message="belongs to another agent")],
             )
         return Unavailable("The agent or the session was changed at this moment. Try again.")
-
-
-def agent_inactive(agent_id: str) -> AgentInactive:
-    return AgentInactive(
-        f"Agent {agent_id} was deleted. Set its is_active to true with PUT, or run another agent.",
-        metadata={"agent_id": agent_id},
-    )
-
-
-def task_not_found(task_id: str) -> TaskNotFound:
-    return TaskNotFound(
-        f"There is no task {task_id}. GET /api/v1/tasks lists those that there are.", metadata={"task_id": task_id}
-    )
-
-
-def task_of(row: Record) -> Task:
-    """The task that the row holds."""
-    return Task(
-        id=str(row["id"]),
-        agent_id=str(row["agent_id"]),
-        session_id=None if row["session_id"] is None else str(row["session_id"]),
-        status=TaskStatus(row["status"]),
-        input=row["input"],
-        output=row["output"],
-        error_code=row["error_code"],
-        error_message=row["error_message"],
-        retry_count=row["retry_count"],
-        attempt=row["attempt"],
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        completed_at=row["completed_at"],
-        next_attempt_at=row["next_attempt_at"],
-        cancel_requested=row["cancel_requested_at"] is not None,
-        user=row["end_user"],
-        queue=row["queue"],
-        forked_from_task_id=None if row["forked_from_task_id"] is None else str(row["forked_from_task_id"]),
-        replay_of_task_id=None if row["replay_of_task_id"] is None else str(row["replay_of_task_id"]),
-    )

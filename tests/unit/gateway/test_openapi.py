@@ -72,6 +72,18 @@ EXPECTED = {
         "503",
         "504",
     },
+    ("post", "/api/v1/tasks/{task_id}/resume"): {
+        "202",
+        "400",
+        "404",
+        "409",
+        "413",
+        "415",
+        "422",
+        "500",
+        "503",
+        "504",
+    },
     ("delete", "/api/v1/tasks/{task_id}"): {"202", "404", "409", "422", "500", "503", "504"},
     ("get", "/api/v1/agents/{agent_id}/memories"): {"200", "404", "422", "500", "503", "504"},
     ("post", "/api/v1/agents/{agent_id}/memories"): {

@@ -11,8 +11,8 @@ from servers.gateway import World
 
 TASK_FIELDS = {
     "id", "agent_id", "session_id", "status", "input", "output", "error_code", "error_message", "retry_count",
-    "attempt", "created_at", "started_at", "completed_at", "next_attempt_at", "cancel_requested",
-    "user",
+    "attempt", "created_at", "started_at", "completed_at", "next_attempt_at", "cancel_requested", "pending",
+    "parent_task_id", "user",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from hearth_runtime.events import Event, EventKind, EventLevel, StreamId
 class Status(StrEnum):
     PENDING = "pending"
     RUNNING = "running"
+    WAITING = "waiting"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"

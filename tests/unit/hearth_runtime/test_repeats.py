@@ -36,6 +36,7 @@ SERVICES = [
     "storage.v1.event_store",
     "storage.v1.history_store",
     "storage.v1.memory_store",
+    "storage.v1.request_store",
     "storage.v1.session_store",
     "storage.v1.task_store",
     "storage.v1.tool_store",

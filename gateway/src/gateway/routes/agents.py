@@ -28,7 +28,7 @@ from gateway.routes.parameters import AgentId, Cursor, Limit
 from gateway.schemas.agents import Agent, AgentDraft, AgentPage, AgentReplacement
 from gateway.schemas.fields import STORABLE
 from gateway.schemas.tasks import RunAccepted, RunRequest
-from gateway.translation import accepted_of, agent_of, config_message
+from gateway.translation import accepted_of, agent_of, config_message, tool_messages
 
 
 class _AgentSegment(Convertor[str]):
@@ -101,6 +101,7 @@ async def run_agent(
             openapi_examples={
                 "prompt": {"summary": "A single question", "value": examples.RUN},
                 "session": {"summary": "The next turn of a conversation", "value": examples.RUN_IN_SESSION},
+                "client tool": {"summary": "With a tool in your own process", "value": examples.RUN_WITH_TOOL},
             }
         ),
     ],
@@ -125,6 +126,7 @@ async def run_agent(
             input=run.input.model_dump_json(exclude_unset=True),
             session_id=run.session_id,
             user=run.user,
+            tools=tool_messages(run.tools or ()),
             # With a key of ours the call can be repeated when agent-service restarts under it.
             idempotency_key=idempotency_key or new_id(),
         )

@@ -12,7 +12,9 @@ from gateway import examples
 from gateway.dependencies import ServicesDep
 from gateway.documentation import (
     AGENT_INACTIVE,
+    ALREADY_ANSWERED,
     BAD_LIMIT,
+    BAD_RESULT,
     BAD_RETRY,
     BAD_TASK_ID,
     BODY_ERRORS,
@@ -20,6 +22,7 @@ from gateway.documentation import (
     TASK_FINISHED,
     TASK_NOT_FOUND,
     TASK_NOT_RETRYABLE,
+    TASK_NOT_WAITING,
     TOOL_CALL_UNFINISHED,
     answers,
 )
@@ -27,8 +30,18 @@ from gateway.route import Route
 from gateway.routes.parameters import ContainsQuery, Cursor, Descending, Limit, Since, Statuses, TaskId, Until
 from gateway.schemas.fields import Id, Level, Time
 from gateway.schemas.logs import LogPage
+from gateway.schemas.requests import ResumeRequest
 from gateway.schemas.tasks import AttemptPage, RetryRequest, RunAccepted, Task, TaskCancelled, TaskPage
-from gateway.translation import STATUS_NAMES, STATUSES, accepted_of, attempt_of, event_filter, log_of, task_of
+from gateway.translation import (
+    STATUS_NAMES,
+    STATUSES,
+    accepted_of,
+    answer_of,
+    attempt_of,
+    event_filter,
+    log_of,
+    task_of,
+)
 
 router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"], route_class=Route)
 
@@ -49,6 +62,7 @@ async def list_tasks(
     status: Statuses = None,
     created_after: Annotated[Time | None, Query(description="Only what was accepted at this time or later")] = None,
     created_before: Annotated[Time | None, Query(description="Only what was accepted before this time")] = None,
+    parent_task_id: Annotated[Id | None, Query(description="Only sub-tasks of this run")] = None,
 ) -> TaskPage:
     """Pages through the tasks, the newest first."""
     answer = await services.tasks.ListTasks(
@@ -59,6 +73,7 @@ async def list_tasks(
             statuses=[STATUSES[s] for s in status or ()],
             created_after=None if created_after is None else timestamp(created_after),
             created_before=None if created_before is None else timestamp(created_before),
+            parent_task_id=parent_task_id,
         )
     )
     return TaskPage(items=[task_of(t) for t in answer.tasks], next_cursor=answer.next_page_token or None)
@@ -168,6 +183,49 @@ async def retry_task(
     return accepted
 
 
+@router.post(
+    "/{task_id}/resume",
+    operation_id="resume_task",
+    summary="Answer what a task waits for",
+    status_code=202,
+    responses=answers(
+        202,
+        examples.RUN_ACCEPTED,
+        *BODY_ERRORS,
+        TASK_NOT_FOUND,
+        TASK_NOT_WAITING,
+        ALREADY_ANSWERED,
+        BAD_RESULT,
+        location="Where the task's state is",
+    ),
+)
+async def resume_task(
+    services: ServicesDep,
+    response: Response,
+    task_id: TaskId,
+    answered: Annotated[
+        ResumeRequest,
+        Body(
+            openapi_examples={
+                "tool": {"summary": "What a client tool gave", "value": examples.RESUME_TOOL_CALL},
+                "approve": {"summary": "A call approved with other arguments", "value": examples.RESUME_APPROVE},
+                "reject": {"summary": "A call rejected", "value": examples.RESUME_REJECT},
+                "answer": {"summary": "A question answered", "value": examples.RESUME_ANSWER},
+            }
+        ),
+    ],
+) -> RunAccepted:
+    """Answers some or all of what a `waiting` run waits for, which is in its `pending`. It goes on when nothing is open
+    any more, and is `waiting` until then. The first answer counts: the same one again is harmless, another one is 409.
+    """
+    answer = await services.tasks.ResumeTask(
+        task_service_pb2.ResumeTaskRequest(id=task_id, answers=[answer_of(result) for result in answered.results])
+    )
+    accepted = accepted_of(answer.task)
+    response.headers["Location"] = accepted.links.status
+    return accepted
+
+
 @router.delete(
     "/{task_id}",
     operation_id="cancel_task",
@@ -176,8 +234,8 @@ async def retry_task(
     responses=answers(202, examples.TASK_CANCELLED, TASK_NOT_FOUND, TASK_FINISHED, BAD_TASK_ID),
 )
 async def cancel_task(services: ServicesDep, task_id: TaskId) -> TaskCancelled:
-    """Cancels a task. A queued one never starts; a running one stops generating within a second, and until then its
-    state is `running`. Repeating it is harmless until the task has ended.
+    """Cancels a task, and its sub-tasks with it. One that is queued or waits ends at once; a running one stops
+    generating within a second, and until then its state is `running`. Repeating it is harmless until it has ended.
     """
     answer = await services.tasks.CancelTask(task_service_pb2.CancelTaskRequest(id=task_id))
     return TaskCancelled(task_id=answer.task.id, status=STATUS_NAMES[answer.task.status])

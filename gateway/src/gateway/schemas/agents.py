@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from gateway.schemas.client_tools import ClientTools
 from gateway.schemas.duration import as_duration
-from gateway.schemas.fields import STORABLE, WHOLE, Answer, Body, MemoryScope, ModelName
+from gateway.schemas.fields import STORABLE, WHOLE, Answer, Body, Id, MemoryScope, ModelName
 from gateway.schemas.output_schema import check_output_schema
 
 MAX_PROMPT_CHARACTERS = 200_000
@@ -110,6 +111,26 @@ class AgentConfig(Body):
         description="What a run does: `chat` if left out, which is one answer of the model; `tools`, `plan`, "
         "`reflect`; or a workflow of your own that the workers have installed",
         examples=["chat"],
+    )
+    tools: ClientTools | None = Field(
+        None,
+        description="Tools in the client's own process: a run that calls one waits for what it gave",
+        examples=[
+            [
+                {
+                    "type": "client",
+                    "name": "look_up_order",
+                    "description": "Looks up an order by its number.",
+                    "parameters": {"type": "object", "properties": {"number": {"type": "string"}}},
+                }
+            ]
+        ],
+    )
+    agents: list[Id] | None = Field(
+        None,
+        max_length=32,
+        description="The agents that it may hand sub-tasks to, by their ids",
+        examples=[["0199f0a4-5b1e-7c3a-9d2e-6f1a2b3c4d5e"]],
     )
     budget: Budget | None = Field(
         None, description="What a run may use", examples=[{"max_tool_calls": 5, "max_seconds": 120}]

@@ -146,8 +146,8 @@ ModelName = Annotated[
 
 MemoryScope = Literal["agent", "session", "user"]
 UserName = Annotated[str, Field(min_length=1, max_length=255), STORABLE]
-TaskStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
-Outcome = Literal["completed", "failed", "cancelled", "retried", "handed_over", "worker_lost"]
+TaskStatus = Literal["pending", "running", "waiting", "completed", "failed", "cancelled"]
+Outcome = Literal["completed", "failed", "cancelled", "retried", "handed_over", "worker_lost", "waiting"]
 Level = Literal["debug", "info", "warning", "error"]
 Kind = Literal["status", "log", "step", "delta", "message", "tool_call", "tool_result", "usage"]
 

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gateway.schemas.agents import MAX_PROMPT_CHARACTERS
+from gateway.schemas.client_tools import ClientTools
 from gateway.schemas.fields import STORABLE, Answer, Body, Id, Outcome, TaskStatus, UserName
+from gateway.schemas.requests import PendingRequest
 
 MAX_MESSAGES = 500
 
@@ -55,6 +57,11 @@ class RunRequest(Body):
         description="For whom it runs, by a name of your choosing: facts of the scope `user` are kept and recalled for "
         "that user alone. Hearth checks no identity: name here only whom you have checked",
         examples=["ada"],
+    )
+    tools: ClientTools | None = Field(
+        None,
+        description="Tools in the client's own process, for this run; one that is named as one of its agent's "
+        "`config.tools` comes in its place",
     )
 
 
@@ -126,6 +133,10 @@ class Task(Answer):
     completed_at: datetime | None = Field(description="When it ended, in whatever state")
     next_attempt_at: datetime | None = Field(description="The time before which it is not tried again")
     cancel_requested: bool
+    pending: list[PendingRequest] = Field(description="What a `waiting` run waits for")
+    parent_task_id: str | None = Field(
+        description="The run that this one is a sub-task of", json_schema_extra={"format": "uuid"}
+    )
     user: str | None = Field(None, description="For whom it runs, if the run named somebody")
 
 
@@ -161,7 +172,7 @@ class Attempt(Answer):
     ended_at: datetime | None = Field(description="Null while it goes on")
     outcome: Outcome | None = Field(
         description="`retried`: it failed and another followed; `handed_over`: its worker stopped in good order; "
-        "`worker_lost`: its worker was not heard of any more"
+        "`worker_lost`: its worker was not heard of any more; `waiting`: it asked for something and gave its place back"
     )
     error_code: str | None
     error_message: str | None

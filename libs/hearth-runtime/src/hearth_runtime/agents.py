@@ -38,6 +38,31 @@ class MemoryConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClientTool:
+    """A tool in the client's own process. `parameters` is a JSON Schema of an object, as JSON text: jsonb would
+    reorder its properties."""
+
+    name: str
+    description: str
+    parameters: str
+    timeout_seconds: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What is set."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, tool: dict[str, Any]) -> "ClientTool":
+        """What `to_json` gave."""
+        return cls(
+            name=tool["name"],
+            description=tool["description"],
+            parameters=tool["parameters"],
+            timeout_seconds=tool.get("timeout_seconds"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class AgentConfig:
     """How the model is called; `None` and `()` leave a thing to the model host, or to Hearth's default.
 
@@ -57,6 +82,8 @@ class AgentConfig:
     output_schema: str | None = None
     keep_alive: str | None = None
     workflow: str | None = None
+    tools: tuple[ClientTool, ...] = ()
+    agents: tuple[str, ...] = ()  # ids of those that it may hand sub-tasks to
     budget: Budget | None = None
     criteria: tuple[str, ...] = ()
     max_revisions: int | None = None
@@ -65,6 +92,7 @@ class AgentConfig:
     def to_json(self) -> dict[str, Any]:
         """What is set."""
         values = dataclasses.asdict(self)
+        values["tools"] = tuple(tool.to_json() for tool in self.tools)
         return {name: value for name, value in values.items() if value is not None and value != ()}
 
     @classmethod
@@ -79,6 +107,8 @@ class AgentConfig:
         if (memory := config.get("memory")) is not None:
             fields = dataclasses.fields(MemoryConfig)
             values["memory"] = MemoryConfig(**{field.name: memory.get(field.name) for field in fields})
+        values["tools"] = tuple(ClientTool.from_json(tool) for tool in config.get("tools", ()))
+        values["agents"] = tuple(config.get("agents", ()))
         return cls(**values)
 
 

@@ -226,6 +226,21 @@ class HistoryExpired(Conflict):
     http_status = 410
 
 
+class TaskNotWaiting(Conflict):
+    code = "task_not_waiting"
+    title = "The task waits for no answer"
+
+
+class AlreadyAnswered(Conflict):
+    code = "already_answered"
+    title = "Another answer was given before"
+
+
+class SubTaskRefused(Conflict):
+    code = "sub_task_refused"
+    title = "The task may have no further sub-task"
+
+
 class NoTaskWaits(NotFound):
     code = "no_task_waits"
     title = "No task waits for a worker"

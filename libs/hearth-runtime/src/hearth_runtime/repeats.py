@@ -36,7 +36,14 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "ListSessionTurns",
         "RenameSession",
     ),
-    "hearth.agent.v1.TaskService": ("CreateTask", "GetTask", "ListTasks", "CancelTask", "ListAttempts"),
+    "hearth.agent.v1.TaskService": (
+        "CreateTask",
+        "GetTask",
+        "ListTasks",
+        "CancelTask",
+        "ListAttempts",
+        "ResumeTask",
+    ),
     "hearth.agent.v1.ToolService": ("GetTool", "ListTools", "UpdateTool", "CheckTool", "ListToolKinds"),
     "hearth.inference.v1.InferenceService": ("Chat", "Generate", "Embed", "ListModels", "GetModel"),
     "hearth.log.v1.LogService": (
@@ -88,6 +95,7 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "ListUnembeddedMemories",
         "PutMemoryEmbedding",
     ),
+    "hearth.storage.v1.RequestStoreService": ("GetAnswer", "StartSubTask", "WaitTask", "ResumeTask"),
     "hearth.storage.v1.SessionStoreService": (
         "ListSessions",
         "GetSession",

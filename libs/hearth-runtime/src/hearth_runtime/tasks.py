@@ -5,6 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from hearth_runtime.agents import ClientTool
+
 # The queue of the runs that clients start; documents are read in one of their own.
 RUNS = "runs"
 DOCUMENTS = "documents"
@@ -16,6 +18,7 @@ class TaskStatus(StrEnum):
 
     PENDING = "pending"
     RUNNING = "running"
+    WAITING = "waiting"  # for somebody's answer, with no worker
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -23,7 +26,34 @@ class TaskStatus(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether nothing follows it."""
-        return self not in (TaskStatus.PENDING, TaskStatus.RUNNING)
+        return self not in (TaskStatus.PENDING, TaskStatus.RUNNING, TaskStatus.WAITING)
+
+
+class PendingKind(StrEnum):
+    """What a waiting task waits for."""
+
+    TOOL_CALL = "tool_call"  # a tool in the client's own process
+    APPROVAL = "approval"  # of a tool call by a person
+    QUESTION = "question"
+    TASK = "task"  # another agent's run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pending:
+    """One thing that a waiting task waits for; `id` is the call's, unique within the task.
+
+    After `timeout_seconds` without an answer `default` is taken for it. `task_id` is the run of kind TASK, and
+    `expires_at` is known once the task waits.
+    """
+
+    id: str
+    kind: PendingKind
+    name: str
+    arguments: dict[str, Any]
+    timeout_seconds: float | None = None
+    default: dict[str, Any] | None = None
+    task_id: str | None = None
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,33 +77,14 @@ class Task:
     cancel_requested: bool
     user: str | None = None
     queue: str = RUNS
+    parent_task_id: str | None = None
+    root_task_id: str | None = None  # the top of its tree, its own id there; None where there is no tree
+    depth: int = 0
+    waiting_since: datetime | None = None
+    pending: tuple[Pending, ...] = ()  # what it waits for
+    tools: tuple[ClientTool, ...] = ()  # of this run, beside its agent's
     forked_from_task_id: str | None = None
     replay_of_task_id: str | None = None
-
-
-class PendingKind(StrEnum):
-    """What a waiting task waits for."""
-
-    TOOL_CALL = "tool_call"  # a tool in the client's own process
-    APPROVAL = "approval"  # of a tool call by a person
-    QUESTION = "question"
-    TASK = "task"  # another agent's run
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pending:
-    """One thing that a waiting task waits for; `id` is the call's, unique within the task.
-
-    After `timeout_seconds` without an answer `default` is taken for it. `task_id` is the run of kind TASK.
-    """
-
-    id: str
-    kind: PendingKind
-    name: str
-    arguments: dict[str, Any]
-    timeout_seconds: float | None = None
-    default: dict[str, Any] | None = None
-    task_id: str | None = None
 
 
 class AttemptOutcome(StrEnum):
@@ -85,6 +96,7 @@ class AttemptOutcome(StrEnum):
     RETRIED = "retried"
     HANDED_OVER = "handed_over"
     WORKER_LOST = "worker_lost"
+    WAITING = "waiting"
 
 
 @dataclass(frozen=True, kw_only=True)

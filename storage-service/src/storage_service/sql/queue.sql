@@ -63,40 +63,42 @@ WITH lost AS (
 )
 -- A thousand inputs would be too much for one answer, and a doorbell needs none.
 SELECT
-    id, agent_id, queue, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message, retry_count,
-    attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, end_user, traceparent,
-    forked_from_task_id, replay_of_task_id
+    id, agent_id, queue, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message,
+    retry_count, attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, end_user,
+    traceparent, forked_from_task_id, replay_of_task_id, parent_task_id, root_task_id, depth, waiting_since,
+    '[]'::jsonb AS tools
 FROM (SELECT * FROM rung UNION ALL SELECT * FROM given_up) AS taken;
 
 -- name: settle_ends
--- $1 limit, $2 how long ago they ended at least. Both those that are settled here and those that can't be yet.
--- The event that tells of an end has the time of it.
+-- $1 limit, $2 how long ago they ended, or began to wait, at least. Both those that are settled here and those that
+-- can't be yet. The event that tells of it has the time of it.
 WITH ended AS (
-    SELECT id, completed_at
+    SELECT id, coalesce(completed_at, waiting_since) AS at
     FROM tasks
-    WHERE end_unsettled AND completed_at < now() - $2::interval
-    ORDER BY completed_at
+    WHERE end_unsettled AND coalesce(completed_at, waiting_since) < now() - $2::interval
+    ORDER BY coalesce(completed_at, waiting_since)
     LIMIT $1
 ), settled AS (
     UPDATE tasks
     SET end_unsettled = false
     FROM ended
     WHERE tasks.id = ended.id
-      AND tasks.completed_at = ended.completed_at
+      AND coalesce(tasks.completed_at, tasks.waiting_since) = ended.at
       AND EXISTS (
           SELECT FROM task_logs
-          WHERE task_id = ended.id AND timestamp = ended.completed_at AND kind = 'status'
+          WHERE task_id = ended.id AND timestamp = ended.at AND kind = 'status'
       )
     RETURNING tasks.id
 )
 SELECT
-    id, agent_id, queue, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message, retry_count,
-    attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, end_user, traceparent,
-    forked_from_task_id, replay_of_task_id,
+    id, agent_id, queue, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message,
+    retry_count, attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, end_user,
+    traceparent, forked_from_task_id, replay_of_task_id, parent_task_id, root_task_id, depth, waiting_since,
+    '[]'::jsonb AS tools,
     id IN (SELECT id FROM settled) AS is_settled
 FROM tasks
-WHERE id IN (SELECT id FROM ended) AND completed_at IS NOT NULL
-ORDER BY completed_at;
+WHERE id IN (SELECT id FROM ended) AND (completed_at IS NOT NULL OR waiting_since IS NOT NULL)
+ORDER BY coalesce(completed_at, waiting_since);
 
 -- name: count_pending
 -- By agent.
@@ -107,6 +109,7 @@ SELECT agent_id, count(*) AS count FROM tasks WHERE status = 'pending' GROUP BY 
 SELECT
     (SELECT count(*) FROM tasks WHERE status = 'pending') AS pending,
     (SELECT count(*) FROM tasks WHERE status = 'running') AS running,
+    (SELECT count(*) FROM tasks WHERE status = 'waiting') AS waiting,
     greatest(
         now() - (SELECT min(next_attempt_at) FROM tasks WHERE status = 'pending'), interval '0'
     ) AS oldest_pending;

@@ -1,6 +1,6 @@
 -- name: create_task
 -- $1 id, $2 agent_id, $3 session_id or NULL, $4 input, $5 idempotency_key or NULL, $6 request_hash, $7 traceparent,
--- $8 max_retries where the agent names none, $9 user or NULL.
+-- $8 max_retries where the agent names none, $9 user or NULL, $10 tools.
 -- One row where the task was accepted; none where the agent, the session, the key or the id stands in the way.
 -- The caller rings the doorbell at once, so it counts as rung. Its turn follows the agent's last one, or is that of
 -- the task that is next: agents take turns, whoever has more waiting (start-time fair queueing).
@@ -19,10 +19,10 @@ WITH agent AS (
 )
 INSERT INTO tasks (
     id, agent_id, queue, session_id, status, input, idempotency_key, request_hash, traceparent, max_retries,
-    next_attempt_at, rung_at, end_user, turn
+    next_attempt_at, rung_at, end_user, tools, turn
 )
 SELECT
-    $1, agent.id, agent.queue, $3, 'pending', $4, $5, $6, $7, agent.max_retries, now(), now(), $9,
+    $1, agent.id, agent.queue, $3, 'pending', $4, $5, $6, $7, agent.max_retries, now(), now(), $9, $10,
     greatest(
         0,
         (SELECT min(turn) FROM tasks WHERE status = 'pending' AND queue = agent.queue),
@@ -49,14 +49,14 @@ SELECT * FROM tasks WHERE id = $1;
 
 -- name: list_tasks
 -- $1 limit, $2 after this id or NULL, $3 agent_id or NULL, $4 one status or NULL, $5 several or NULL,
--- $6 created at this time or later, or NULL, $7 created before this time, or NULL, $8 bytes.
+-- $6 created at this time or later, or NULL, $7 created before this time, or NULL, $8 bytes, $9 parent_task_id or NULL.
 -- `found` is how many rows there are within the limit; those whose predecessors fill the bytes are left out.
 SELECT *
 FROM (
     SELECT
         page.*,
         count(*) OVER () AS found,
-        sum(octet_length(input::text) + coalesce(octet_length(output::text), 0)) OVER (
+        sum(octet_length(input::text) + octet_length(tools::text) + coalesce(octet_length(output::text), 0)) OVER (
             ORDER BY id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS bytes_before
     FROM (
@@ -68,6 +68,7 @@ FROM (
           AND ($5::text[] IS NULL OR status = ANY ($5))
           AND ($6::timestamptz IS NULL OR created_at >= $6)
           AND ($7::timestamptz IS NULL OR created_at < $7)
+          AND ($9::uuid IS NULL OR parent_task_id = $9)
         ORDER BY id DESC
         LIMIT $1
     ) AS page
@@ -78,14 +79,15 @@ ORDER BY id DESC;
 -- name: cancel_task
 -- $1 id. A repetition keeps the first time.
 UPDATE tasks
-SET status = CASE status WHEN 'pending' THEN 'cancelled' ELSE status END,
-    completed_at = CASE status WHEN 'pending' THEN now() END,
-    end_unsettled = status = 'pending',
+SET status = CASE status WHEN 'running' THEN status ELSE 'cancelled' END,
+    completed_at = CASE status WHEN 'running' THEN NULL ELSE now() END,
+    end_unsettled = status <> 'running',
+    waiting_since = NULL,
     next_attempt_at = NULL,
     rung_at = NULL,
     turn = NULL,
     cancel_requested_at = coalesce(cancel_requested_at, now())
-WHERE id = $1 AND status IN ('pending', 'running')
+WHERE id = $1 AND status IN ('pending', 'running', 'waiting')
 RETURNING *;
 
 -- name: lock_ended_task
@@ -110,10 +112,18 @@ DELETE FROM tool_calls WHERE task_id = $1 AND result IS NULL;
 -- $1 id of the task. All that its attempts have done.
 WITH calls AS (
     DELETE FROM tool_calls WHERE task_id = $1
+), requests AS (
+    DELETE FROM task_requests WHERE task_id = $1
 ), writes AS (
     DELETE FROM checkpoint_writes WHERE task_id = $1
 )
 DELETE FROM checkpoints WHERE task_id = $1;
+
+-- name: forget_unfinished_requests
+-- $1 id of the task. What nobody answered is asked again, and a sub-task that came to nothing is another one.
+DELETE FROM task_requests
+WHERE task_id = $1
+  AND (answered_at IS NULL OR child_task_id IN (SELECT id FROM tasks WHERE parent_task_id = $1 AND status <> 'completed'));
 
 -- name: retry_task
 -- $1 id of a task that failed or was cancelled. The caller rings the doorbell at once. The error stays until the next.

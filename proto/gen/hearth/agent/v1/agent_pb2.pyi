@@ -86,6 +86,8 @@ class AgentConfig(_message.Message):
     OUTPUT_SCHEMA_FIELD_NUMBER: _builtins.int
     KEEP_ALIVE_FIELD_NUMBER: _builtins.int
     WORKFLOW_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    AGENTS_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
     CRITERIA_FIELD_NUMBER: _builtins.int
     MAX_REVISIONS_FIELD_NUMBER: _builtins.int
@@ -113,6 +115,14 @@ class AgentConfig(_message.Message):
         """tried in order where the first does not answer"""
 
     @_builtins.property
+    def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClientTool]:
+        """tools in the client's own process"""
+
+    @_builtins.property
+    def agents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """ids of the agents that it may hand sub-tasks to"""
+
+    @_builtins.property
     def budget(self) -> Global___Budget: ...
     @_builtins.property
     def criteria(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -136,6 +146,8 @@ class AgentConfig(_message.Message):
         output_schema: _builtins.str | None = ...,
         keep_alive: _builtins.str | None = ...,
         workflow: _builtins.str | None = ...,
+        tools: _abc.Iterable[Global___ClientTool] | None = ...,
+        agents: _abc.Iterable[_builtins.str] | None = ...,
         budget: Global___Budget | None = ...,
         criteria: _abc.Iterable[_builtins.str] | None = ...,
         max_revisions: _builtins.int | None = ...,
@@ -143,7 +155,7 @@ class AgentConfig(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_budget", b"_budget", "_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_revisions", b"_max_revisions", "_max_tokens", b"_max_tokens", "_memory", b"_memory", "_output_schema", b"_output_schema", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "budget", b"budget", "context_tokens", b"context_tokens", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_revisions", b"max_revisions", "max_tokens", b"max_tokens", "memory", b"memory", "output_schema", b"output_schema", "seed", b"seed", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget", b"_budget", "_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_revisions", b"_max_revisions", "_max_tokens", b"_max_tokens", "_memory", b"_memory", "_output_schema", b"_output_schema", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "budget", b"budget", "context_tokens", b"context_tokens", "criteria", b"criteria", "fallback_models", b"fallback_models", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_revisions", b"max_revisions", "max_tokens", b"max_tokens", "memory", b"memory", "output_schema", b"output_schema", "seed", b"seed", "stop", b"stop", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget", b"_budget", "_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_revisions", b"_max_revisions", "_max_tokens", b"_max_tokens", "_memory", b"_memory", "_output_schema", b"_output_schema", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "agents", b"agents", "budget", b"budget", "context_tokens", b"context_tokens", "criteria", b"criteria", "fallback_models", b"fallback_models", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_revisions", b"max_revisions", "max_tokens", b"max_tokens", "memory", b"memory", "output_schema", b"output_schema", "seed", b"seed", "stop", b"stop", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "tools", b"tools", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget: _TypeAlias = _typing.Literal["budget"]  # noqa: Y015
     _WhichOneofArgType__budget: _TypeAlias = _typing.Literal["_budget", b"_budget"]  # noqa: Y015
@@ -244,6 +256,41 @@ class MemoryConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__scope) -> _WhichOneofReturnType__scope | None: ...
 
 Global___MemoryConfig: _TypeAlias = MemoryConfig  # noqa: Y015
+
+@_typing.final
+class ClientTool(_message.Message):
+    """A tool that runs in the client's own process: the run waits until the client posts what it gave."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """[A-Za-z0-9_-]{1,64}, unique within a run"""
+    description: _builtins.str
+    parameters: _builtins.str
+    """a JSON Schema of an object, as JSON text"""
+    timeout_seconds: _builtins.float
+    """how long the run waits for an answer; for ever if not set"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        parameters: _builtins.str = ...,
+        timeout_seconds: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds", "description", b"description", "name", b"name", "parameters", b"parameters", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__timeout_seconds: _TypeAlias = _typing.Literal["timeout_seconds"]  # noqa: Y015
+    _WhichOneofArgType__timeout_seconds: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout_seconds) -> _WhichOneofReturnType__timeout_seconds | None: ...
+
+Global___ClientTool: _TypeAlias = ClientTool  # noqa: Y015
 
 @_typing.final
 class Budget(_message.Message):

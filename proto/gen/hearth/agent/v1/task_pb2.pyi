@@ -3,10 +3,13 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from hearth.agent.v1 import agent_pb2 as _agent_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -36,6 +39,8 @@ class Task(_message.Message):
         STATUS_COMPLETED: Task._Status.ValueType  # 3
         STATUS_FAILED: Task._Status.ValueType  # 4
         STATUS_CANCELLED: Task._Status.ValueType  # 5
+        STATUS_WAITING: Task._Status.ValueType  # 6
+        """for somebody's answer, with no worker"""
 
     class Status(_Status, metaclass=_StatusEnumTypeWrapper): ...
     STATUS_UNSPECIFIED: Task.Status.ValueType  # 0
@@ -44,6 +49,8 @@ class Task(_message.Message):
     STATUS_COMPLETED: Task.Status.ValueType  # 3
     STATUS_FAILED: Task.Status.ValueType  # 4
     STATUS_CANCELLED: Task.Status.ValueType  # 5
+    STATUS_WAITING: Task.Status.ValueType  # 6
+    """for somebody's answer, with no worker"""
 
     ID_FIELD_NUMBER: _builtins.int
     AGENT_ID_FIELD_NUMBER: _builtins.int
@@ -60,6 +67,12 @@ class Task(_message.Message):
     COMPLETED_AT_FIELD_NUMBER: _builtins.int
     NEXT_ATTEMPT_AT_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
+    PARENT_TASK_ID_FIELD_NUMBER: _builtins.int
+    ROOT_TASK_ID_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    WAITING_SINCE_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
     FORKED_FROM_TASK_ID_FIELD_NUMBER: _builtins.int
     REPLAY_OF_TASK_ID_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
@@ -81,6 +94,12 @@ class Task(_message.Message):
     attempt: _builtins.int
     """0 until a worker claims it; the fencing number"""
     cancel_requested: _builtins.bool
+    parent_task_id: _builtins.str
+    """the task that this one is a sub-task of"""
+    root_task_id: _builtins.str
+    """the top of the tree, its own id there; unset where there is no tree"""
+    depth: _builtins.int
+    """0 for a task that has no parent"""
     forked_from_task_id: _builtins.str
     """it began as a copy of this one"""
     replay_of_task_id: _builtins.str
@@ -98,6 +117,16 @@ class Task(_message.Message):
     @_builtins.property
     def next_attempt_at(self) -> _timestamp_pb2.Timestamp:
         """not before this time"""
+
+    @_builtins.property
+    def pending(self) -> _containers.RepeatedCompositeFieldContainer[Global___Pending]:
+        """what a waiting task waits for"""
+
+    @_builtins.property
+    def waiting_since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedCompositeFieldContainer[_agent_pb2.ClientTool]:
+        """of this run, beside those of its agent; one of the same name comes first"""
 
     def __init__(
         self,
@@ -117,14 +146,20 @@ class Task(_message.Message):
         completed_at: _timestamp_pb2.Timestamp | None = ...,
         next_attempt_at: _timestamp_pb2.Timestamp | None = ...,
         cancel_requested: _builtins.bool = ...,
+        parent_task_id: _builtins.str | None = ...,
+        root_task_id: _builtins.str | None = ...,
+        depth: _builtins.int = ...,
+        pending: _abc.Iterable[Global___Pending] | None = ...,
+        waiting_since: _timestamp_pb2.Timestamp | None = ...,
+        tools: _abc.Iterable[_agent_pb2.ClientTool] | None = ...,
         forked_from_task_id: _builtins.str | None = ...,
         replay_of_task_id: _builtins.str | None = ...,
         queue: _builtins.str = ...,
         user: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_forked_from_task_id", b"_forked_from_task_id", "_output", b"_output", "_replay_of_task_id", b"_replay_of_task_id", "_session_id", b"_session_id", "_user", b"_user", "completed_at", b"completed_at", "created_at", b"created_at", "error_code", b"error_code", "error_message", b"error_message", "forked_from_task_id", b"forked_from_task_id", "next_attempt_at", b"next_attempt_at", "output", b"output", "replay_of_task_id", b"replay_of_task_id", "session_id", b"session_id", "started_at", b"started_at", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_forked_from_task_id", b"_forked_from_task_id", "_output", b"_output", "_parent_task_id", b"_parent_task_id", "_replay_of_task_id", b"_replay_of_task_id", "_root_task_id", b"_root_task_id", "_session_id", b"_session_id", "_user", b"_user", "completed_at", b"completed_at", "created_at", b"created_at", "error_code", b"error_code", "error_message", b"error_message", "forked_from_task_id", b"forked_from_task_id", "next_attempt_at", b"next_attempt_at", "output", b"output", "parent_task_id", b"parent_task_id", "replay_of_task_id", b"replay_of_task_id", "root_task_id", b"root_task_id", "session_id", b"session_id", "started_at", b"started_at", "user", b"user", "waiting_since", b"waiting_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_forked_from_task_id", b"_forked_from_task_id", "_output", b"_output", "_replay_of_task_id", b"_replay_of_task_id", "_session_id", b"_session_id", "_user", b"_user", "agent_id", b"agent_id", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "completed_at", b"completed_at", "created_at", b"created_at", "error_code", b"error_code", "error_message", b"error_message", "forked_from_task_id", b"forked_from_task_id", "id", b"id", "input", b"input", "next_attempt_at", b"next_attempt_at", "output", b"output", "queue", b"queue", "replay_of_task_id", b"replay_of_task_id", "retry_count", b"retry_count", "session_id", b"session_id", "started_at", b"started_at", "status", b"status", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_forked_from_task_id", b"_forked_from_task_id", "_output", b"_output", "_parent_task_id", b"_parent_task_id", "_replay_of_task_id", b"_replay_of_task_id", "_root_task_id", b"_root_task_id", "_session_id", b"_session_id", "_user", b"_user", "agent_id", b"agent_id", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "completed_at", b"completed_at", "created_at", b"created_at", "depth", b"depth", "error_code", b"error_code", "error_message", b"error_message", "forked_from_task_id", b"forked_from_task_id", "id", b"id", "input", b"input", "next_attempt_at", b"next_attempt_at", "output", b"output", "parent_task_id", b"parent_task_id", "pending", b"pending", "queue", b"queue", "replay_of_task_id", b"replay_of_task_id", "retry_count", b"retry_count", "root_task_id", b"root_task_id", "session_id", b"session_id", "started_at", b"started_at", "status", b"status", "tools", b"tools", "user", b"user", "waiting_since", b"waiting_since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error_code: _TypeAlias = _typing.Literal["error_code"]  # noqa: Y015
     _WhichOneofArgType__error_code: _TypeAlias = _typing.Literal["_error_code", b"_error_code"]  # noqa: Y015
@@ -134,8 +169,12 @@ class Task(_message.Message):
     _WhichOneofArgType__forked_from_task_id: _TypeAlias = _typing.Literal["_forked_from_task_id", b"_forked_from_task_id"]  # noqa: Y015
     _WhichOneofReturnType__output: _TypeAlias = _typing.Literal["output"]  # noqa: Y015
     _WhichOneofArgType__output: _TypeAlias = _typing.Literal["_output", b"_output"]  # noqa: Y015
+    _WhichOneofReturnType__parent_task_id: _TypeAlias = _typing.Literal["parent_task_id"]  # noqa: Y015
+    _WhichOneofArgType__parent_task_id: _TypeAlias = _typing.Literal["_parent_task_id", b"_parent_task_id"]  # noqa: Y015
     _WhichOneofReturnType__replay_of_task_id: _TypeAlias = _typing.Literal["replay_of_task_id"]  # noqa: Y015
     _WhichOneofArgType__replay_of_task_id: _TypeAlias = _typing.Literal["_replay_of_task_id", b"_replay_of_task_id"]  # noqa: Y015
+    _WhichOneofReturnType__root_task_id: _TypeAlias = _typing.Literal["root_task_id"]  # noqa: Y015
+    _WhichOneofArgType__root_task_id: _TypeAlias = _typing.Literal["_root_task_id", b"_root_task_id"]  # noqa: Y015
     _WhichOneofReturnType__session_id: _TypeAlias = _typing.Literal["session_id"]  # noqa: Y015
     _WhichOneofArgType__session_id: _TypeAlias = _typing.Literal["_session_id", b"_session_id"]  # noqa: Y015
     _WhichOneofReturnType__user: _TypeAlias = _typing.Literal["user"]  # noqa: Y015
@@ -149,7 +188,11 @@ class Task(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__output) -> _WhichOneofReturnType__output | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parent_task_id) -> _WhichOneofReturnType__parent_task_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__replay_of_task_id) -> _WhichOneofReturnType__replay_of_task_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__root_task_id) -> _WhichOneofReturnType__root_task_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__session_id) -> _WhichOneofReturnType__session_id | None: ...
     @_typing.overload
@@ -180,6 +223,8 @@ class Attempt(_message.Message):
         """its worker stopped in good order"""
         OUTCOME_WORKER_LOST: Attempt._Outcome.ValueType  # 6
         """its worker was not heard of while its lease lasted"""
+        OUTCOME_WAITING: Attempt._Outcome.ValueType  # 7
+        """it asked for something, and another goes on when that is there"""
 
     class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper): ...
     OUTCOME_UNSPECIFIED: Attempt.Outcome.ValueType  # 0
@@ -193,6 +238,8 @@ class Attempt(_message.Message):
     """its worker stopped in good order"""
     OUTCOME_WORKER_LOST: Attempt.Outcome.ValueType  # 6
     """its worker was not heard of while its lease lasted"""
+    OUTCOME_WAITING: Attempt.Outcome.ValueType  # 7
+    """it asked for something, and another goes on when that is there"""
 
     ATTEMPT_FIELD_NUMBER: _builtins.int
     WORKER_ID_FIELD_NUMBER: _builtins.int
@@ -244,3 +291,87 @@ class Attempt(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__resumed_from) -> _WhichOneofReturnType__resumed_from | None: ...
 
 Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
+
+@_typing.final
+class Pending(_message.Message):
+    """One thing that a waiting task waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Pending._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: Pending._Kind.ValueType  # 0
+        KIND_TOOL_CALL: Pending._Kind.ValueType  # 1
+        """a tool in the client's own process"""
+        KIND_APPROVAL: Pending._Kind.ValueType  # 2
+        """of a tool call by a person"""
+        KIND_QUESTION: Pending._Kind.ValueType  # 3
+        KIND_TASK: Pending._Kind.ValueType  # 4
+        """another agent's run"""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
+    KIND_UNSPECIFIED: Pending.Kind.ValueType  # 0
+    KIND_TOOL_CALL: Pending.Kind.ValueType  # 1
+    """a tool in the client's own process"""
+    KIND_APPROVAL: Pending.Kind.ValueType  # 2
+    """of a tool call by a person"""
+    KIND_QUESTION: Pending.Kind.ValueType  # 3
+    KIND_TASK: Pending.Kind.ValueType  # 4
+    """another agent's run"""
+
+    ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    DEFAULT_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """of the call, unique within the task"""
+    kind: Global___Pending.Kind.ValueType
+    name: _builtins.str
+    """of the tool, or of the agent"""
+    arguments: _builtins.str
+    """JSON object"""
+    timeout_seconds: _builtins.float
+    default: _builtins.str
+    """JSON object: the answer that is taken when the time is over"""
+    task_id: _builtins.str
+    """the run of KIND_TASK"""
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        kind: Global___Pending.Kind.ValueType = ...,
+        name: _builtins.str = ...,
+        arguments: _builtins.str = ...,
+        timeout_seconds: _builtins.float | None = ...,
+        default: _builtins.str | None = ...,
+        task_id: _builtins.str | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_default", b"_default", "_task_id", b"_task_id", "_timeout_seconds", b"_timeout_seconds", "default", b"default", "expires_at", b"expires_at", "task_id", b"task_id", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default", b"_default", "_task_id", b"_task_id", "_timeout_seconds", b"_timeout_seconds", "arguments", b"arguments", "default", b"default", "expires_at", b"expires_at", "id", b"id", "kind", b"kind", "name", b"name", "task_id", b"task_id", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__default: _TypeAlias = _typing.Literal["default"]  # noqa: Y015
+    _WhichOneofArgType__default: _TypeAlias = _typing.Literal["_default", b"_default"]  # noqa: Y015
+    _WhichOneofReturnType__task_id: _TypeAlias = _typing.Literal["task_id"]  # noqa: Y015
+    _WhichOneofArgType__task_id: _TypeAlias = _typing.Literal["_task_id", b"_task_id"]  # noqa: Y015
+    _WhichOneofReturnType__timeout_seconds: _TypeAlias = _typing.Literal["timeout_seconds"]  # noqa: Y015
+    _WhichOneofArgType__timeout_seconds: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__default) -> _WhichOneofReturnType__default | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__task_id) -> _WhichOneofReturnType__task_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout_seconds) -> _WhichOneofReturnType__timeout_seconds | None: ...
+
+Global___Pending: _TypeAlias = Pending  # noqa: Y015

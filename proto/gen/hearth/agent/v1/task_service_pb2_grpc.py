@@ -65,6 +65,11 @@ class TaskServiceStub:
                 request_serializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.ListAttemptsRequest.SerializeToString,
                 response_deserializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.ListAttemptsResponse.FromString,
                 _registered_method=True)
+        self.ResumeTask = channel.unary_unary(
+                '/hearth.agent.v1.TaskService/ResumeTask',
+                request_serializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.ResumeTaskRequest.SerializeToString,
+                response_deserializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.ResumeTaskResponse.FromString,
+                _registered_method=True)
 
 
 class TaskServiceServicer:
@@ -116,6 +121,14 @@ class TaskServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResumeTask(self, request, context):
+        """Answers what a waiting task waits for; it goes on when nothing is open any more. The same answer again is harmless.
+        NOT_FOUND task_not_found, FAILED_PRECONDITION task_not_waiting, already_answered; INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TaskServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -148,6 +161,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.ListAttempts,
                     request_deserializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.ListAttemptsRequest.FromString,
                     response_serializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.ListAttemptsResponse.SerializeToString,
+            ),
+            'ResumeTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeTask,
+                    request_deserializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.ResumeTaskRequest.FromString,
+                    response_serializer=hearth_dot_agent_dot_v1_dot_task__service__pb2.ResumeTaskResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -313,6 +331,33 @@ class TaskService:
             '/hearth.agent.v1.TaskService/ListAttempts',
             hearth_dot_agent_dot_v1_dot_task__service__pb2.ListAttemptsRequest.SerializeToString,
             hearth_dot_agent_dot_v1_dot_task__service__pb2.ListAttemptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hearth.agent.v1.TaskService/ResumeTask',
+            hearth_dot_agent_dot_v1_dot_task__service__pb2.ResumeTaskRequest.SerializeToString,
+            hearth_dot_agent_dot_v1_dot_task__service__pb2.ResumeTaskResponse.FromString,
             options,
             channel_credentials,
             insecure,

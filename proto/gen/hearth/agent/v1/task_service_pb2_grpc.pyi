@@ -50,6 +50,10 @@ class TaskServiceStub:
     """
     ListAttempts: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ListAttemptsRequest, _task_service_pb2.ListAttemptsResponse]
     """Pages through a task's attempts, the first one first. NOT_FOUND task_not_found."""
+    ResumeTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ResumeTaskRequest, _task_service_pb2.ResumeTaskResponse]
+    """Answers what a waiting task waits for; it goes on when nothing is open any more. The same answer again is harmless.
+    NOT_FOUND task_not_found, FAILED_PRECONDITION task_not_waiting, already_answered; INVALID_ARGUMENT.
+    """
 
 @_typing.type_check_only
 class TaskServiceAsyncStub(TaskServiceStub):
@@ -73,6 +77,10 @@ class TaskServiceAsyncStub(TaskServiceStub):
     """
     ListAttempts: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ListAttemptsRequest, _task_service_pb2.ListAttemptsResponse]  # type: ignore[assignment]
     """Pages through a task's attempts, the first one first. NOT_FOUND task_not_found."""
+    ResumeTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ResumeTaskRequest, _task_service_pb2.ResumeTaskResponse]  # type: ignore[assignment]
+    """Answers what a waiting task waits for; it goes on when nothing is open any more. The same answer again is harmless.
+    NOT_FOUND task_not_found, FAILED_PRECONDITION task_not_waiting, already_answered; INVALID_ARGUMENT.
+    """
 
 class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     """The runs of agents, from acceptance to their end."""
@@ -129,5 +137,15 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_task_service_pb2.ListAttemptsResponse, _abc.Awaitable[_task_service_pb2.ListAttemptsResponse]]:
         """Pages through a task's attempts, the first one first. NOT_FOUND task_not_found."""
+
+    @_abc_1.abstractmethod
+    def ResumeTask(
+        self,
+        request: _task_service_pb2.ResumeTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.ResumeTaskResponse, _abc.Awaitable[_task_service_pb2.ResumeTaskResponse]]:
+        """Answers what a waiting task waits for; it goes on when nothing is open any more. The same answer again is harmless.
+        NOT_FOUND task_not_found, FAILED_PRECONDITION task_not_waiting, already_answered; INVALID_ARGUMENT.
+        """
 
 def add_TaskServiceServicer_to_server(servicer: TaskServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

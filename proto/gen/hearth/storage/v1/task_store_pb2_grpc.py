@@ -167,7 +167,8 @@ class TaskStoreServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelTask(self, request, context):
-        """pending to cancelled, or running with cancel_requested. NOT_FOUND, FAILED_PRECONDITION task_finished.
+        """pending or waiting to cancelled, or running with cancel_requested; its sub-tasks with it. NOT_FOUND,
+        FAILED_PRECONDITION task_finished.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -198,15 +199,16 @@ class TaskStoreServiceServicer:
     def TakeDueTasks(self, request, context):
         """Takes tasks whose doorbell must ring: never rung, backoff over, rung but not claimed, lease lost. Each is given to
         one caller only, and counts as rung. A task whose lease was lost goes back to pending, or ends where its attempts
-        are used up or a cancel was asked for.
+        are used up or a cancel was asked for. A waiting task goes on where the time for an answer is over, or where a
+        sub-task has ended and nobody told.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SettleEnds(self, request, context):
-        """Looks at tasks that ended some time ago, the oldest first. Those whose last event is kept in task_logs are settled;
-        the others are returned, since their last event may have to be published, perhaps again.
+        """Looks at tasks that ended, or began to wait, some time ago, the oldest first. Those whose last event is kept in
+        task_logs are settled; the others are returned, since that event may have to be published, perhaps again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

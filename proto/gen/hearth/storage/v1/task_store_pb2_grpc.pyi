@@ -55,7 +55,9 @@ class TaskStoreServiceStub:
     ReleaseTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.ReleaseTaskRequest, _task_store_pb2.ReleaseTaskResponse]
     """running to pending: after an error that may pass (a retry, counted), or to hand the task over (not counted)."""
     CancelTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.CancelTaskRequest, _task_store_pb2.CancelTaskResponse]
-    """pending to cancelled, or running with cancel_requested. NOT_FOUND, FAILED_PRECONDITION task_finished."""
+    """pending or waiting to cancelled, or running with cancel_requested; its sub-tasks with it. NOT_FOUND,
+    FAILED_PRECONDITION task_finished.
+    """
     RetryTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.RetryTaskRequest, _task_store_pb2.RetryTaskResponse]
     """failed or cancelled to pending. NOT_FOUND, FAILED_PRECONDITION task_not_retryable, tool_call_unfinished,
     agent_inactive, history_expired; RESOURCE_EXHAUSTED queue_full.
@@ -67,11 +69,12 @@ class TaskStoreServiceStub:
     TakeDueTasks: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.TakeDueTasksRequest, _task_store_pb2.TakeDueTasksResponse]
     """Takes tasks whose doorbell must ring: never rung, backoff over, rung but not claimed, lease lost. Each is given to
     one caller only, and counts as rung. A task whose lease was lost goes back to pending, or ends where its attempts
-    are used up or a cancel was asked for.
+    are used up or a cancel was asked for. A waiting task goes on where the time for an answer is over, or where a
+    sub-task has ended and nobody told.
     """
     SettleEnds: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.SettleEndsRequest, _task_store_pb2.SettleEndsResponse]
-    """Looks at tasks that ended some time ago, the oldest first. Those whose last event is kept in task_logs are settled;
-    the others are returned, since their last event may have to be published, perhaps again.
+    """Looks at tasks that ended, or began to wait, some time ago, the oldest first. Those whose last event is kept in
+    task_logs are settled; the others are returned, since that event may have to be published, perhaps again.
     """
     GetQueueStats: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.GetQueueStatsRequest, _task_store_pb2.GetQueueStatsResponse]
     """How many tasks are in each state that has not ended, and how long the oldest waits."""
@@ -103,7 +106,9 @@ class TaskStoreServiceAsyncStub(TaskStoreServiceStub):
     ReleaseTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.ReleaseTaskRequest, _task_store_pb2.ReleaseTaskResponse]  # type: ignore[assignment]
     """running to pending: after an error that may pass (a retry, counted), or to hand the task over (not counted)."""
     CancelTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.CancelTaskRequest, _task_store_pb2.CancelTaskResponse]  # type: ignore[assignment]
-    """pending to cancelled, or running with cancel_requested. NOT_FOUND, FAILED_PRECONDITION task_finished."""
+    """pending or waiting to cancelled, or running with cancel_requested; its sub-tasks with it. NOT_FOUND,
+    FAILED_PRECONDITION task_finished.
+    """
     RetryTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.RetryTaskRequest, _task_store_pb2.RetryTaskResponse]  # type: ignore[assignment]
     """failed or cancelled to pending. NOT_FOUND, FAILED_PRECONDITION task_not_retryable, tool_call_unfinished,
     agent_inactive, history_expired; RESOURCE_EXHAUSTED queue_full.
@@ -115,11 +120,12 @@ class TaskStoreServiceAsyncStub(TaskStoreServiceStub):
     TakeDueTasks: _aio.UnaryUnaryMultiCallable[_task_store_pb2.TakeDueTasksRequest, _task_store_pb2.TakeDueTasksResponse]  # type: ignore[assignment]
     """Takes tasks whose doorbell must ring: never rung, backoff over, rung but not claimed, lease lost. Each is given to
     one caller only, and counts as rung. A task whose lease was lost goes back to pending, or ends where its attempts
-    are used up or a cancel was asked for.
+    are used up or a cancel was asked for. A waiting task goes on where the time for an answer is over, or where a
+    sub-task has ended and nobody told.
     """
     SettleEnds: _aio.UnaryUnaryMultiCallable[_task_store_pb2.SettleEndsRequest, _task_store_pb2.SettleEndsResponse]  # type: ignore[assignment]
-    """Looks at tasks that ended some time ago, the oldest first. Those whose last event is kept in task_logs are settled;
-    the others are returned, since their last event may have to be published, perhaps again.
+    """Looks at tasks that ended, or began to wait, some time ago, the oldest first. Those whose last event is kept in
+    task_logs are settled; the others are returned, since that event may have to be published, perhaps again.
     """
     GetQueueStats: _aio.UnaryUnaryMultiCallable[_task_store_pb2.GetQueueStatsRequest, _task_store_pb2.GetQueueStatsResponse]  # type: ignore[assignment]
     """How many tasks are in each state that has not ended, and how long the oldest waits."""
@@ -196,7 +202,9 @@ class TaskStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_store_pb2.CancelTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_store_pb2.CancelTaskResponse, _abc.Awaitable[_task_store_pb2.CancelTaskResponse]]:
-        """pending to cancelled, or running with cancel_requested. NOT_FOUND, FAILED_PRECONDITION task_finished."""
+        """pending or waiting to cancelled, or running with cancel_requested; its sub-tasks with it. NOT_FOUND,
+        FAILED_PRECONDITION task_finished.
+        """
 
     @_abc_1.abstractmethod
     def RetryTask(
@@ -232,7 +240,8 @@ class TaskStoreServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_task_store_pb2.TakeDueTasksResponse, _abc.Awaitable[_task_store_pb2.TakeDueTasksResponse]]:
         """Takes tasks whose doorbell must ring: never rung, backoff over, rung but not claimed, lease lost. Each is given to
         one caller only, and counts as rung. A task whose lease was lost goes back to pending, or ends where its attempts
-        are used up or a cancel was asked for.
+        are used up or a cancel was asked for. A waiting task goes on where the time for an answer is over, or where a
+        sub-task has ended and nobody told.
         """
 
     @_abc_1.abstractmethod
@@ -241,8 +250,8 @@ class TaskStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_store_pb2.SettleEndsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_store_pb2.SettleEndsResponse, _abc.Awaitable[_task_store_pb2.SettleEndsResponse]]:
-        """Looks at tasks that ended some time ago, the oldest first. Those whose last event is kept in task_logs are settled;
-        the others are returned, since their last event may have to be published, perhaps again.
+        """Looks at tasks that ended, or began to wait, some time ago, the oldest first. Those whose last event is kept in
+        task_logs are settled; the others are returned, since that event may have to be published, perhaps again.
         """
 
     @_abc_1.abstractmethod
