@@ -4,10 +4,14 @@ import os
 import socket
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from agent_service.builtin.files import FilesKind
+from agent_service.builtin.files import TOOLS, FilesKind
 from agent_service.file_tree import FileProblem, FileTree
+from agent_service.settings import ToolSettings
+from agent_service.tool import ToolHost, ToolScope
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -168,5 +172,18 @@ def test_any_path_is_inside_or_refused(tmp_path_factory: pytest.TempPathFactory,
     assert [e.size_bytes for e in tree.walk()] == [1]
 
 
-def test_the_kind_has_the_tools_that_its_configuration_allows() -> None:
-    assert FilesKind.config_schema["properties"]["read_only"]["default"] is False
+@pytest.mark.parametrize(
+    ("config", "names"), [({}, list(TOOLS)), ({"tools": ["files_read", "files_list"]}, ["files_list", "files_read"])]
+)
+async def test_the_kind_has_the_tools_that_its_configuration_names(
+    tmp_path: Path, config: dict[str, Any], names: list[str]
+) -> None:
+    anybody: Any = None
+    agent: Any = SimpleNamespace(id="a")
+    host = ToolHost(settings=ToolSettings(files_home=str(tmp_path)), storage=anybody, inference=anybody)
+    scope = ToolScope(agent=agent, session_id=None, task_id=None, requests=None)
+    async with FilesKind().open(config, scope, host) as tools:
+        assert [tool.spec.name for tool in tools] == names
+        result = await tools[0].call({}, call_id="c")
+    assert (result.content, result.is_error) == ("(empty)", False)
+    assert (tmp_path / "a").is_dir()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from agent_service.file_tree import MAX_PATH_CHARACTERS, Entry, FileProblem, FileTree
 from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
 
+TOOLS = ("files_list", "files_read", "files_search", "files_write", "files_move")
 MAX_CONTENT_CHARACTERS = 200_000
 MAX_MATCHES = 50
 MAX_LISTED = 500
@@ -37,7 +38,13 @@ class FilesKind:
     config_schema: ClassVar[dict[str, Any]] = {
         "type": "object",
         "properties": {
-            "read_only": {"type": "boolean", "default": False, "description": "Neither write nor move"},
+            "tools": {
+                "type": "array",
+                "minItems": 1,
+                "uniqueItems": True,
+                "items": {"enum": list(TOOLS)},
+                "description": "Only these; all if left out",
+            },
             "max_file_bytes": {"type": "integer", "minimum": 1, "maximum": 10_000_000, "default": 1_000_000},
             "max_total_bytes": {"type": "integer", "minimum": 1, "maximum": 10_000_000_000, "default": 100_000_000},
         },
@@ -51,8 +58,12 @@ class FilesKind:
             max_file_bytes=config.get("max_file_bytes", 1_000_000),
             max_total_bytes=config.get("max_total_bytes", 100_000_000),
         )
-        reading = [_list(tree), _read(tree), _search(tree)]
-        yield reading if config.get("read_only") else [*reading, _write(tree), _move(tree)]
+        wanted = config.get("tools", TOOLS)
+        yield [tool for tool in _tools(tree) if tool.spec.name in wanted]
+
+
+def _tools(tree: FileTree) -> list[FileTool]:
+    return [_list(tree), _read(tree), _search(tree), _write(tree), _move(tree)]
 
 
 def _list(tree: FileTree) -> FileTool:
