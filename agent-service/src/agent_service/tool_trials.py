@@ -1,6 +1,7 @@
 """Tools called by hand: to see what one gives before an agent has it, and whether it still works."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import orjson
 from hearth_runtime.agent_tools import StoredTool
 from hearth_runtime.agents import Agent, AgentConfig
 from hearth_runtime.errors import FieldViolation, HearthError, InvalidArgument, ToolNotFound, TooManyTrials, Unavailable
@@ -15,6 +17,7 @@ from hearth_runtime.identifiers import new_id
 from loguru import logger
 
 from agent_service.agent_tools import AgentTool, checked_config, open_secrets, read_secrets, texts_of
+from agent_service.json_schema import MAX_MESSAGE
 from agent_service.opened_tools import open_tools
 from agent_service.requests import RunWaits
 from agent_service.secret_fields import value_at
@@ -79,12 +82,22 @@ class Tools(Protocol):
 class ToolTrials:
     """Calls of tools outside any run, at most `TRIALS` at a time."""
 
-    def __init__(self, agents: Agents, tools: Tools, kinds: ToolKinds, keys: SecretKeys, host: ToolHost) -> None:
+    def __init__(
+        self,
+        agents: Agents,
+        tools: Tools,
+        kinds: ToolKinds,
+        keys: SecretKeys,
+        host: ToolHost,
+        *,
+        open_seconds: float = OPEN_SECONDS,
+    ) -> None:
         self._agents = agents
         self._tools = tools
         self._kinds = kinds
         self._keys = keys
         self._host = host
+        self._open_seconds = open_seconds
         self._running = 0
 
     async def check(self, agent_id: str, tool_id: str) -> ToolCheck:
@@ -184,13 +197,19 @@ class ToolTrials:
                 scope = ToolScope(agent=agent, session_id=None, task_id=None, requests=None)
                 opening = open_tools(row, self._kinds, scope, self._host)
                 try:
-                    async with asyncio.timeout(OPEN_SECONDS) as timeout:
+                    async with asyncio.timeout(self._open_seconds) as timeout:
                         tools = await stack.enter_async_context(opening)
-                except TimeoutError as error:
-                    if not timeout.expired():
-                        raise
-                    logger.info("a tool could not be opened in time", tool=row.name, kind=row.tool_name)
-                    raise Unavailable(f"The tool could not be opened within {OPEN_SECONDS:g} seconds.") from error
+                except HearthError:
+                    raise
+                except Exception as error:
+                    logger.opt(exception=error).info("a tool cannot be opened", tool=row.name, kind=row.tool_name)
+                    if isinstance(error, TimeoutError) and timeout.expired():
+                        raise Unavailable(
+                            f"The tool could not be opened within {self._open_seconds:g} seconds."
+                        ) from error
+                    raise Unavailable(
+                        f"The tool cannot be opened: {type(error).__name__}: {str(error)[:MAX_MESSAGE]}"
+                    ) from error
                 yield tools
         finally:
             self._running -= 1
@@ -214,7 +233,7 @@ def _described(tools: Sequence[Tool]) -> tuple[ToolDescription, ...]:
         ToolDescription(
             name=tool.spec.name,
             description=tool.spec.description,
-            parameters=tool.spec.parameters,
+            parameters=_plain(tool.spec.parameters),
             repeatable=tool.spec.repeatable,
             needs_approval=tool.spec.needs_approval,
             timeout_seconds=tool.spec.timeout_seconds,
@@ -222,6 +241,21 @@ def _described(tools: Sequence[Tool]) -> tuple[ToolDescription, ...]:
         )
         for tool in tools
     )
+
+
+def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with what our messages can carry: a server may say of a number that it is at most 10^30."""
+    try:
+        orjson.dumps(schema)
+    except orjson.JSONEncodeError:
+        plain: dict[str, Any] = json.loads(json.dumps(schema, default=str), parse_int=_number)
+        return plain
+    return schema
+
+
+def _number(digits: str) -> int | float:
+    number = int(digits)
+    return number if abs(number) < 2**63 else float(number)
 
 
 def _nobody() -> Agent:

@@ -263,8 +263,9 @@ and watch every log line, token and tool call live.
   `1764000000000-0`, which give all events one order.
 - Lists are pages: `limit` (1 to 500) and `cursor`, which is the `next_cursor` of the page before.
 - Errors are problem details (RFC 9457): `code` is stable, `detail` says what to do, `errors` names the fields.
-- A call that would take longer than its time, 10 seconds by default, ends with 503 or 504. `Prefer: wait=3` (RFC 7240)
-  gives it less. `Retry-After` tells in how many seconds a call that was answered with 429 or 503 is worth repeating.
+- A call that would take longer than its time, 10 seconds by default and 120 where a tool is tried or checked, ends with
+  503 or 504. `Prefer: wait=3` (RFC 7240) gives it less. `Retry-After` tells in how many seconds a call that was
+  answered with 429 or 503 is worth repeating.
 - A body has at most 1 MiB, and is JSON; a document is uploaded as a form, of 50 MiB at most. Unknown fields and query
   parameters are errors that name the nearest known one.
 
