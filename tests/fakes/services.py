@@ -26,6 +26,8 @@ from hearth.agent.v1 import (
     agent_service_pb2_grpc,
     document_service_pb2,
     document_service_pb2_grpc,
+    history_service_pb2,
+    history_service_pb2_grpc,
     memory_pb2,
     memory_service_pb2,
     memory_service_pb2_grpc,
@@ -56,6 +58,7 @@ from hearth_runtime.errors import (
     SubscriptionNotFound,
     TaskFinished,
     TaskNotFound,
+    TaskNotReplayable,
     TaskNotRetryable,
     TaskNotWaiting,
     Unimplemented,
@@ -93,6 +96,7 @@ class State:
     created: list[task_service_pb2.CreateTaskRequest] = field(default_factory=list)
     sessions: dict[str, session_pb2.Session] = field(default_factory=dict)
     turns: dict[str, list[session_pb2.SessionTurn]] = field(default_factory=dict)
+    forks: list[history_service_pb2.ForkTaskRequest] = field(default_factory=list)
     subscriptions: dict[str, log_service_pb2.Subscription] = field(default_factory=dict)
     saves: list[log_service_pb2.SaveSubscriptionRequest] = field(default_factory=list)
     open_streams: int = 0
@@ -353,6 +357,44 @@ class Tasks(task_service_pb2_grpc.TaskServiceServicer):
     async def ListAttempts(self, request: Any, context: Any) -> Any:
         task = self._get(request.task_id)
         return task_service_pb2.ListAttemptsResponse(attempts=self.state.attempts.get(task.id, []))
+
+
+class Histories(history_service_pb2_grpc.HistoryServiceServicer):
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def _get(self, task_id: str) -> task_pb2.Task:
+        if task_id not in self.state.tasks:
+            raise TaskNotFound(f"There is no task {task_id}.")
+        return self.state.tasks[task_id]
+
+    async def ListCheckpoints(self, request: Any, context: Any) -> Any:
+        await self.state.begin("ListCheckpoints", context)
+        task = self._get(request.task_id)
+        checkpoint = history_service_pb2.TaskCheckpoint(
+            id="1", next=["generate"], attempt=1, created_at=task.created_at, state='{"n":[1.5,null]}'
+        )
+        items, token = page([checkpoint], request)
+        return history_service_pb2.ListCheckpointsResponse(checkpoints=items, next_page_token=token)
+
+    async def ForkTask(self, request: Any, context: Any) -> Any:
+        await self.state.begin("ForkTask", context)
+        origin = self._get(request.task_id)
+        self.state.forks.append(request)
+        task = await self.state.add_task(
+            agent_id=origin.agent_id, status=task_pb2.Task.STATUS_PENDING, forked_from_task_id=origin.id
+        )
+        return history_service_pb2.ForkTaskResponse(task=task)
+
+    async def ReplayTask(self, request: Any, context: Any) -> Any:
+        await self.state.begin("ReplayTask", context)
+        origin = self._get(request.task_id)
+        if origin.status not in (task_pb2.Task.STATUS_COMPLETED, task_pb2.Task.STATUS_FAILED):
+            raise TaskNotReplayable(f"The task {origin.id} has not ended.")
+        task = await self.state.add_task(
+            agent_id=origin.agent_id, status=task_pb2.Task.STATUS_PENDING, replay_of_task_id=origin.id
+        )
+        return history_service_pb2.ReplayTaskResponse(task=task)
 
 
 class Sessions(session_service_pb2_grpc.SessionServiceServicer):
@@ -674,6 +716,11 @@ class Services:
                     memory_service_pb2_grpc.add_MemoryServiceServicer_to_server,
                     Memories(self.state),
                     memory_service_pb2,
+                ),
+                (
+                    history_service_pb2_grpc.add_HistoryServiceServicer_to_server,
+                    Histories(self.state),
+                    history_service_pb2,
                 ),
                 (
                     session_service_pb2_grpc.add_SessionServiceServicer_to_server,

@@ -11,6 +11,7 @@ from gateway.routes import (
     agents,
     collections,
     documents,
+    histories,
     logs,
     memories,
     models,
@@ -36,7 +37,20 @@ def create_app(gateway: Gateway) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.gateway = gateway
-    for module in (agents, tools, tasks, sessions, memories, documents, collections, search, logs, models, sockets):
+    for module in (
+        agents,
+        tools,
+        tasks,
+        histories,
+        sessions,
+        memories,
+        documents,
+        collections,
+        search,
+        logs,
+        models,
+        sockets,
+    ):
         app.include_router(module.router)
     app.include_router(tools.slow_router)
     app.include_router(documents.uploads)

@@ -10,6 +10,7 @@ from fastapi.requests import HTTPConnection
 from hearth.agent.v1 import (
     agent_service_pb2_grpc,
     document_service_pb2_grpc,
+    history_service_pb2_grpc,
     memory_service_pb2_grpc,
     session_service_pb2_grpc,
     task_service_pb2_grpc,
@@ -26,6 +27,7 @@ from gateway.streams import Streams
 if TYPE_CHECKING:
     from hearth.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
     from hearth.agent.v1.document_service_pb2_grpc import DocumentServiceAsyncStub
+    from hearth.agent.v1.history_service_pb2_grpc import HistoryServiceAsyncStub
     from hearth.agent.v1.memory_service_pb2_grpc import MemoryServiceAsyncStub
     from hearth.agent.v1.session_service_pb2_grpc import SessionServiceAsyncStub
     from hearth.agent.v1.task_service_pb2_grpc import TaskServiceAsyncStub
@@ -42,6 +44,7 @@ class Services:
     agents: "AgentServiceAsyncStub"
     tasks: "TaskServiceAsyncStub"
     documents: "DocumentServiceAsyncStub"
+    histories: "HistoryServiceAsyncStub"
     sessions: "SessionServiceAsyncStub"
     memories: "MemoryServiceAsyncStub"
     tools: "ToolServiceAsyncStub"
@@ -69,6 +72,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
             tasks=task_service_pb2_grpc.TaskServiceStub(channels["agent"]),
             documents=document_service_pb2_grpc.DocumentServiceStub(channels["agent"]),
             memories=memory_service_pb2_grpc.MemoryServiceStub(channels["agent"]),
+            histories=history_service_pb2_grpc.HistoryServiceStub(channels["agent"]),
             sessions=session_service_pb2_grpc.SessionServiceStub(channels["agent"]),
             tools=tool_service_pb2_grpc.ToolServiceStub(channels["agent"]),
             logs=log_service_pb2_grpc.LogServiceStub(channels["log"]),

@@ -10,6 +10,7 @@ from hearth_runtime.errors import (
     AgentNotFound,
     AgentReserved,
     AlreadyAnswered,
+    CheckpointNotFound,
     CollectionExists,
     CollectionNotFound,
     DeadlineExceeded,
@@ -17,6 +18,7 @@ from hearth_runtime.errors import (
     DocumentNotFound,
     FieldViolation,
     HearthError,
+    HistoryExpired,
     IdempotencyConflict,
     MemoryKnown,
     MemoryNotFound,
@@ -30,6 +32,7 @@ from hearth_runtime.errors import (
     SessionNotFound,
     TaskFinished,
     TaskNotFound,
+    TaskNotReplayable,
     TaskNotRetryable,
     TaskNotWaiting,
     ToolCallUnfinished,
@@ -53,6 +56,7 @@ from gateway.errors import (
     problem,
 )
 from gateway.examples import AGENT_ID, SESSION_ID, TASK_ID, TOOL_ID
+from gateway.history_examples import EXPIRED
 from gateway.schemas.problems import Problem
 
 type Responses = dict[int | str, dict[str, Any]]
@@ -125,6 +129,15 @@ BAD_TOOL_CONFIG = invalid_request(
         FieldViolation(field="tool_config.hosts.0", message='5 is not of type "string"'),
         FieldViolation(field="tool_nmae", message="unknown field; did you mean `tool_name`?"),
     ]
+)
+TASK_NOT_REPLAYABLE = TaskNotReplayable(
+    f"Task {TASK_ID} is running; only one that has completed or failed can be replayed."
+)
+HISTORY_EXPIRED = HistoryExpired(EXPIRED)
+CHECKPOINT_NOT_FOUND = CheckpointNotFound(f"Task {TASK_ID} has no such checkpoint; it begins at its start.")
+BAD_FORK = invalid_request([FieldViolation(field="state.mood", message="is not in this state, which has: draft")])
+BAD_CHECKPOINT_LIMIT = invalid_request(
+    [FieldViolation(field="limit", message="Input should be less than or equal to 100")]
 )
 BAD_RETRY = invalid_request([FieldViolation(field="from", message="Input should be 'checkpoint' or 'start'")])
 QUEUE_FULL = QueueFull("20000 tasks of this agent wait already, of 20000 that may. Try again when some are done.")

@@ -82,6 +82,8 @@ TASK: dict[str, Any] = {
     "pending": [],
     "parent_task_id": None,
     "user": None,
+    "forked_from_task_id": None,
+    "replay_of_task_id": None,
 }
 TASK_PAGE = {"items": [TASK], "next_cursor": TASK_ID}
 RETRY_FROM_START = {"from": "start"}

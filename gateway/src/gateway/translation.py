@@ -110,6 +110,8 @@ def task_of(message: task_pb2.Task) -> Task:
         user=message.user if message.HasField("user") else None,
         pending=[_pending_of(pending) for pending in message.pending],
         parent_task_id=message.parent_task_id if message.HasField("parent_task_id") else None,
+        forked_from_task_id=message.forked_from_task_id if message.HasField("forked_from_task_id") else None,
+        replay_of_task_id=message.replay_of_task_id if message.HasField("replay_of_task_id") else None,
     )
 
 

@@ -138,6 +138,8 @@ class Task(Answer):
         description="The run that this one is a sub-task of", json_schema_extra={"format": "uuid"}
     )
     user: str | None = Field(None, description="For whom it runs, if the run named somebody")
+    forked_from_task_id: str | None = Field(description="The task that it began as a copy of")
+    replay_of_task_id: str | None = Field(description="The task that it does again from its recorded answers")
 
 
 class TaskPage(Answer):
