@@ -6,6 +6,7 @@ what is noted of its surroundings, and the time that steps take.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from agent_service.inference import Done, ToolCall
 from agent_service.tool import Tool
 from agent_service.tool_calls import Given, ToolCalls
 
+# Whether what is done now is for a note: the note is what is given to a replay, which makes none of its calls.
+NOTING: ContextVar[bool] = ContextVar("noting", default=False)
 # The host of an answer that was written by hand.
 BY_HAND = "fork"
 # Under this name it is noted what tools there are.
@@ -79,8 +82,15 @@ class Live:
         return None
 
     async def note(self, name: str, produce: Callable[[], Awaitable[Any]]) -> Any:
+        async def noting() -> Any:
+            token = NOTING.set(True)
+            try:
+                return await produce()
+            finally:
+                NOTING.reset(token)
+
         return await self._journal.make(
-            call_id=note_id(name), tool_name=NOTE, arguments={}, repeatable=True, call=produce
+            call_id=note_id(name), tool_name=NOTE, arguments={}, repeatable=True, call=noting
         )
 
     def step_seconds(self, step: str) -> float | None:

@@ -20,6 +20,7 @@ from loguru import logger
 from agent_service.asked import Asked
 from agent_service.inference import Done, ToolCall
 from agent_service.recording import TOOLS, RecordedAnswer, note_id
+from agent_service.requests import RunWaits
 from agent_service.tool import Tool, ToolResult, ToolSpec
 from agent_service.tool_calls import Given
 
@@ -48,6 +49,9 @@ class Record:
     def add(self, event: Event) -> None:
         """Takes in an event of the run; they come in their order."""
         context = event.context
+        if context.get("asked", {}).get("noted"):
+            # Of the call of a note, the note itself is the record.
+            return
         match event.kind:
             case EventKind.STATUS if context.get("from_start"):
                 # What came before was forgotten.
@@ -131,6 +135,11 @@ class Replayed:
             raise
         except Differs:
             logger.info("a replay differs", origin=self._origin.id, difference=self.difference)
+        except RunWaits as waits:
+            # A replay asks nobody: what was answered then is in the journal.
+            (first, *_) = waits.pendings
+            now = {"kind": first.kind.value, "name": first.name, "arguments": first.arguments}
+            self._differs(kind="request", call=first.id, part="call", then=None, now=now)
         except HearthError as raised:
             if raised.retryable and not any(raised is given for given in self._gave):
                 raise
