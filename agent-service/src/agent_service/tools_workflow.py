@@ -11,6 +11,7 @@ from langgraph.graph import END, START, StateGraph
 
 from agent_service.acting import decide, observing
 from agent_service.budgets import Limits, Spent
+from agent_service.citations import cited
 from agent_service.toolbox import Observation, PlannedCall
 from agent_service.workflow import Changes, RunContext, ToolWorkflow, ended, step
 
@@ -57,7 +58,7 @@ async def _act(state: ToolsState, context: RunContext) -> Changes:
     changes: Changes = {"planned": list(decision.calls), "ended_by": decision.ended_by, "spent": decision.spent}
     # A model that calls tools by itself has answered when it calls none; a schema still has to hold the answer.
     if decision.answer is not None and decision.answer.text.strip() and context.agent.config.output_schema is None:
-        changes["output"] = ended(decision.answer.output(), spent + decision.spent)
+        changes["output"] = _cited(ended(decision.answer.output(), spent + decision.spent), state)
     return changes
 
 
@@ -80,4 +81,8 @@ async def _answer(state: ToolsState, context: RunContext) -> Changes:
     elif observations:
         prompt = prompt.closing_with(ANSWER)
     answer, spent = await context.model_calls.answer("answer", prompt)
-    return {"output": ended(answer.output(), state["spent"] + spent, ended_by), "spent": spent}
+    return {"output": _cited(ended(answer.output(), state["spent"] + spent, ended_by), state), "spent": spent}
+
+
+def _cited(output: dict[str, Any], state: ToolsState) -> dict[str, Any]:
+    return cited(output, (observation.data for observation in state.get("observations", [])))

@@ -104,6 +104,31 @@ class Usage(BaseModel):
     completion_tokens: int | None = None
 
 
+class Citation(BaseModel):
+    """Where something that the answer says stands."""
+
+    document_id: str
+    name: str = Field(description="The document's")
+    page: int | None = Field(description="From 1; null for kinds of files that have no pages")
+    span: tuple[int, int] = Field(description="Where the quote begins and ends in the document's text, in characters")
+    quote: str = Field(description="What stands there")
+    marker: int = Field(description="The number under which the model was given the passage")
+    how: Literal["cited", "attributed"] = Field(
+        description="`cited` by the model, and checked; or `attributed` to the passage by its words alone"
+    )
+    sentence: tuple[int, int] = Field(description="The sentence of the answer, in characters")
+
+
+class DroppedCitation(BaseModel):
+    """A citation of the model's that does not hold."""
+
+    marker: int
+    reason: Literal["unknown_marker", "not_in_text"] = Field(
+        description="There is no passage of this number, or it does not say so"
+    )
+    sentence: tuple[int, int] = Field(description="The sentence of the answer, in characters")
+
+
 class TaskOutput(BaseModel):
     """What the run gave."""
 
@@ -113,6 +138,10 @@ class TaskOutput(BaseModel):
     data: Any = Field(None, description="The answer as JSON that `output_schema` allows, where the agent has one")
     usage: Usage | None = None
     model: str | None = Field(None, description="The model that answered")
+    citations: list[Citation] = Field(
+        [], description="Which sentences stand in which documents, where the run has looked something up"
+    )
+    dropped_citations: list[DroppedCitation] = Field([], description="Citations of the model's that do not hold")
 
 
 class Task(Answer):
