@@ -1,9 +1,15 @@
 """Documents on the whole system, with the embedded model: uploaded, read by a worker, found, and deleted."""
 
+import asyncio
+import json
+import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 from hearth_runtime.identifiers import new_id
 from system.client import Client
+from system.instance import Instance
 
 HANDBOOK = """# Handbook
 
@@ -78,3 +84,33 @@ async def test_hearths_own_agent_is_run_by_uploads_alone(client: Client) -> None
     refused = await client.http.post("/agents/run", json={"agent_id": agent_id, "input": {"prompt": "hi"}})
     assert (refused.status_code, refused.json()["code"]) == (409, "agent_reserved")
     assert (await client.http.get(f"/agents/{agent_id}")).json()["name"] == "documents"
+
+
+async def test_the_walk_of_the_page(client: Client, hearth: Instance, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "documents.md").read_text()
+    script = "\n".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL)).replace("http://127.0.0.1:8000", hearth.url)
+    ran = await asyncio.to_thread(
+        subprocess.run,
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith('{"name":"handbooks",')
+    assert '"phase":"progress","done":3,"total":3' in ran.stdout
+    assert '"headings":["Handbook","Travel","Hotels"]' in ran.stdout
+    run = json.loads(ran.stdout[ran.stdout.rindex('{"id":') :])
+    assert run["status"] == "completed", run
+    assert run["output"]["usage"]["tool_calls"] >= 1
+    assert (
+        '"text":"### Hotels\\nA hotel costs at most one hundred euros a night."'
+        in (tmp_path / "events.txt").read_text()
+    )
+    # What a model of this size makes of it is its own affair; that nothing is cited which is not there is not.
+    handbook = (tmp_path / "handbook.md").read_text()
+    for citation in run["output"]["citations"]:
+        start, end = citation["span"]
+        assert (citation["name"], handbook[start:end]) == ("handbook.md", citation["quote"])

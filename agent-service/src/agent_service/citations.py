@@ -32,6 +32,8 @@ _COMMON = re.compile(
     r"a|an|and|are|as|at|be|been|but|by|can|could|did|do|does|for|from|had|has|have|he|her|his|how|i|if|in|into|is|it|its"
     r"|may|me|more|most|must|my|no|nor|not|of|on|or|our|she|should|so|such|than|that|the|their|them|then|there|these|they"
     r"|this|those|to|was|we|were|what|when|where|which|who|why|will|with|would|you|your"
+    # Of a source one says these, whatever is in it.
+    r"|according|documents?|mention(?:s|ed)?|passages?|results?|says?|said|states?|stated|texts?"
 )
 
 

@@ -15,33 +15,35 @@ from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
 DEFAULT_LIMIT = 5
 
 
+DESCRIPTION_CHARACTERS = 600
+PARAMETERS: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "query": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 1000,
+            "description": "The question, or the words, to look for",
+        }
+    },
+    "required": ["query"],
+    "additionalProperties": False,
+}
+
+
 class SearchDocuments:
     """The one tool of its kind."""
 
-    spec = ToolSpec(
-        name="search_documents",
-        description=(
-            "Looks up passages in documents. Its result numbers them: cite those that you use, such as [1], after what "
-            "they say."
-        ),
-        parameters={
-            "type": "object",
-            "properties": {
-                "query": {
-                    "type": "string",
-                    "minLength": 1,
-                    "maxLength": 1000,
-                    "description": "The question, or the words, to look for",
-                }
-            },
-            "required": ["query"],
-            "additionalProperties": False,
-        },
-        repeatable=True,
-        result_characters=24_000,
-    )
-
-    def __init__(self, searcher: Searcher, *, collections: tuple[str, ...], limit: int, where: dict[str, Any]) -> None:
+    def __init__(
+        self, searcher: Searcher, *, about: str, collections: tuple[str, ...], limit: int, where: dict[str, Any]
+    ) -> None:
+        self.spec = ToolSpec(
+            name="search_documents",
+            description=f"Looks up answers in documents. {about}".strip(),
+            parameters=PARAMETERS,
+            repeatable=True,
+            result_characters=24_000,
+        )
         self._searcher = searcher
         self._collections = collections
         self._limit = limit
@@ -92,15 +94,18 @@ class SearchDocumentsKind:
     async def open(self, config: dict[str, Any], scope: ToolScope, host: ToolHost) -> AsyncIterator[Sequence[Tool]]:
         stored = StoredDocuments(host.storage)
         collections = tuple(config.get("collections", ()))
+        about = []
         for name in collections:
             try:
-                await stored.collection(name)
+                about.append((await stored.collection(name)).description)
             except CollectionNotFound as error:
                 raise InvalidArgument(f"search_documents: {error.detail}") from error
         searcher = Searcher(stored, StoredChunks(host.storage), Models(host.inference))
         yield [
             SearchDocuments(
                 searcher,
+                # By what is in them a model knows when to look there.
+                about=" ".join(filter(None, about))[:DESCRIPTION_CHARACTERS],
                 collections=collections,
                 limit=config.get("limit", DEFAULT_LIMIT),
                 where=config.get("filter", {}),
