@@ -16,6 +16,7 @@ DEFAULT_LIMIT = 5
 
 
 DESCRIPTION_CHARACTERS = 600
+CITE = "Cite the passages that you use by their numbers, such as [1]."
 PARAMETERS: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -39,7 +40,7 @@ class SearchDocuments:
     ) -> None:
         self.spec = ToolSpec(
             name="search_documents",
-            description=f"Looks up answers in documents. {about}".strip(),
+            description=" ".join(filter(None, ("Looks up answers in documents.", about, CITE))),
             parameters=PARAMETERS,
             repeatable=True,
             result_characters=24_000,
