@@ -86,7 +86,7 @@ async def desk_at(bench: Bench, redis: Redis, redis_url: str) -> AsyncIterator[D
     stored, chunks = StoredDocuments(channel), StoredChunks(channel)
     async with embedder_on_a_socket() as (embedder, inference):
         bench.inference = inference
-        tasks = Tasks(bench.stored, Bell(broker, redis), EventPublisher(redis, limit=100))
+        tasks = Tasks(bench.stored, bench.requests, Bell(broker, redis), EventPublisher(redis, limit=100))
         documents = Documents(stored, tasks, embedding_model="m")
         yield Desk(bench, embedder, documents, Searcher(stored, chunks, Models(inference)), stored, chunks)
     await broker.stop()
