@@ -2,14 +2,21 @@
 
 import asyncio
 import secrets
+import socket
+import subprocess
+import sys
 import uuid
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from system.client import Client
+from system.instance import free_port
 from system.traces import TraceReceiver
 from system.waiting import until
 
+SERVERS = Path(__file__).parents[1] / "servers"
 NOWHERE = "01900000-0000-7000-8000-000000000000"
 FIELDS = {
     "id", "agent_id", "name", "tool_name", "tool_config", "is_enabled", "description", "needs_approval",
@@ -97,6 +104,60 @@ async def test_a_tool_needs_an_agent(client: Client) -> None:
     ):
         answer = await call
         assert (answer.status_code, answer.json()["code"]) == (404, "agent_not_found")
+
+
+@pytest.fixture
+def mcp_server() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """An MCP server's URL and process."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, str(SERVERS / "mcp_server.py"), "--port", str(port)])
+
+    def listens() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    until(listens, what="the MCP server")
+    yield f"http://127.0.0.1:{port}/mcp", process
+    process.kill()
+    process.wait()
+
+
+async def test_an_mcp_server_is_looked_at_called_and_checked(
+    client: Client, mcp_server: tuple[str, subprocess.Popen[bytes]]
+) -> None:
+    url, process = mcp_server
+    secret = "Bearer sk-0123456789"
+    config = {"url": url, "private": ["127.0.0.1"], "headers": {"Authorization": secret}, "required": False}
+    listed = (await client.http.post("/tools/mcp/try", json={"tool_config": config})).json()
+    assert {"add", "header"} <= {tool["name"] for tool in listed["tools"]}
+    (add,) = (tool for tool in listed["tools"] if tool["name"] == "add")
+    assert (set(add["parameters"]["properties"]), add["repeatable"]) == ({"a", "b"}, True)
+
+    agent = await client.create_agent()
+    made = await client.http.post(
+        f"/agents/{agent['id']}/tools", json={"tool_name": "mcp", "name": "notes", "tool_config": config}
+    )
+    assert made.status_code == 201, made.text
+    check = f"/agents/{agent['id']}/tools/{made.json()['id']}/check"
+    found = (await client.http.get(check)).json()
+    assert (found["is_healthy"], found["detail"]) == (True, "")
+    assert {"notes_add", "notes_header"} <= {tool["name"] for tool in found["tools"]}
+
+    async def call(tool: str, **arguments: Any) -> Any:
+        body = {"agent_id": agent["id"], "tool": tool, "arguments": arguments}
+        return (await client.http.post("/tools/notes/try", json=body)).json()
+
+    assert (await call("notes_add", a=40, b=2))["content"] == "42"
+    assert (await call("notes_header"))["content"] == "********"
+    wrong = await call("notes_add", a="x")
+    assert wrong["is_error"]
+    assert "which was not called" in wrong["content"]
+
+    process.kill()
+    await asyncio.to_thread(process.wait)
+    away = (await client.http.get(check)).json()
+    assert (away["is_healthy"], away["tools"]) == (False, [])
+    assert away["detail"]
 
 
 async def test_a_call_by_hand_is_in_the_trace_and_the_metrics(client: Client, traces: TraceReceiver) -> None:

@@ -109,6 +109,8 @@ class ToolTrials:
         try:
             async with self._opened(row, agent) as tools:
                 found = _described(tools)
+            if not found:
+                detail = "There is nothing to call: what the tool stands for is away, or has no tools."
         except TooManyTrials:
             raise
         except HearthError as error:

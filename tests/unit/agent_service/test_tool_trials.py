@@ -162,7 +162,7 @@ async def test_what_needs_a_run_says_so(trials: ToolTrials, kind: OddKind) -> No
     )
 
 
-async def test_of_several_tools_one_is_named(trials: ToolTrials, kind: OddKind) -> None:
+async def test_of_several_tools_one_is_named(trials: ToolTrials, kind: OddKind, rows: Rows) -> None:
     kind.names = ["read", "write"]
     with pytest.raises(InvalidArgument, match="read, write"):
         await run(trials)
@@ -175,6 +175,8 @@ async def test_of_several_tools_one_is_named(trials: ToolTrials, kind: OddKind) 
     # A number that no message of ours can carry.
     assert listed.tools[0].parameters == {"type": "object", "maxProperties": 1e30}
     kind.names = []
+    row = await AgentTools(rows, Kinds(kind), SecretKeys(())).create(AGENT, tool_draft(tool_name="odd", tool_config={}))
+    assert "nothing to call" in (await trials.check(AGENT, row.id)).detail
     with pytest.raises(InvalidArgument, match="none"):
         await run(trials)
     with pytest.raises(ToolNotFound, match="'even'"):
