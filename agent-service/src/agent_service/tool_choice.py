@@ -92,5 +92,6 @@ class ToolChoiceSettings:
     examples: bool = True  # a worked example made from the tool's schema
     parallel: bool = True  # several calls where the question asks for several things
     repair_turns: int = 2  # how often a model is shown why its arguments are not valid
+    margin: float = 0.5  # values of the question that fit an argument almost as well as the best: the model picks
     max_calls: int = 8
     argument_tokens: int = 256

@@ -1,5 +1,6 @@
 """The tool-calling engine: from a conversation and tools to calls that can be made."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from hearth_runtime.tasks import Turn
 from loguru import logger
 
 from agent_service.tool import ToolSpec
-from agent_service.tool_arguments import arguments_of
+from agent_service.tool_arguments import Refused, arguments_of
 from agent_service.tool_choice import (
     Choice,
     ChoiceModel,
@@ -18,13 +19,16 @@ from agent_service.tool_choice import (
     ToolCall,
     ToolChoiceSettings,
 )
-from agent_service.tool_narrowing import described, rank
+from agent_service.tool_filling import Filling, fill
+from agent_service.tool_narrowing import LEAST_FIT, described, rank
+from agent_service.tool_parts import calls_in
 from agent_service.tool_schemas import violation
 
 NO_TOOL = "none"
 NAME_TOKENS = 64
-# Below this cosine between the question and the nearest tool, none fits.
-LEAST_SIMILARITY = 0.8
+MAX_PARTS = 8
+CERTAIN_FIT = LEAST_FIT + 1.5  # what a sentence must reach to be given a tool of its own
+SENTENCE = re.compile(r"(?<=[.?!;])\s+|,?\s+(?:and then|then|and also|after that,?)\s+", re.IGNORECASE)
 
 
 async def choose_tools(
@@ -77,33 +81,67 @@ async def _checked(
         if wrong is None:
             calls.append(ToolCall(name=call.name, arguments=call.arguments, how=How.NATIVE))
             continue
-        repaired = await arguments_of(tool, conversation, model, settings, place=place, refused=(call.arguments, wrong))
+        refused = Refused(arguments=call.arguments, message=wrong)
+        filling = fill(tool, _question(conversation)) if settings.candidates else Filling()
+        repaired = await arguments_of(tool, filling, conversation, model, settings, place=place, refused=refused)
         if repaired is not None:
             calls.append(repaired)
     return calls
 
 
+def _question(conversation: Sequence[Turn]) -> str:
+    return next((turn.content for turn in reversed(conversation) if turn.role == "user"), "")
+
+
 async def _led(
     conversation: Sequence[Turn], tools: Sequence[ToolSpec], model: ChoiceModel, settings: ToolChoiceSettings
 ) -> list[ToolCall]:
-    question = next((turn.content for turn in reversed(conversation) if turn.role == "user"), "")
-    tool = await _tool(question, conversation, tools, model, settings)
-    if tool is None:
-        return []
-    call = await arguments_of(tool, conversation, model, settings, place=0)
-    return [] if call is None else [call]
+    question = _question(conversation)
+    calls: list[ToolCall] = []
+    for tool, text in await _tools(question, conversation, tools, model, settings):
+        filling = fill(tool, text) if settings.candidates else Filling()
+        fillings = [filling]
+        if settings.parallel and settings.candidates:
+            fillings = calls_in(tool, text, filling, most=settings.max_calls)
+        for one in fillings[: settings.max_calls - len(calls)]:
+            call = await arguments_of(tool, one, conversation, model, settings, place=len(calls))
+            if call is not None:
+                calls.append(call)
+    return calls
 
 
-async def _tool(
+async def _tools(
     question: str,
     conversation: Sequence[Turn],
     tools: Sequence[ToolSpec],
     model: ChoiceModel,
     settings: ToolChoiceSettings,
+) -> list[tuple[ToolSpec, str]]:
+    """The tools that fit, each with the part of the question that it is for."""
+    if not settings.narrowing:
+        tool = await _named(conversation, tools, model, settings)
+        return [] if tool is None else [(tool, question)]
+    parts = [part.strip() for part in SENTENCE.split(question) if part.strip()] if settings.parallel else []
+    parts = parts[:MAX_PARTS] if len(parts) > 1 else []
+    whole, *ranked = await rank([question, *parts], tools, model, arguments=settings.candidates)
+    if settings.none_fits and whole[0].fit < LEAST_FIT:
+        return []
+    own = [(best[0].tool, part) for best, part in zip(ranked, parts, strict=True) if best[0].fit >= CERTAIN_FIT]
+    if len({tool.name for tool, _ in own}) < 2:
+        return [(whole[0].tool, question)]
+    joined: list[tuple[ToolSpec, str]] = []
+    for tool, part in own:
+        if joined and joined[-1][0].name == tool.name:
+            joined[-1] = (tool, f"{joined[-1][1]} {part}")
+        else:
+            joined.append((tool, part))
+    return joined
+
+
+async def _named(
+    conversation: Sequence[Turn], tools: Sequence[ToolSpec], model: ChoiceModel, settings: ToolChoiceSettings
 ) -> ToolSpec | None:
-    if settings.narrowing:
-        nearest = (await rank(question, tools, model))[0]
-        return None if settings.none_fits and nearest.similarity < LEAST_SIMILARITY else nearest.tool
+    """The tool that the model names, out of all."""
     names = [tool.name for tool in tools] + ([NO_TOOL] if settings.none_fits else [])
     system = "\n".join(["Choose the tool that answers the question.", *(f"- {described(tool)}" for tool in tools)])
     if settings.none_fits:

@@ -1,5 +1,6 @@
 """A worked example of a tool's arguments, made from its schema alone."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from agent_service.tool_schemas import properties_of, resolved, type_of
@@ -8,7 +9,7 @@ WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta")
 NUMBERS = (7, 12, 3, 25, 40, 18)
 
 
-def example(schema: dict[str, Any], names: list[str]) -> tuple[str, dict[str, Any]]:
+def example(schema: dict[str, Any], names: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """A request that names a value for each of the arguments `names`, and those arguments."""
     values = {
         name: _value(schema, value, place)
