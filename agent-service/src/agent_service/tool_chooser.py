@@ -22,7 +22,7 @@ from agent_service.tool_choice import (
 from agent_service.tool_filling import Filling, fill
 from agent_service.tool_narrowing import LEAST_FIT, described, rank
 from agent_service.tool_parts import calls_in
-from agent_service.tool_schemas import violation
+from agent_service.tool_schemas import held, violation
 
 NO_TOOL = "none"
 NAME_TOKENS = 64
@@ -96,6 +96,8 @@ def _question(conversation: Sequence[Turn]) -> str:
 async def _led(
     conversation: Sequence[Turn], tools: Sequence[ToolSpec], model: ChoiceModel, settings: ToolChoiceSettings
 ) -> list[ToolCall]:
+    if not settings.two_steps:
+        return await _at_once(conversation, tools, model, settings)
     question = _question(conversation)
     calls: list[ToolCall] = []
     for tool, text in await _tools(question, conversation, tools, model, settings):
@@ -108,6 +110,41 @@ async def _led(
             if call is not None:
                 calls.append(call)
     return calls
+
+
+async def _at_once(
+    conversation: Sequence[Turn], tools: Sequence[ToolSpec], model: ChoiceModel, settings: ToolChoiceSettings
+) -> list[ToolCall]:
+    """The tool and its arguments in one answer, under one schema over all tools."""
+    forms: list[dict[str, Any]] = [
+        {
+            "type": "object",
+            "properties": {"tool": {"const": tool.name}, "arguments": held(tool.parameters, tool.parameters)},
+            "required": ["tool", "arguments"],
+            "additionalProperties": False,
+        }
+        for tool in tools
+    ]
+    lines = [f"- {described(tool)} Arguments: {orjson.dumps(tool.parameters).decode()}" for tool in tools]
+    if settings.none_fits:
+        none = {"type": "object", "properties": {"tool": {"const": NO_TOOL}}, "required": ["tool"]}
+        forms.append({**none, "additionalProperties": False})
+        lines.append(f"- {NO_TOOL}: no tool fits")
+    system = "\n".join(["Call the tool that answers the question. Answer with JSON.", *lines])
+    text = await model.complete(
+        [Turn(role="system", content=system), *conversation],
+        schema={"anyOf": forms},
+        max_tokens=settings.argument_tokens,
+        purpose="choose",
+    )
+    try:
+        answer = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return []
+    tool = next((tool for tool in tools if tool.name == answer.get("tool")), None)
+    if tool is None or violation(tool.parameters, answer.get("arguments")) is not None:
+        return []
+    return [ToolCall(name=tool.name, arguments=answer["arguments"], how=How.CONSTRAINED)]
 
 
 async def _tools(
