@@ -3,8 +3,9 @@
 import asyncio
 from typing import Any
 
+from agent_service.chat_workflow import ChatWorkflow
 from agent_service.plan import steps_of
-from agent_service.plan_workflow import PlanWorkflow
+from agent_service.plan_workflow import PlanWorkflow, TeamWorkflow
 from fakes.models import Asked, Reply, ScriptedModels
 from fakes.tools import FakeTool
 from hearth.agent.v1 import agent_pb2
@@ -121,3 +122,41 @@ def test_what_a_step_cannot_need_is_passed_over() -> None:
         ]
     }
     assert [(s.id, s.needs) for s in steps_of(data, first_id=4)] == [(4, ()), (5, (4,))]
+
+
+async def test_a_team_hands_its_steps_to_agents_and_waits_without_a_worker(bench: Bench) -> None:
+    names = ("searcher", "writer")
+    helpers = [await bench.storage.new_agent(name=name, description=f"A good {name}") for name in names]
+    planner = Planner([("look it up", "searcher", []), ("write it", "writer", [])])
+    bench.models = models = ScriptedModels(planner)
+    agent_id = await bench.storage.new_agent(config=agent_pb2.AgentConfig(agents=helpers))
+    task_id = await bench.storage.new_task(agent_id=agent_id, input='{"prompt": "Do it."}')
+    _, running = await bench.run_task(task_id, TeamWorkflow())
+    await running
+
+    waiting = await bench.stored.get(task_id)
+    assert (waiting.status, [p.name for p in waiting.pending]) == ("waiting", ["searcher", "writer"])
+    assert "A good searcher" in models.asked[0].text
+    for pending in waiting.pending:
+        assert pending.task_id is not None
+        child = await bench.stored.get(pending.task_id)
+        assert (child.status, child.parent_task_id, child.depth) == ("pending", task_id, 1)
+        _, working = await bench.run_task(pending.task_id, ChatWorkflow())
+        await working
+    _, again = await bench.run_task(task_id, TeamWorkflow())
+    await again
+    task = await bench.stored.get(task_id)
+    assert task.output is not None
+    assert (task.status, task.output["text"], task.retry_count) == ("completed", "the answer", 0)
+    assert [(s["by"], s["state"]) for s in task.output["steps"]] == [("searcher", "done"), ("writer", "done")]
+    assert planner.answered.count("thought about it") == 2
+
+
+async def test_a_team_without_members_says_what_is_missing(bench: Bench) -> None:
+    bench.models = ScriptedModels(Planner())
+    task_id = await bench.storage.new_task()
+    _, running = await bench.run_task(task_id, TeamWorkflow())
+    await running
+    task = await bench.stored.get(task_id)
+    assert (task.status, task.error_code) == ("failed", "invalid_argument")
+    assert "config.agents" in str(task.error_message)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from agent_service.inference import ToolCall
+from agent_service.request_store import RequestAnswer
 from agent_service.tools_workflow import ToolsWorkflow
 from fakes.models import Asked, Reply, ScriptedModels
 from fakes.tools import FakeTool
@@ -177,10 +178,40 @@ async def test_a_killed_run_makes_its_calls_once_with_the_arguments_that_were_ch
     assert tool.calls == [{"city": "Paris"}, {"city": "Paris"}]
 
 
-async def test_a_tool_that_needs_approval_is_not_called_without(bench: Bench) -> None:
-    tool = weather(needs_approval=True)
-    await run(bench, native(call("Paris"), "no"), tool)
+async def resume(bench: Bench, task_id: str, call_id: str, answer: dict[str, Any]) -> Task:
+    """Answers what the task waits for, and lets it go on to its end."""
+    task = await bench.stored.get(task_id)
+    assert task.status == "waiting"
+    await bench.requests.resume(task_id, [RequestAnswer(id=call_id, answer=answer)])
+    _, again = await bench.run_task(task_id, ToolsWorkflow())
+    await again
+    return await bench.stored.get(task_id)
+
+
+@pytest.mark.parametrize(
+    ("answer", "called"),
+    [
+        ({"decision": "approve"}, [{"city": "Paris"}]),
+        ({"decision": "approve", "arguments": {"city": "Rome"}}, [{"city": "Rome"}]),
+        ({"decision": "reject", "reason": "Not today."}, []),
+    ],
+)
+async def test_a_call_that_needs_approval_waits_for_a_person(
+    bench: Bench, answer: dict[str, Any], called: list[dict[str, Any]]
+) -> None:
+    models, tool = native(call("Paris"), "done"), weather(needs_approval=True)
+    task_id, running = await start(bench, models, tool)
+    await running
+    waiting = await bench.stored.get(task_id)
+    assert [(p.id, p.kind, p.name, p.arguments) for p in waiting.pending] == [
+        ("act:0:0:approval", "approval", "weather", {"city": "Paris"})
+    ]
     assert tool.calls == []
+    task = await resume(bench, task_id, "act:0:0:approval", answer)
+    assert (task.status, task.retry_count, tool.calls) == ("completed", 0, called)
+    assert "Not today." in models.asked[-1].text or called
+    # The choice was kept: the model was asked for it once.
+    assert len(models.asked) == 2
 
 
 async def test_an_agent_without_tools_answers(bench: Bench) -> None:

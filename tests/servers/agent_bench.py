@@ -16,8 +16,9 @@ from agent_service.request_store import StoredRequests
 from agent_service.runs import Interruption, Run
 from agent_service.session_store import StoredSessions
 from agent_service.settings import WorkerSettings
-from agent_service.storage import StoredTasks
+from agent_service.storage import StoredAgents, StoredTasks
 from agent_service.summaries import Summaries
+from agent_service.team import members
 from agent_service.tool import Tool, ToolHost, ToolScope
 from agent_service.toolbox import ToolShelf
 from agent_service.workflow import RunContext, Workflow
@@ -57,14 +58,16 @@ class Installed(Workflows):
 
 
 class Shelf(ToolShelf):
-    """These tools, whoever asks."""
+    """These tools, whoever asks, and the agents that it may hand tasks to."""
 
-    def __init__(self, tools: Sequence[Tool]) -> None:
+    def __init__(self, tools: Sequence[Tool], agents: StoredAgents) -> None:
         self._tools = tools
+        self._agents = agents
 
     @asynccontextmanager
     async def opened(self, scope: ToolScope) -> AsyncIterator[list[Tool]]:
-        yield list(self._tools)
+        assert scope.requests is not None
+        yield [*self._tools, *await members(scope.agent.config.agents, self._agents, scope.requests)]
 
 
 class Bench:
@@ -103,7 +106,7 @@ class Bench:
             histories=StoredHistories(self.storage.channel),
             models=self.models,
             estimates=TokenEstimates(),
-            shelf=Shelf(self.tools),
+            shelf=Shelf(self.tools, StoredAgents(self.storage.channel)),
             workflows=Installed(workflow),
             host=ToolHost(settings=self._settings, storage=self.storage.channel, inference=self.inference),
             publisher=self._publisher,

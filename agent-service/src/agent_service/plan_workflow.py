@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Annotated, Any, TypedDict
 
 import orjson
+from hearth_runtime.errors import InvalidArgument
 from hearth_runtime.events import EventLevel
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
@@ -230,3 +231,12 @@ def _with_results(prompt: Prompt, results: Sequence[StepResult]) -> Prompt:
             for r in results
         )
     )
+
+
+class TeamWorkflow(PlanWorkflow):
+    """A plan whose steps are handed to other agents."""
+
+    async def run(self, context: RunContext) -> dict[str, Any]:
+        if not context.agent.config.agents:
+            raise InvalidArgument("A team needs members: name the ids of other agents in config.agents.")
+        return await super().run(context)

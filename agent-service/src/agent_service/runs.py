@@ -248,7 +248,7 @@ class Run:
             yield [*tools, *client_tools(self._task, self._claim.agent, self._requests)]
 
     def _toolbox(self, tools: Sequence[Tool]) -> Toolbox:
-        return Toolbox(tools, tool_calls=self._journal(self._recording), events=self._events)
+        return Toolbox(tools, tool_calls=self._journal(self._recording), events=self._events, requests=self._requests)
 
     def _journal(self, answers: Recording | None = None) -> ToolCalls:
         return ToolCalls(self._checkpoints, task_id=self._task.id, attempt=self._task.attempt, answers=answers)

@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import orjson
 from hearth_runtime.errors import InvalidArgument
 from hearth_runtime.events import EventKind, EventLevel
-from hearth_runtime.tasks import Pending
+from hearth_runtime.tasks import Pending, PendingKind
 
 from agent_service.opened_tools import open_tools
 from agent_service.prompt import as_data
 from agent_service.publisher import RunEvents
-from agent_service.requests import RunWaits
+from agent_service.requests import Requests, RunWaits
+from agent_service.storage import StoredAgents
+from agent_service.team import members
 from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
 from agent_service.tool_calling import call_tool
 from agent_service.tool_calls import ToolCalls
@@ -59,26 +61,29 @@ class Observation:
 class ToolShelf:
     """Where the tools of agents come from."""
 
-    def __init__(self, stored: StoredTools, kinds: ToolKinds, host: ToolHost) -> None:
+    def __init__(self, stored: StoredTools, agents: StoredAgents, kinds: ToolKinds, host: ToolHost) -> None:
         self._stored = stored
+        self._agents = agents
         self._kinds = kinds
         self._host = host
 
     @asynccontextmanager
     async def opened(self, scope: ToolScope) -> AsyncIterator[list[Tool]]:
-        """The agent's enabled tools, open for as long as the context. Raises ToolKindNotFound, SecretUnreadable, and
-        what a kind raises that cannot be opened."""
+        """The agent's enabled tools and the agents that it may hand tasks to, open for as long as the context. Raises
+        ToolKindNotFound, SecretUnreadable, AgentNotFound, and what a kind raises that cannot be opened."""
         async with AsyncExitStack() as stack:
             tools: list[Tool] = []
             for row in await self._stored.of_agent(scope.agent.id):
                 tools += await stack.enter_async_context(open_tools(row, self._kinds, scope, self._host))
+            if scope.requests is not None:
+                tools += await members(scope.agent.config.agents, self._agents, scope.requests)
             yield tools
 
 
 class Toolbox:
     """Calls tools by their names."""
 
-    def __init__(self, tools: Sequence[Tool], *, tool_calls: ToolCalls, events: RunEvents) -> None:
+    def __init__(self, tools: Sequence[Tool], *, tool_calls: ToolCalls, events: RunEvents, requests: Requests) -> None:
         self._tools: dict[str, Tool] = {}
         for tool in tools:
             if tool.spec.name in self._tools:
@@ -86,6 +91,7 @@ class Toolbox:
             self._tools[tool.spec.name] = tool
         self._tool_calls = tool_calls
         self._events = events
+        self._requests = requests
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
@@ -141,7 +147,12 @@ class Toolbox:
             return _refused(call, f"There is no tool {call.tool}. There are: {known}.")
         spec = tool.spec
         if spec.needs_approval:
-            return _refused(call, f"{spec.name} needs a person's approval, which runs cannot ask for yet.")
+            answer = await self._approval(call)
+            if answer.get("decision") != "approve":
+                why = answer.get("reason") or ("Nobody answered in time." if answer.get("timed_out") else "")
+                return _refused(call, f"This call was not approved. {why}".strip())
+            if answer.get("arguments") is not None:
+                call = replace(call, arguments=answer["arguments"])
 
         async def make() -> dict[str, Any]:
             return asdict(await call_tool(tool, call.arguments, call_id=call.id))
@@ -151,6 +162,18 @@ class Toolbox:
         )
         made = ToolResult(**result)
         return Observation(call=call, content=made.content, is_error=made.is_error, data=made.data)
+
+    async def _approval(self, call: PlannedCall) -> dict[str, Any]:
+        """What a person says to the call. It is kept as a call of its own, so that a replay asks nobody."""
+        pending = Pending(id=f"{call.id}:approval", kind=PendingKind.APPROVAL, name=call.tool, arguments=call.arguments)
+        answer: dict[str, Any] = await self._tool_calls.make(
+            call_id=pending.id,
+            tool_name=call.tool,
+            arguments=call.arguments,
+            repeatable=True,
+            call=lambda: self._requests.ask(pending),
+        )
+        return answer
 
 
 def _refused(call: PlannedCall, content: str) -> Observation:

@@ -37,7 +37,7 @@ from agent_service.request_store import StoredRequests
 from agent_service.runs import Interruption, Run
 from agent_service.session_store import StoredSessions
 from agent_service.settings import WorkerSettings
-from agent_service.storage import StoredTasks
+from agent_service.storage import StoredAgents, StoredTasks
 from agent_service.summaries import Summaries
 from agent_service.tasks import Claim
 from agent_service.tool import ToolHost
@@ -201,6 +201,7 @@ async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
             estimates=estimates,
             shelf=ToolShelf(
                 StoredTools(storage, settings.secret_keys),
+                StoredAgents(storage),
                 ToolKinds(),
                 host,
             ),
