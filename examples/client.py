@@ -30,9 +30,10 @@ def call(method: str, path: str, body: Any = None, *, content_type: str = "appli
         sys.exit(f"Hearth is not there at {URL} ({error.reason}). Start it with `make run`, or set HEARTH_URL.")
 
 
-def create_agent(name: str, **config: Any) -> str:
+def create_agent(name: str, description: str = "", **config: Any) -> str:
     """A new agent's id."""
-    return str(call("POST", "/agents/create", {"name": name, "model_name": MODEL, "config": config})["id"])
+    body = {"name": name, "description": description, "model_name": MODEL, "config": config}
+    return str(call("POST", "/agents/create", body)["id"])
 
 
 def give_tool(agent_id: str, kind: str, **fields: Any) -> str:
@@ -40,34 +41,42 @@ def give_tool(agent_id: str, kind: str, **fields: Any) -> str:
     return str(call("POST", f"/agents/{agent_id}/tools", {"tool_name": kind, **fields})["id"])
 
 
-def start(agent_id: str, prompt: str, **fields: Any) -> str:
-    """Starts a run; the task's id."""
-    return str(call("POST", "/agents/run", {"agent_id": agent_id, "input": {"prompt": prompt}, **fields})["task_id"])
+class Run:
+    """A run that was started, and how far it was followed."""
 
+    def __init__(self, agent_id: str, prompt: str, **fields: Any) -> None:
+        body = {"agent_id": agent_id, "input": {"prompt": prompt}, **fields}
+        self.task_id = str(call("POST", "/agents/run", body)["task_id"])
+        self._last_id = ""
 
-def events(task_id: str) -> Iterator[dict[str, Any]]:
-    """What happens in the run, live, until it ends or waits for an answer."""
-    with urllib.request.urlopen(f"{URL}/api/v1/logs/stream/{task_id}", timeout=600) as stream:
-        for line in stream:
-            if line.startswith(b"data:"):
-                event = json.loads(line[5:])
-                yield event
-                if event["kind"] == "end" or event.get("context", {}).get("status") == "waiting":
-                    return
-
-
-def task(task_id: str) -> dict[str, Any]:
-    """The task now."""
-    return dict(call("GET", f"/tasks/{task_id}/status"))
-
-
-def watch(task_id: str) -> dict[str, Any]:
-    """Shows what the run does, and gives the task once it has ended or waits. Ends the program where it failed."""
-    for event in events(task_id):
-        match event["kind"]:
-            case "step" | "tool_call" | "tool_result" | "log":
+    def watch(self) -> dict[str, Any]:
+        """Shows what the run does, and gives the task once it has ended or waits for a person or a client. Ends the
+        program where the run failed."""
+        for event in self.events():
+            if event["kind"] in ("step", "tool_call", "tool_result", "log"):
                 print(f"  {event['kind']:<12} {event['message'][:200]}", file=sys.stderr)
-    now = task(task_id)
-    if now["status"] in ("failed", "cancelled"):
-        sys.exit(f"The run {now['status']}: {now['error_message']}")
-    return now
+            # Other agents' runs end by themselves; anything else waits for us.
+            if any(pending["kind"] != "task" for pending in event.get("context", {}).get("pending", [])):
+                break
+        task = dict(call("GET", f"/tasks/{self.task_id}/status"))
+        if task["status"] in ("failed", "cancelled"):
+            sys.exit(f"The run {task['status']}: {task['error_message']}")
+        return task
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What happens in the run, live, from where it was followed to, until it ends."""
+        request = urllib.request.Request(f"{URL}/api/v1/logs/stream/{self.task_id}")
+        if self._last_id:
+            request.add_header("Last-Event-ID", self._last_id)
+        with urllib.request.urlopen(request, timeout=600) as stream:
+            for line in stream:
+                if line.startswith(b"data:"):
+                    event = json.loads(line[5:])
+                    self._last_id = event.get("id", self._last_id)
+                    yield event
+                    if event["kind"] == "end":
+                        return
+
+    def answer(self, results: list[dict[str, Any]]) -> None:
+        """Answers what the run waits for."""
+        call("POST", f"/tasks/{self.task_id}/resume", {"results": results})

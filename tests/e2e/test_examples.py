@@ -32,3 +32,18 @@ async def test_support_triage_gives_data_that_its_schema_allows(hearth: Instance
     data = json.loads(await run(hearth, "support_triage", "I cannot log in to my account."))
     assert set(data) == {"category", "urgency", "summary", "reply"}
     assert data["category"] in ("billing", "bug", "account", "question")
+
+
+async def test_a_digest_is_made_of_notes(hearth: Instance, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("The roof was repaired on Monday.")
+    first = await run(hearth, "digest", str(tmp_path / "notes.txt"))
+    assert first.startswith("Digest of ")
+    # The agent of the first run is found again.
+    assert (await run(hearth, "digest", str(tmp_path / "notes.txt"))).startswith("Digest of ")
+
+
+async def test_a_research_team_answers(hearth: Instance) -> None:
+    printed = await run(hearth, "research_team", "What is Norway known for?")
+    steps = [line for line in printed.splitlines() if line.startswith("- ")]
+    assert steps
+    assert all(step.split(":")[0] in ("- facts", "- advice", "- none") for step in steps)
