@@ -221,6 +221,7 @@ class Run:
             checkpointer=Checkpointer(self._checkpoints, attempt=self._task.attempt),
             control=self._control,
             record_resume=lambda step: self._store.record_resume(self._task, step),
+            requests=self._requests,
         )
         try:
             async with asyncio.timeout(timeout_seconds):

@@ -21,7 +21,7 @@ from agent_service.model_calls import ModelCalls
 from agent_service.prompt import Prompt
 from agent_service.publisher import RunEvents
 from agent_service.recording import Recording
-from agent_service.requests import RunWaits
+from agent_service.requests import Requests, RunWaits
 from agent_service.tool import ToolHost
 from agent_service.tool_calls import ToolCalls
 from agent_service.toolbox import Toolbox
@@ -51,6 +51,7 @@ class RunContext:
     checkpointer: Checkpointer
     control: RunControl  # asks for an end between two steps
     record_resume: Callable[[str], Awaitable[None]]
+    requests: Requests
     waits: list[Pending] = field(default_factory=list)  # what the steps of this attempt wait for
 
     def prompt(self) -> Prompt:
