@@ -167,7 +167,7 @@ def _check_watched(verdict: Verdict, watched: Watched, rows: Sequence[asyncpg.Re
 
 def _check_notes(verdict: Verdict, fleet: Fleet, attempts: Sequence[asyncpg.Record]) -> None:
     """A tool call is repeated once at most for each attempt that was cut off."""
-    cut = Counter(str(row["task_id"]) for row in attempts if row["outcome"] not in FINAL)
+    cut = Counter(str(row["task_id"]) for row in attempts if row["outcome"] not in (*FINAL, "waiting"))
     notes = Counter(line for line in fleet.notes.read_text().splitlines() if line)
     extra: Counter[str] = Counter()
     for note, count in notes.items():
