@@ -15,6 +15,8 @@ FACT_CHARACTERS = 200
 STATEMENT_CHARACTERS = 300
 # So much of a fact's words the user must have said.
 GROUNDED_SHARE = 0.7
+# A fact has so many words at least; fewer say nothing of anybody.
+LEAST_WORDS = 3
 
 FACTS_SCHEMA = orjson.dumps(
     {
@@ -79,7 +81,9 @@ def statements(text: str) -> list[str]:
 
 
 def is_grounded(fact: str, said: str) -> bool:
-    """Whether the fact is made of what the user said: most of its words, and every name and number."""
+    """Whether the fact says something, made of what the user said: most of its words, and every name and number."""
+    if len(_WORD.findall(fact)) < LEAST_WORDS:
+        return False
     words = [word for word in _WORD.findall(fact) if word.casefold() not in _STOP]
     spoken = {_stem(word) for word in _WORD.findall(said)}
     missing = [word for word in words if _stem(word) not in spoken]

@@ -40,6 +40,8 @@ def test_statements_of_the_user_about_themselves_are_found() -> None:
         ("The user's dog is called Max.", False),
         ("The user lives in Lisbon and has 3 dogs.", False),
         ("The user.", False),
+        ("My dog", False),
+        ("Rex", False),
     ],
 )
 def test_a_fact_is_made_of_what_was_said(fact: str, holds: bool) -> None:
