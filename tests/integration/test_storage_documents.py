@@ -275,6 +275,15 @@ async def test_search_fuses_what_words_and_vectors_find(library: Library) -> Non
     assert await library.search("the of ' \\ & | ! <->") == []
 
 
+async def test_words_that_most_chunks_have_count_only_by_themselves(library: Library) -> None:
+    await library.ready([f"zebra number{n}" for n in range(99)] + ["okapi"], [unit(1)] * 100)
+    assert len(await library.search("zebra okapi", limit=100)) == 100
+    await library.storage.sql("ANALYZE chunks")
+    assert [found.text for found in await library.search("zebra okapi", limit=100)] == ["okapi"]
+    assert [found.text for found in await library.search("zebras with number7", limit=100)] == ["zebra number7"]
+    assert len(await library.search("the zebra", limit=100)) == 99
+
+
 async def test_what_is_not_ready_deleted_or_of_another_collection_is_not_found(library: Library, storage: Any) -> None:
     other = await Library(storage).create()
     await other.ready(["cats"], [unit(1)])

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from hearth_runtime.agents import Agent
 from agent_service.inference import Message
 from agent_service.tool import ToolSpec
 
+# Whether it is asked for a note: the note is what is given to a replay, which makes none of its calls.
+NOTING: ContextVar[bool] = ContextVar("noting", default=False)
 # The newest messages are described one by one, the ones before them together.
 DESCRIBED_MESSAGES = 20
 START_CHARACTERS = 80
@@ -75,6 +78,7 @@ class Asked:
             if not earlier
             else {"messages": len(earlier), "sha256": _digest([_plain(message) for message in earlier])},
             "messages": [_described(message) for message in self.messages[-DESCRIBED_MESSAGES:]],
+            **({"noted": True} if NOTING.get() else {}),
         }
 
     def difference(self, then: dict[str, Any]) -> dict[str, Any] | None:

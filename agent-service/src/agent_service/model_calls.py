@@ -17,7 +17,7 @@ from agent_service.budgets import Spent
 from agent_service.inference import Done, Models, Notice, ToolCall
 from agent_service.prompt import Prompt, TokenEstimates, fit
 from agent_service.publisher import RunEvents
-from agent_service.recording import NOTING, RecordedAnswer, Recording, data_of
+from agent_service.recording import RecordedAnswer, Recording, data_of
 from agent_service.tool import ToolSpec
 
 # What an answer is given where neither the agent nor the caller bounds it, when a context must be shared with a prompt.
@@ -160,7 +160,7 @@ class ModelCalls:
                 code="call_failed",
                 call=call_id,
                 error={"code": error.code, "detail": error.detail, "metadata": error.metadata},
-                asked=_kept(asked),
+                asked=asked.to_json(),
             )
             raise
         await self._show(call_id, said, asked, shown=shown)
@@ -279,13 +279,9 @@ class ModelCalls:
                 "host": done.host,
                 "call": call_id,
                 **usage_of(done),
-                "asked": _kept(asked),
+                "asked": asked.to_json(),
             },
         )
-
-
-def _kept(asked: Asked) -> dict[str, Any]:
-    return asked.to_json() | ({"noted": True} if NOTING.get() else {})
 
 
 def usage_of(done: Done) -> dict[str, Any]:

@@ -6,7 +6,6 @@ what is noted of its surroundings, and the time that steps take.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -14,13 +13,11 @@ import orjson
 from hearth_runtime.checkpoints import NOTE
 from hearth_runtime.errors import InvalidArgument, ModelOutputInvalid
 
-from agent_service.asked import Asked
+from agent_service.asked import NOTING, Asked
 from agent_service.inference import Done, ToolCall
 from agent_service.tool import Tool
 from agent_service.tool_calls import Given, ToolCalls
 
-# Whether what is done now is for a note: the note is what is given to a replay, which makes none of its calls.
-NOTING: ContextVar[bool] = ContextVar("noting", default=False)
 # The host of an answer that was written by hand.
 BY_HAND = "fork"
 # Under this name it is noted what tools there are.

@@ -19,6 +19,8 @@ SQL = load_queries("search")
 RANK_CONSTANT = 60
 # How deep each of the rankings goes that are fused.
 DEPTH_FACTOR, LEAST_DEPTH = 5, 50
+# A word that more of the chunks have is looked for only where there is no rarer one.
+COMMON_SHARE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ class Searches:
         by_text: dict[int, float] = {}
         if search.text:
             rows = await self._database.fetch(
-                SQL["matching_chunks"], search.text, list(search.collection_ids), search.filter, depth
+                SQL["matching_chunks"], search.text, list(search.collection_ids), search.filter, depth, COMMON_SHARE
             )
             by_text = {row["id"]: row["score"] for row in rows}
         rankings = [list(by_text)]

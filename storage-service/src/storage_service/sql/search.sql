@@ -34,12 +34,24 @@ ORDER BY (chunk_vectors.vector <=> $1::text::vector) + 0
 LIMIT $5;
 
 -- name: matching_chunks
--- $1 the query, $2 ids of collections, $3 what the metadata contains, $4 limit. Any of the query's words is enough:
--- the rank is higher for more of them, and for those that stand close together or in headings.
-WITH wanted AS (
+-- $1 the query, $2 ids of collections, $3 what the metadata contains, $4 limit, $5 a share of the chunks. Any of the
+-- query's words is enough: the rank is higher for more of them, and for those that stand close together or in headings.
+-- Words that more chunks have than that share, by the statistics of ANALYZE, say little and take long: they count only
+-- where the query has none but such.
+WITH known AS (
+    SELECT lexeme, frequency
+    FROM
+        pg_stats,
+        unnest(most_common_elems::text::text[], most_common_elem_freqs) AS common (lexeme, frequency)
+    WHERE schemaname = current_schema() AND tablename = 'chunks' AND attname = 'words'
+), asked AS (
+    SELECT lexeme, coalesce(known.frequency, 0) AS frequency
+    FROM unnest(to_tsvector('english', $1)) LEFT JOIN known USING (lexeme)
+), wanted AS (
     SELECT
         string_agg('''' || replace(replace(lexeme, '\', '\\'), '''', '''''') || '''', ' | ')::tsquery AS words
-    FROM unnest(to_tsvector('english', $1))
+    FROM asked
+    WHERE frequency <= greatest($5::real, (SELECT min(frequency) FROM asked))
 )
 SELECT chunks.id, ts_rank_cd(chunks.words, (SELECT words FROM wanted), 1) AS score
 FROM chunks

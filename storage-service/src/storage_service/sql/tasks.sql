@@ -109,15 +109,15 @@ SELECT tool_name FROM tool_calls WHERE task_id = $1 AND result IS NULL AND NOT r
 DELETE FROM tool_calls WHERE task_id = $1 AND result IS NULL;
 
 -- name: forget_progress
--- $1 id of the task. All that its attempts have done.
+-- $1 id of the task. All that its attempts have done: what a fork was made with, attempt 0, stays.
 WITH calls AS (
-    DELETE FROM tool_calls WHERE task_id = $1
+    DELETE FROM tool_calls WHERE task_id = $1 AND attempt > 0
 ), requests AS (
     DELETE FROM task_requests WHERE task_id = $1
 ), writes AS (
     DELETE FROM checkpoint_writes WHERE task_id = $1
 )
-DELETE FROM checkpoints WHERE task_id = $1;
+DELETE FROM checkpoints WHERE task_id = $1 AND attempt > 0;
 
 -- name: forget_unfinished_requests
 -- $1 id of the task. What nobody answered is asked again, and a sub-task that came to nothing is another one.
