@@ -106,13 +106,21 @@ async def test_a_server_that_is_away_says_so() -> None:
 async def test_a_command_that_the_operator_has_named() -> None:
     commands = {"test": [sys.executable, str(SERVER)]}
     config = {"command": "test", "env": {"NOTES_OWNER": "Ann"}}
-    async with opened(config, mcp_commands=commands) as tools:
+    async with opened(config, mcp_commands=commands, mcp_environment=["NOTES_OWNER"]) as tools:
         assert await call(tools["write_note"], text="hello") == ("noted hello for Ann", False)
 
 
 async def test_a_command_that_nobody_has_named_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="HEARTH_MCP_COMMANDS has: test"):
         async with opened({"command": "rm"}, mcp_commands={"test": ["true"]}):
+            pass
+
+
+@pytest.mark.parametrize("variable", ["PYTHONPATH", "LD_PRELOAD", "PATH"])
+async def test_a_variable_that_nobody_has_named_is_refused(variable: str) -> None:
+    config = {"command": "test", "env": {"NOTES_OWNER": "Ann", variable: "/tmp"}}
+    with pytest.raises(InvalidArgument, match=f"variables {variable} may not.*HEARTH_MCP_ENVIRONMENT has: NOTES_OWNER"):
+        async with opened(config, mcp_commands={"test": ["true"]}, mcp_environment=["NOTES_OWNER"]):
             pass
 
 

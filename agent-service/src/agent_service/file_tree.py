@@ -5,8 +5,10 @@ there is no moment between looking and opening.
 """
 
 import contextlib
+import fcntl
 import os
 import stat
+import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,8 @@ MAX_DEPTH = 16
 # What a listing, a search or the count of the quota looks at.
 MAX_ENTRIES = 10_000
 TEMPORARY = ".hearth-writing-"
+# A file of that name which is older than this was left by a process that died.
+TEMPORARY_SECONDS = 3600
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK opening a pipe would wait for its other end.
@@ -51,7 +55,7 @@ class FileTree:
         with self._directory(_parts(path)) as (descriptor, shown):
             found = []
             for name in sorted(os.listdir(descriptor))[:MAX_ENTRIES]:
-                if (status := _status(name, descriptor)) is None or name.startswith(TEMPORARY):
+                if not _is_name(name) or (status := _status(name, descriptor)) is None:
                     continue
                 if stat.S_ISDIR(status.st_mode):
                     found.append(Entry(path=f"{shown}{name}/", size_bytes=0))
@@ -74,6 +78,24 @@ class FileTree:
                 else:
                     yield entry
 
+    def _everything(self) -> Iterator[Entry]:
+        """What the quota counts: all files and directories, also those that no path leads to."""
+        waiting: list[list[str]] = [[]]
+        count = 0
+        while waiting:
+            parts = waiting.pop()
+            with self._directory(parts) as (descriptor, shown):
+                for name in os.listdir(descriptor):
+                    if (status := _status(name, descriptor)) is None:
+                        continue
+                    count += 1
+                    is_directory = stat.S_ISDIR(status.st_mode)
+                    yield Entry(path=f"{shown}{name}", size_bytes=0 if is_directory else status.st_size)
+                    if count > MAX_ENTRIES:
+                        return
+                    if is_directory and len(parts) < MAX_DEPTH:
+                        waiting.append([*parts, name])
+
     def read(self, path: str) -> str:
         """The text of a file. Raises FileProblem, also where it is too large or no text."""
         parts = _parts(path)
@@ -93,20 +115,40 @@ class FileTree:
 
         Raises FileProblem, also where the file, or all files together, would be too large.
         """
-        parts, content = _parts(path, of_file=True), text.encode()
+        parts = _parts(path, of_file=True)
+        try:
+            content = text.encode()
+        except UnicodeEncodeError as error:
+            raise FileProblem("The text has half a character in it, which no file can have.") from error
         if len(content) > self._max_file_bytes:
             raise FileProblem(f"{path} would have {len(content)} bytes; at most {self._max_file_bytes} are allowed.")
-        used = sum(entry.size_bytes for entry in self.walk() if entry.path != "/".join(parts))
-        if used + len(content) > self._max_total_bytes:
-            raise FileProblem(
-                f"All files together may have {self._max_total_bytes} bytes, and {used} are used. Write less, or "
-                "shorten another file."
-            )
+        with self._alone():
+            used = self._used(parts)
+            if used + len(content) > self._max_total_bytes:
+                raise FileProblem(
+                    f"All files together may have {self._max_total_bytes} bytes, and {used} are used. Write less, or "
+                    "shorten another file."
+                )
+            self._replace(path, parts, content)
+        return len(content)
+
+    def _used(self, parts: list[str]) -> int:
+        """The bytes of all files but this one. Raises FileProblem where another could be one too many."""
+        used = count = 0
+        for entry in self._everything():
+            used += entry.size_bytes if entry.path != "/".join(parts) else 0
+            count += 1
+        if count + len(parts) > MAX_ENTRIES:
+            raise FileProblem(f"There are {count} files and directories, and {MAX_ENTRIES} may be. Use those.")
+        return used
+
+    def _replace(self, path: str, parts: list[str], content: bytes) -> None:
         with self._directory(parts[:-1], make=True) as (directory, _):
             self._refuse_what_is_no_file(parts, directory)
+            _remove_what_was_left(directory)
             temporary = f"{TEMPORARY}{os.getpid()}-{os.urandom(8).hex()}"
-            descriptor = os.open(temporary, _CREATE, 0o600, dir_fd=directory)
             try:
+                descriptor = os.open(temporary, _CREATE, 0o600, dir_fd=directory)
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(content)
                     file.flush()
@@ -116,7 +158,6 @@ class FileTree:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary, dir_fd=directory)
                 raise _problem(path, error) from error
-        return len(content)
 
     def move(self, path: str, to: str) -> bool:
         """Moves a file, with the directories that it then needs; whether it was still to be moved.
@@ -124,6 +165,11 @@ class FileTree:
         Again after it was done is harmless. Raises FileProblem, also where something else is there already.
         """
         source, target = _parts(path, of_file=True), _parts(to, of_file=True)
+        with self._alone():
+            return self._move(path, to, source, target)
+
+    def _move(self, path: str, to: str, source: list[str], target: list[str]) -> bool:
+        self._used(target)
         with self._directory(target[:-1], make=True) as (target_directory, _):
             is_there = _status(target[-1], target_directory) is not None
             try:
@@ -143,15 +189,29 @@ class FileTree:
         return True
 
     @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keeps every other process from writing here meanwhile: what was counted and looked for stays so."""
+        with self._directory([]) as (descriptor, _):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
     def _directory(self, parts: list[str], *, make: bool = False) -> Iterator[tuple[int, str]]:
         """The directory's descriptor, and its path with a slash at the end, empty for the root."""
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _problem("The agent's directory", error) from error
         try:
             for depth, part in enumerate(parts):
                 if make:
-                    with contextlib.suppress(FileExistsError):
+                    try:
                         os.mkdir(part, 0o700, dir_fd=descriptor)
+                    except FileExistsError:
+                        pass
+                    except OSError as error:
+                        raise _problem("/".join(parts[: depth + 1]), error) from error
                 try:
                     below = os.open(part, _DIRECTORY, dir_fd=descriptor)
                 except OSError as error:
@@ -188,8 +248,7 @@ def _parts(path: str, *, of_file: bool = False) -> list[str]:
     """The names in a path. Raises FileProblem where it is none that could be inside."""
     if len(path) > MAX_PATH_CHARACTERS:
         raise FileProblem(f"The path is longer than {MAX_PATH_CHARACTERS} characters.")
-    path = unicodedata.normalize("NFC", path)
-    if path.startswith(("/", "~")) or "\\" in path or any(unicodedata.category(c)[0] == "C" for c in path):
+    if path.startswith(("/", "~")) or "\\" in path or _has_controls(path):
         raise FileProblem(f"{path!r} is no path inside the agent's directory. Write it like notes/todo.txt.")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
@@ -203,6 +262,24 @@ def _parts(path: str, *, of_file: bool = False) -> list[str]:
     if of_file and (not parts or path.endswith("/")):
         raise FileProblem("Name a file, such as notes.txt.")
     return parts
+
+
+def _has_controls(text: str) -> bool:
+    """Also halves of characters, which stand for bytes that are no UTF-8, and what turns the direction of writing."""
+    return any(unicodedata.category(character)[0] == "C" for character in text)
+
+
+def _is_name(name: str) -> bool:
+    """Whether a path can have this name in it."""
+    return not (name.startswith(TEMPORARY) or "\\" in name or _has_controls(name))
+
+
+def _remove_what_was_left(directory: int) -> None:
+    for name in os.listdir(directory):
+        if not name.startswith(TEMPORARY) or (status := _status(name, directory)) is None:
+            continue
+        if time.time() - status.st_mtime > TEMPORARY_SECONDS:
+            os.unlink(name, dir_fd=directory)
 
 
 def _status(name: str, directory: int) -> os.stat_result | None:

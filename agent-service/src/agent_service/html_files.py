@@ -1,7 +1,12 @@
-"""Text out of HTML: what a reader sees, in blocks, with its headings."""
+"""Text out of HTML: what a reader sees, in blocks, with its headings.
 
+A page is anybody's text, so it is read once from its beginning to its end: Python's own parser looks for the end of a
+tag or comment that has none again and again, and takes hours for a page of a megabyte. What is a tag is told as
+https://html.spec.whatwg.org/multipage/parsing.html#tokenization tells it.
+"""
+
+import html as entities
 import re
-from html.parser import HTMLParser
 
 from agent_service.document_text import DocumentText
 from agent_service.text_files import decoded
@@ -14,20 +19,59 @@ _BLOCKS = re.compile(
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _CELLS = frozenset({"td", "th"})
 _SPACES = re.compile(r"\s+")
+# Each matches at any place, if need be to the end of the page, and none goes back.
+_TOKEN = re.compile(
+    r"""
+      (?P<text>[^<]++)
+    | <!--(?:-?>|.*?(?:--!?>|\Z))
+    | <(?P<end>/?)(?P<name>[a-z][^\s/>]*+)
+       (?P<rest>(?:[^>=]++|=\s*+(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z))?+)*+)(?:>|\Z)
+    | <[!?/][^>]*+(?:>|\Z)
+    | (?P<less><)
+    """,
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+# What is between these tags is no HTML.
+_RAW_ENDS = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE) for name in ("script", "style")}
+# Numbers of characters that there are not; Python refuses to read the longest.
+_NO_CHARACTER = re.compile(r"&#(?:[0-9]{8,}|x[0-9a-f]{7,});?", re.IGNORECASE)
 
 
-class _Reader(HTMLParser):
+class _Reader:
     """Follows tags by counting, so that no depth of nesting costs anything."""
 
     def __init__(self, into: DocumentText) -> None:
-        super().__init__(convert_charrefs=True)
         self._into = into
         self._words: list[str] = []
         self._hidden = 0
         self._preformatted = 0
         self._level: int | None = None
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def read(self, html: str) -> None:
+        """Reads a whole page."""
+        place = 0
+        while found := _TOKEN.match(html, place):
+            place = found.end()
+            if found["name"] is None:
+                self._text(
+                    entities.unescape(
+                        _NO_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", found["text"] or found["less"] or "")
+                    )
+                )
+                continue
+            tag, is_closed = found["name"].lower(), found["rest"].endswith("/")
+            if found["end"]:
+                self._end(tag)
+                continue
+            self._start(tag)
+            if is_closed:
+                self._end(tag)
+            elif tag in _RAW_ENDS:
+                end = _RAW_ENDS[tag].search(html, place)
+                place = end.start() if end else len(html)
+        self._end_block()
+
+    def _start(self, tag: str) -> None:
         if tag in _HIDDEN:
             self._hidden += 1
         elif tag in _HEADINGS:
@@ -44,7 +88,7 @@ class _Reader(HTMLParser):
             if tag == "li":
                 self._words.append("- ")
 
-    def handle_endtag(self, tag: str) -> None:
+    def _end(self, tag: str) -> None:
         if tag in _HIDDEN:
             self._hidden = max(0, self._hidden - 1)
         elif tag in _HEADINGS or _BLOCKS.fullmatch(tag):
@@ -54,13 +98,9 @@ class _Reader(HTMLParser):
             if tag == "pre":
                 self._preformatted = max(0, self._preformatted - 1)
 
-    def handle_data(self, data: str) -> None:
+    def _text(self, data: str) -> None:
         if not self._hidden:
             self._words.append(data if self._preformatted else _SPACES.sub(" ", data))
-
-    def close(self) -> None:
-        super().close()
-        self._end_block()
 
     def _end_block(self) -> None:
         text = "".join(self._words).strip("\n") if self._preformatted else _tidy("".join(self._words))
@@ -90,6 +130,4 @@ def html_text(html: str) -> str:
 
 
 def _read(html: str, into: DocumentText) -> None:
-    reader = _Reader(into)
-    reader.feed(html)
-    reader.close()
+    _Reader(into).read(html)

@@ -6,20 +6,40 @@ bodies, and schemas within the document.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urljoin
 
 import orjson
 import yaml
 
+from agent_service.tool import tool_names
+
 MAX_DOCUMENT_CHARACTERS = 2_000_000
 MAX_OPERATIONS = 100
-MAX_REFERENCE_DEPTH = 12
+MAX_REFERENCES = 12
+MAX_SCHEMA_DEPTH = 8
+# The parser of YAML calls itself for each level, and a process that does so too often dies.
+MAX_YAML_DEPTH = 200
 # Values that may be read while references are followed: a document may be small and refer to itself a thousand times.
 MAX_VALUES = 200_000
 MAX_DESCRIPTION_CHARACTERS = 1000
 METHODS = ("get", "post", "put", "patch", "delete", "head")
 BODY = "body"
+# Header fields that are no parameters: the owner's, and those that make the request what it is.
+# Source: https://spec.openapis.org/oas/v3.1.1.html#parameter-object, and RFC 9110.
+NO_PARAMETERS = (
+    "accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "cookie", "expect",
+    "host", "keep-alive", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade",
+)  # fmt: skip
+# Of a schema is kept what says which values are allowed, and what a model reads; the rest only costs tokens.
+PLAIN = (
+    "title", "type", "enum", "const", "default", "description", "format", "pattern", "minimum", "maximum", "multipleOf",
+    "minLength", "maxLength", "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties", "required",
+)  # fmt: skip
+ONE_SCHEMA = ("items", "additionalProperties", "not", "contains", "propertyNames")
+MANY_SCHEMAS = ("allOf", "anyOf", "oneOf", "prefixItems")
+NAMED_SCHEMAS = ("properties", "patternProperties")
 
 
 class BadDocument(Exception):
@@ -48,6 +68,7 @@ def parsed(text: str) -> dict[str, Any]:
         document = orjson.loads(text)
     except orjson.JSONDecodeError:
         try:
+            _check_depth(text)
             document = yaml.load(text, Loader=yaml.CSafeLoader)
         except (yaml.YAMLError, RecursionError, ValueError) as error:
             raise BadDocument(f"It is neither JSON nor YAML: {str(error)[:200]}") from error
@@ -56,12 +77,27 @@ def parsed(text: str) -> dict[str, Any]:
     return document
 
 
-def base_url_of(document: Mapping[str, Any]) -> str | None:
-    """The first server's URL, where it is whole."""
+def _check_depth(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_YAML_DEPTH:
+            raise BadDocument(f"It has more than {MAX_YAML_DEPTH} levels.")
+
+
+def base_url_of(document: Mapping[str, Any], *, found_at: str | None = None) -> str | None:
+    """The first server's URL. One that is not whole, or missing, is where the document is, if that is known."""
     match document.get("servers"):
-        case [{"url": str(url)}, *_] if re.match(r"https?://[^{}]+$", url):
-            return url
-    return None
+        case [{"url": str(url)}, *_]:
+            pass
+        case _:
+            url = "/"
+    if found_at is not None:
+        try:
+            url = urljoin(found_at, url)
+        except ValueError:
+            return None
+    return url if re.fullmatch(r"https?://[^{}]+", url) else None
 
 
 def operations_of(document: dict[str, Any], wanted: list[str] | None = None) -> list[Operation]:
@@ -84,7 +120,8 @@ def operations_of(document: dict[str, Any], wanted: list[str] | None = None) -> 
         raise BadDocument("It has no operations.")
     if len(found) > MAX_OPERATIONS:
         raise BadDocument(f"It has {len(found)} operations. Name at most {MAX_OPERATIONS} of them in `operations`.")
-    return found
+    names = tool_names([operation.name for operation in found])
+    return [replace(operation, name=name) for operation, name in zip(found, names, strict=True)]
 
 
 class _Reader:
@@ -100,20 +137,27 @@ class _Reader:
         required: list[str] = []
         for parameter in (*_list(shared), *_list(item.get("parameters"))):
             match self.followed(parameter):
+                case {"name": str(name), "in": "header"} if name.lower() in NO_PARAMETERS:
+                    continue
                 case {"name": str(name), "in": "path" | "query" | "header" as place, **rest}:
-                    schema = self.whole(rest.get("schema", {}))
+                    schema = self.schema(rest.get("schema", {}))
                     match rest.get("description"):
                         case str(said):
                             schema = {**schema, "description": said[:MAX_DESCRIPTION_CHARACTERS]}
                     properties[name], places[name] = schema, place
                     if (rest.get("required") or place == "path") and name not in required:
                         required.append(name)
+        for name in re.findall(r"\{([^{}]+)\}", path):
+            # What the path has and nobody describes has to be filled in all the same.
+            if places.get(name) != "path":
+                properties[name], places[name] = {"type": "string"}, "path"
+                required += [name] if name not in required else []
         self._add_body(self.followed(item.get("requestBody")), properties, places, required)
         about = item.get("summary") or item.get("description") or f"{method.upper()} {path}"
         name = item.get("operationId") or f"{method}{path}"
         repeatable = item.get("x-hearth-repeatable")
         return Operation(
-            name=re.sub(r"[^A-Za-z0-9_-]+", "_", str(name)).strip("_")[:64] or method,
+            name=tool_names([str(name)])[0],
             method=method.upper(),
             path=path,
             description=str(about)[:MAX_DESCRIPTION_CHARACTERS],
@@ -131,7 +175,7 @@ class _Reader:
         """The body's members as parameters beside the others, where their names let it; else the body as one."""
         match body:
             case {"content": {"application/json": {"schema": schema}}}:
-                schema = self.whole(schema)
+                schema = self.schema(schema)
             case _:
                 return
         members = schema.get("properties")
@@ -146,7 +190,7 @@ class _Reader:
 
     def followed(self, value: Any) -> Any:
         """What a reference within the document stands for; any other value as it is."""
-        for _ in range(MAX_REFERENCE_DEPTH):
+        for _ in range(MAX_REFERENCES):
             match value:
                 case {"$ref": str(reference)}:
                     value = self._at(reference)
@@ -154,20 +198,42 @@ class _Reader:
                     return value
         raise BadDocument("Its references refer to references without end.")
 
-    def whole(self, value: Any, depth: int = 0) -> Any:
-        """The value with all references in it followed; what is too deep may be anything."""
+    def schema(self, value: Any, depth: int = 0) -> dict[str, Any]:
+        """The JSON Schema with all references in it followed, as JSON; what is too deep may be anything."""
+        self._count()
+        value = self.followed(value)
+        if value is False:
+            return {"not": {}}
+        if not isinstance(value, dict) or depth > MAX_SCHEMA_DEPTH:
+            return {}
+        schema = {key: self._plain(value[key]) for key in PLAIN if key in value}
+        for key in ONE_SCHEMA:
+            if key in value:
+                schema[key] = self.schema(value[key], depth + 1)
+        for key in MANY_SCHEMAS:
+            if options := _list(value.get(key)):
+                schema[key] = [self.schema(option, depth + 1) for option in options]
+        for key in NAMED_SCHEMAS:
+            if isinstance(value.get(key), dict):
+                schema[key] = {str(name): self.schema(item, depth + 1) for name, item in value[key].items()}
+        return _of_today(schema, value)
+
+    def _plain(self, value: Any, depth: int = 0) -> Any:
+        """The value as JSON: YAML has dates, and names that are no text."""
+        self._count()
+        match value:
+            case dict() if depth < MAX_SCHEMA_DEPTH:
+                return {str(name): self._plain(item, depth + 1) for name, item in value.items()}
+            case list() if depth < MAX_SCHEMA_DEPTH:
+                return [self._plain(item, depth + 1) for item in value]
+            case str() | int() | float() | None:
+                return value
+        return str(value)[:MAX_DESCRIPTION_CHARACTERS]
+
+    def _count(self) -> None:
         self._left -= 1
         if self._left < 0:
             raise BadDocument("It is too large once its references are followed. Name fewer `operations`.")
-        if depth > MAX_REFERENCE_DEPTH:
-            return {}
-        value = self.followed(value)
-        match value:
-            case dict():
-                return {str(name): self.whole(item, depth + 1) for name, item in value.items()}
-            case list():
-                return [self.whole(item, depth + 1) for item in value]
-        return value
 
     def _at(self, reference: str) -> Any:
         if not reference.startswith("#/"):
@@ -183,3 +249,18 @@ class _Reader:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _of_today(schema: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What OpenAPI 3.0 says in ways of its own, as JSON Schema says it."""
+    for key, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        match given.get(key):
+            case True if bound in schema:
+                schema[key] = schema.pop(bound)
+            case int() | float() as number if not isinstance(number, bool):
+                schema[key] = number
+    if given.get("nullable") is True and isinstance(schema.get("type"), str):
+        schema["type"] = [schema["type"], "null"]
+        if "enum" in schema and None not in schema["enum"]:
+            schema["enum"] = [*schema["enum"], None]
+    return schema

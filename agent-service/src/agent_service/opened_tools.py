@@ -9,10 +9,9 @@ from hearth_runtime.errors import FieldViolation, HearthError
 
 from agent_service.agent_tools import AgentTool
 from agent_service.secret_fields import MARKER
-from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
+from agent_service.tool import MAX_NAME_CHARACTERS, Tool, ToolHost, ToolResult, ToolScope, ToolSpec
 from agent_service.tool_kinds import ToolKinds
 
-MAX_NAME_CHARACTERS = 64
 # What is shorter would be found in any text.
 LEAST_HIDDEN_CHARACTERS = 6
 

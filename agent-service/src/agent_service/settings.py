@@ -63,6 +63,9 @@ class ToolSettings(ExtractionSettings, ModelSettings):
     mcp_commands: dict[str, list[str]] = Field(
         {}, description='MCP servers that agents may start, by name: {"git": ["uvx", "mcp-server-git"]}; unset, none'
     )
+    mcp_environment: list[str] = Field(
+        [], description='Environment variables that agents may set for these commands: ["GITHUB_TOKEN"]; unset, none'
+    )
     searxng_url: str = Field("", description="The SearxNG that the tool `web_search` asks; unset, there is none")
 
 

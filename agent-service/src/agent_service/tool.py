@@ -3,6 +3,7 @@
 A tool's output is somebody else's text: data for the model, bounded, and never an instruction of Hearth's.
 """
 
+import re
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from hearth_runtime.agents import Agent
 
 from agent_service.requests import Requests
 from agent_service.settings import ToolSettings
+
+MAX_NAME_CHARACTERS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,19 @@ class ToolSpec:
     timeout_seconds: float = 30.0
     result_characters: int = 8_000
     needs_approval: bool = False
+
+
+def tool_names(names: Sequence[str]) -> list[str]:
+    """Names for tools that others call so: of the characters that a name may have, and no two alike."""
+    given: list[str] = []
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:MAX_NAME_CHARACTERS] or "tool"
+        candidate, number = plain, 1
+        while candidate in given:
+            number += 1
+            candidate = f"{plain[: MAX_NAME_CHARACTERS - len(str(number)) - 1]}_{number}"
+        given.append(candidate)
+    return given
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,71 +6,31 @@ proxy, no credentials. Source: OWASP's Server-Side Request Forgery Prevention Ch
 """
 
 import asyncio
-import ipaddress
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import httpcore
 import httpx
 
+from agent_service.web_rules import WebRefused, WebRules, joined, origin, split_url
+
 MAX_REDIRECTS = 5
-MAX_URL_CHARACTERS = 4000
 REDIRECTS = (301, 302, 303, 307, 308)
-PORTS = {"http": 80, "https": 443}
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Encodings of characters that pages are in; Python knows others, which take long to read or are no such encodings.
+CHARSETS = re.compile(
+    r"utf-?(8|16|32)(-?[lb]e)?|(us-)?ascii|latin-?1|iso-?8859-?\d{1,2}|(windows-?|cp)125\d|koi8-[ru]|gb(2312|k|18030)|big5"
+    r"|shift[_-]jis|euc-(jp|kr)"
+)
+# What one answer may have that is read as it comes, as a stream of events is.
+MAX_STREAM_BYTES = 20_000_000
 
-type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-
-
-class WebRefused(Exception):
-    """A request that is not made, or an answer that is not taken, and why: for a model and its owner."""
 
 
 class WebFailed(Exception):
     """A request that did not get an answer, and why."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WebRules:
-    """Where requests may go.
-
-    `allow` has hosts ("api.example.com"), hosts below one ("*.example.com"), URL prefixes ("https://example.com/v1/")
-    and "*" for any public host. `private` has hosts and networks ("10.0.0.0/8") whose addresses need not be public.
-    """
-
-    allow: tuple[str, ...]
-    private: tuple[str, ...] = ()
-
-    def check_url(self, url: str) -> None:
-        """Raises WebRefused where no entry of `allow` covers the URL."""
-        parts = _split(url)
-        host = parts.hostname or ""
-        for entry in self.allow:
-            if "://" in entry:
-                if _is_below(url, entry):
-                    return
-            elif entry == "*" or host == entry.lower() or (entry.startswith("*.") and host.endswith(entry[1:].lower())):
-                return
-        raise WebRefused(f"{host} is not allowed. Allowed: {', '.join(self.allow)}.")
-
-    def check_address(self, host: str, address: str) -> None:
-        """Raises WebRefused where the address that `host` has is not public and nobody named it."""
-        found = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
-        if _is_public(found):
-            return
-        for entry in self.private:
-            if host == entry.lower():
-                return
-            try:
-                network = ipaddress.ip_network(entry)
-            except ValueError:
-                continue
-            if found in network:
-                return
-        raise WebRefused(f"{host} is at {address}, which is no public address and is not named in `private`.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,16 +60,19 @@ class WebAnswer:
         for part in self.content_type.split(";")[1:]:
             name, _, value = part.strip().partition("=")
             if name.lower() == "charset":
-                charset = value.strip("\"' ")
+                charset = value.strip("\"' ").lower()
         try:
-            return self.body.decode(charset, errors="replace")
+            return self.body.decode(charset if CHARSETS.fullmatch(charset) else "utf-8", errors="replace")
         except LookupError:
             return self.body.decode(errors="replace")
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
     """The addresses of a host. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # a name with a label that is empty or too long
+        raise OSError(f"{host} is no name of a host") from error
     return [str(address[0]) for *_, address in found]
 
 
@@ -123,7 +86,14 @@ class Web:
         self._backend = _CheckedBackend(rules, resolve)
 
     async def request(self, request: WebRequest) -> WebAnswer:
-        """The answer, after at most MAX_REDIRECTS redirects. Raises WebRefused and WebFailed."""
+        """The answer, after at most MAX_REDIRECTS redirects, within the time-out. Raises WebRefused and WebFailed."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._followed(request)
+        except TimeoutError as error:
+            raise WebFailed(f"{request.url} gave no answer within {self._timeout_seconds:g} seconds.") from error
+
+    async def _followed(self, request: WebRequest) -> WebAnswer:
         url, method, body, headers = request.url, request.method, request.body, dict(request.headers)
         async with httpcore.AsyncConnectionPool(network_backend=self._backend, max_connections=1) as pool:
             for _ in range(MAX_REDIRECTS + 1):
@@ -131,8 +101,8 @@ class Web:
                 answer, location = await self._once(pool, method, url, headers, body)
                 if location is None:
                     return answer
-                target = urljoin(url, location)
-                if _origin(target) != _origin(url):
+                target = joined(url, location)
+                if origin(target) != origin(url):
                     headers = {}
                 if answer.status == 303 or (answer.status in (301, 302) and method not in ("GET", "HEAD")):
                     method, body = "GET", None
@@ -143,7 +113,7 @@ class Web:
         self, pool: httpcore.AsyncConnectionPool, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> tuple[WebAnswer, str | None]:
         """The answer, and where it redirects to."""
-        parts = _split(url)
+        parts = split_url(url)
         # No other encoding is asked for, so that a small answer cannot become a large one.
         fields = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": "Hearth", "Accept-Encoding": "identity"}
         fields |= {"Content-Length": str(len(body))} if body is not None else {}
@@ -164,7 +134,7 @@ class Web:
                     if len(received) > self._max_bytes:
                         break
         except (httpcore.TimeoutException, TimeoutError) as error:
-            raise WebFailed(f"{url} gave no answer within {self._timeout_seconds:g} seconds.") from error
+            raise TimeoutError from error
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as error:
             raise WebFailed(f"{url} cannot be reached: {str(error) or type(error).__name__}.") from error
         answer = WebAnswer(
@@ -185,7 +155,10 @@ class WebTransport(httpx.AsyncBaseTransport):
         self._pool = httpcore.AsyncConnectionPool(network_backend=_CheckedBackend(rules, resolve))
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Raises WebRefused and WebFailed, also while the body is read."""
         self._rules.check_url(str(request.url))
+        # A small answer cannot become a large one.
+        request.headers["Accept-Encoding"] = "identity"
         try:
             response = await self._pool.handle_async_request(
                 httpcore.Request(
@@ -198,6 +171,10 @@ class WebTransport(httpx.AsyncBaseTransport):
             )
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
             raise WebFailed(f"{request.url} cannot be reached: {str(error) or type(error).__name__}.") from error
+        encoding = httpx.Headers(response.headers).get("content-encoding", "identity")
+        if encoding != "identity":
+            await response.aclose()
+            raise WebRefused(f"{request.url} answers in the encoding {encoding}, which was not asked for.")
         return httpx.Response(
             status_code=response.status,
             headers=response.headers,
@@ -210,13 +187,17 @@ class WebTransport(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    """The body of an answer."""
+    """The body of an answer, MAX_STREAM_BYTES at most."""
 
     def __init__(self, response: httpcore.Response) -> None:
         self._response = response
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        received = 0
         async for chunk in self._response.aiter_stream():
+            received += len(chunk)
+            if received > MAX_STREAM_BYTES:
+                raise WebRefused(f"The answer is longer than {MAX_STREAM_BYTES} bytes.")
             yield chunk
 
     async def aclose(self) -> None:
@@ -253,45 +234,3 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as failure:
                 last = failure
         raise last
-
-
-def _split(url: str) -> SplitResult:
-    """The parts of an http or https URL. Raises WebRefused."""
-    if len(url) > MAX_URL_CHARACTERS:
-        raise WebRefused(f"The URL is longer than {MAX_URL_CHARACTERS} characters.")
-    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise WebRefused(f"{url!r} is no URL: escape what is not ASCII, and spaces.")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise WebRefused(f"{url!r} is no URL: {error}.") from error
-    if parts.scheme not in PORTS or not parts.hostname or port == 0:
-        raise WebRefused(f"{url!r} is no http or https URL with a host.")
-    if "@" in parts.netloc:
-        raise WebRefused("A URL must have no user name or password in it.")
-    return parts
-
-
-def _origin(url: str) -> tuple[str, str | None, int]:
-    parts = _split(url)
-    return parts.scheme, parts.hostname, parts.port or PORTS[parts.scheme]
-
-
-def _is_below(url: str, prefix: str) -> bool:
-    """Whether the URL has the prefix's origin and a path below its path; a path with dots goes nowhere."""
-    path, wanted = _split(url).path or "/", _split(prefix).path or "/"
-    if _origin(url) != _origin(prefix) or any(unquote(part) in (".", "..") for part in path.split("/")):
-        return False
-    return path == wanted or path.startswith(wanted if wanted.endswith("/") else f"{wanted}/")
-
-
-def _is_public(address: Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address):
-        # IPv4 addresses in the clothes of IPv6: the connection may end at those.
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if inner is None and address in NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return _is_public(inner)
-    return address.is_global and not address.is_multicast

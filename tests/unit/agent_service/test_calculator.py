@@ -23,6 +23,11 @@ from hypothesis import strategies as st
         ("max(1, 2, 3) - min(4, 5)", -1),
         ("$12.50 * 4 =", 50),
         ("round(pi, 2)", 3.14),
+        ("round(2.5)", 2),
+        ("15% of 240", 36),
+        ("max(100,200)", 200),
+        ("gcd(12,180)", 12),
+        ("(1,000 + 2,500) * 2", 7000),
     ],
 )
 def test_what_models_write_is_understood(expression: str, value: float) -> None:
@@ -49,6 +54,8 @@ def test_what_models_write_is_understood(expression: str, value: float) -> None:
         ("sqrt", "only numbers"),
         ("1+" * 400 + "1", "longer than"),
         ("round(number=1)", "only numbers"),
+        ("round(5, -10**9)", "at most 300 digits"),
+        ("round(0.5, 10**9)", "at most 300 digits"),
         ("abs()", "cannot be calculated"),
     ],
 )

@@ -3,13 +3,15 @@
 import os
 import socket
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from agent_service.builtin.files import TOOLS, FilesKind
-from agent_service.file_tree import FileProblem, FileTree
+from agent_service.file_tree import MAX_ENTRIES, FileProblem, FileTree
 from agent_service.settings import ToolSettings
 from agent_service.tool import ToolHost, ToolScope
 from hypothesis import given
@@ -152,6 +154,58 @@ def test_sizes_are_bounded(tree: FileTree, root: Path) -> None:
     # What is written over does not count.
     tree.write("one.txt", "y" * 900)
     assert tree.read("one.txt") == "y" * 900
+
+
+def test_the_number_of_files_is_bounded(root: Path) -> None:
+    tree = FileTree(root, max_file_bytes=10, max_total_bytes=10)
+    (root / "d").mkdir(parents=True)
+    for n in range(MAX_ENTRIES - 2):
+        (root / "d" / str(n)).touch()
+    tree.write("last.txt", "x")
+    for act in (lambda: tree.write("more.txt", ""), lambda: tree.move("last.txt", "a/b.txt")):
+        with pytest.raises(FileProblem, match="may be"):
+            act()
+
+
+def test_two_processes_do_not_write_at_once(tree: FileTree) -> None:
+    tree.write("a.txt", "a" * 900)
+    with ThreadPoolExecutor(8) as pool:
+        written = [pool.submit(tree.write, f"{n}.txt", "x" * 900) for n in range(8)]
+    assert sum(future.exception() is None for future in written) == 1
+    assert sum(entry.size_bytes for entry in tree.walk()) <= 2500
+
+
+def test_what_a_process_left_that_died_is_removed(tree: FileTree, root: Path) -> None:
+    for name, age in (("old", 7200), ("new", 0)):
+        left = root / f".hearth-writing-{name}"
+        left.write_text("x")
+        os.utime(left, (time.time() - age, time.time() - age))
+    tree.write("a.txt", "a")
+    assert sorted(os.listdir(root)) == [".hearth-writing-new", "a.txt", "notes"]
+
+
+def test_names_that_no_path_can_have_are_not_listed(tree: FileTree, root: Path) -> None:
+    for name in (b"latin-\xe9", b"line\nbreak", "\u202egnp".encode()):
+        (root / os.fsdecode(name)).write_text("x")
+    assert [e.path for e in tree.entries()] == ["notes/"]
+    with pytest.raises(FileProblem, match="half a character"):
+        tree.write("a.txt", "\ud800")
+
+
+async def test_a_long_file_is_read_from_where_it_was_cut(root: Path) -> None:
+    (root / "agent").mkdir(parents=True)
+    (root / "agent" / "log.txt").write_text("one\ntwo\nthree")
+    anybody: Any = None
+    agent: Any = SimpleNamespace(id="agent")
+    host = ToolHost(settings=ToolSettings(files_home=str(root)), storage=anybody, inference=anybody)
+    scope = ToolScope(agent=agent, session_id=None, task_id=None, requests=None)
+    async with FilesKind().open({}, scope, host) as tools:
+        named = {tool.spec.name: tool for tool in tools}
+        read = await named["files_read"].call({"path": "log.txt", "first_line": 2}, call_id="c")
+        assert (read.content, read.is_error) == ("two\nthree", False)
+        assert (await named["files_read"].call({"path": "log.txt", "first_line": 9}, call_id="c")).is_error
+        moved = await named["files_move"].call({"path": "nothing.txt", "to": "log.txt"}, call_id="c")
+        assert "There is no nothing.txt" in moved.content
 
 
 def test_what_is_no_text_says_so(tree: FileTree, root: Path) -> None:

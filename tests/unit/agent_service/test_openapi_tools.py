@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 from agent_service.builtin.openapi import OpenApiKind, OpenApiTool
+from agent_service.json_schema import violations
 from agent_service.openapi_operations import BadDocument, base_url_of, operations_of, parsed
 from agent_service.tool import ToolScope
-from agent_service.web import Web, WebRefused, WebRules
+from agent_service.web import Web
+from agent_service.web_rules import WebRefused, WebRules
 from hearth_runtime.errors import InvalidArgument
 
 SHOP = """
@@ -83,12 +85,13 @@ def test_a_model_cannot_put_a_header_in_the_owners_place() -> None:
     document = parsed(SHOP)
     document["paths"]["/orders"]["get"] = {
         "operationId": "list",
-        "parameters": [{"name": "Authorization", "in": "header", "schema": {}}],
+        "parameters": [{"name": name, "in": "header", "schema": {}} for name in ("X-Key", "authorization", "Host")],
     }
     operation = next(o for o in operations_of(document) if o.name == "list")
     web = Web(WebRules(allow=("shop.test",)), timeout_seconds=1, max_bytes=10)
-    made = OpenApiTool(web, "https://shop.test", operation, {"Authorization": "Bearer s"})
-    assert made.request({"Authorization": "Bearer other"}).headers["Authorization"] == "Bearer s"
+    made = OpenApiTool(web, "https://shop.test", operation, {"x-key": "s"})
+    assert set(made.spec.parameters["properties"]) == {"X-Key"}
+    assert made.request({"X-Key": "other"}).headers == {"x-key": "s"}
 
 
 def test_only_the_operations_that_are_wanted() -> None:
@@ -100,6 +103,60 @@ def test_only_the_operations_that_are_wanted() -> None:
 def _paths(schema: Any) -> str:
     body = {"content": {"application/json": {"schema": schema}}}
     return json.dumps({"openapi": "3.0.0", "paths": {"/x": {"post": {"requestBody": body}}}})
+
+
+@pytest.mark.parametrize("levels", range(1, 30))
+def test_a_schema_stays_one_wherever_it_is_cut_off(levels: int) -> None:
+    # Each level has keywords whose values are no schemas.
+    schema: dict[str, Any] = {"enum": ["a", "b"], "type": "string"}
+    for _ in range(levels):
+        schema = {"type": "object", "required": ["x"], "properties": {"x": schema}, "default": {"x": {"$ref": "no"}}}
+    (operation,) = operations_of(parsed(_paths(schema)))
+    assert violations(operation.parameters, {"x": {}} if levels > 1 else {"x": "a"}) is not None
+
+
+def test_a_list_of_itself_is_a_schema() -> None:
+    node = {
+        "type": "object",
+        "properties": {"children": {"type": "array", "items": {"$ref": "#/components/schemas/N"}}},
+    }
+    document = {**parsed(_paths({"$ref": "#/components/schemas/N"})), "components": {"schemas": {"N": node}}}
+    (operation,) = operations_of(document)
+    assert violations(operation.parameters, {"children": [{"children": [{}]}]}) == []
+    assert violations(operation.parameters, {"children": [{"children": 5}]}) != []
+
+
+def test_what_version_3_0_says_in_its_own_way_is_understood() -> None:
+    price = {"type": "number", "minimum": 0, "exclusiveMinimum": True, "nullable": True}
+    (operation,) = operations_of(parsed(_paths({"properties": {"price": price}})))
+    assert [bool(violations(operation.parameters, {"price": p})) for p in (0, 1, None)] == [True, False, False]
+
+
+def test_a_path_is_filled_in_whole_and_names_differ() -> None:
+    text = "{openapi: 3.0.0, paths: {'/a/{id}': {get: {operationId: x.y}}, '/b': {get: {operationId: x/y}}}}"
+    first, second = operations_of(parsed(text))
+    assert first.parameters["required"] == ["id"]
+    assert (first.name, second.name) == ("x_y", "x_y_2")
+
+
+def test_a_date_of_yaml_is_a_text() -> None:
+    parameters = "[{name: d, in: query, schema: {default: 2026-01-02}}]"
+    (operation,) = operations_of(parsed(f"{{openapi: 3.0.0, paths: {{/a: {{get: {{parameters: {parameters}}}}}}}}}"))
+    assert operation.parameters["properties"]["d"]["default"] == "2026-01-02"
+
+
+@pytest.mark.parametrize(
+    ("servers", "found_at", "base_url"),
+    [
+        ([], "https://a.test/docs/openapi.json", "https://a.test/"),
+        ([{"url": "v1"}], "https://a.test/docs/openapi.json", "https://a.test/docs/v1"),
+        ([{"url": "https://b.test/v1"}], "https://a.test/openapi.json", "https://b.test/v1"),
+        ([{"url": "/v1"}], None, None),
+        ([{"url": "https://{region}.test"}], None, None),
+    ],
+)
+def test_where_an_api_is(servers: list[Any], found_at: str | None, base_url: str | None) -> None:
+    assert base_url_of({"servers": servers}, found_at=found_at) == base_url
 
 
 def test_a_schema_that_holds_itself_ends() -> None:
@@ -119,6 +176,10 @@ def test_a_schema_that_holds_itself_ends() -> None:
         (_paths({"$ref": "https://evil.test/schema"}), "only references within"),
         (_paths({"$ref": "#/nowhere"}), "does not have"),
         (_paths({"$ref": "#/paths/~1x/post/requestBody/content/application~1json/schema"}), "without end"),
+        ("[" * 100_000, "more than 200 levels"),
+        ('{"a":' * 100_000, "more than 200 levels"),
+        ("openapi: " + "- " * 100_000, "neither|levels"),
+        ("a: &a [*a]", "no OpenAPI document"),
         ("x" * 2_000_001, "more than 2000000 characters"),
     ],
 )

@@ -1,13 +1,17 @@
 """Requests that go only where they may: tricks with names, addresses, redirects and answers, against a real server."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import httpx
 import pytest
-from agent_service.builtin.http_request import HttpRequest, result_of
+from agent_service.builtin.http_request import HttpRequest, HttpRequestKind, result_of
 from agent_service.html_files import html_text
-from agent_service.web import Web, WebAnswer, WebFailed, WebRefused, WebRequest, WebRules
+from agent_service.web import MAX_STREAM_BYTES, Web, WebAnswer, WebFailed, WebRequest, WebTransport
+from agent_service.web_rules import WebRefused, WebRules
+from hearth_runtime.errors import InvalidArgument
 
 
 class Server:
@@ -92,6 +96,11 @@ async def test_what_is_allowed_is_fetched(server: Server) -> None:
         ("https://api.test/v1", "https://api.test/v10", False),
         ("https://api.test/v1/", "https://api.test/v1/../admin", False),
         ("https://api.test/v1/", "https://api.test/v1/%2e%2e/admin", False),
+        ("https://api.test/v1/", "https://api.test/v1/%252e%252e/admin", False),
+        ("https://api.test/v1/", "https://api.test/v1/x%2f..%2f..%2fadmin", False),
+        ("https://api.test/v1/", "https://api.test/v1/..;/admin", False),
+        ("https://api.test/v1/", "https://api.test/v1/%5c..%5cadmin", False),
+        ("https://api.test/v1/", "https://api.test/v1/a..b/c.d", True),
         ("https://api.test/v1/", "http://api.test/v1/x", False),
         ("https://api.test/v1/", "https://api.test:444/v1/x", False),
         ("*", "https://anything.test/", True),
@@ -137,7 +146,8 @@ async def test_what_is_no_url_is_refused(url: str) -> None:
         "127.0.0.1", "127.1.2.3", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
         "224.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.2.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1",
         "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
-        "2001:0:53aa:64c:0:fbff:80ff:fffe", "2001:db8::1",
+        "2001:0:53aa:64c:0:fbff:80ff:fffe", "2001:db8::1", "::127.0.0.1", "::ffff:0:127.0.0.1", "fec0::1",
+        "64:ff9b:1::7f00:1", "192.88.99.1", "4000::1",
     ],
 )  # fmt: skip
 async def test_no_name_leads_to_an_address_that_is_not_public(address: str) -> None:
@@ -188,6 +198,9 @@ async def test_redirects_are_followed_where_they_may_go(server: Server) -> None:
         "file:///etc/passwd",
         "//evil.test/",
         "http://[::1]/",
+        "http://[::1",
+        "http://2130706433/",
+        "http://site.test@evil.test/",
     ],
 )
 async def test_redirects_lead_nowhere_else(server: Server, location: str) -> None:
@@ -234,6 +247,96 @@ async def test_a_server_that_says_nothing_is_given_up(server: Server) -> None:
         await fetch.request(get(f"http://site.test:{server.port}/hang"))
 
 
+async def test_a_server_that_never_comes_to_an_end_is_given_up() -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n")
+        try:
+            while True:
+                writer.write(b".")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        except ConnectionError:
+            writer.close()
+
+    listening = await asyncio.start_server(drip, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    with pytest.raises(WebFailed, match="no answer within 1 seconds"):
+        await site().request(get(f"http://site.test:{port}/"))
+    listening.close()
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..test"])
+async def test_a_name_that_no_host_can_have_says_so(host: str) -> None:
+    with pytest.raises(WebFailed, match="not known"):
+        await Web(WebRules(allow=("*",)), timeout_seconds=1, max_bytes=10).request(get(f"http://{host}/"))
+
+
+@pytest.mark.parametrize(
+    ("allow", "private", "says"),
+    [
+        (["example.com:8080"], [], "write the whole URL"),
+        (["example.com/v1"], [], "write the whole URL"),
+        (["https://u@example.com/"], [], "no user name"),
+        (["https://example.com/?key=1"], [], "end with its path"),
+        (["example.com"], ["10.0.0.1/8"], "no network"),
+        (["example.com"], ["http://10.0.0.1"], "no network"),
+    ],
+)
+def test_an_entry_that_covers_nothing_is_named(allow: list[str], private: list[str], says: str) -> None:
+    assert says in str(WebRules(allow=tuple(allow), private=tuple(private)).problem())
+
+
+@pytest.mark.parametrize("entry", ["*", "example.com", "*.example.com", "https://example.com/v1", "8.8.8.8", "::1"])
+def test_an_entry_that_covers_something_is_none(entry: str) -> None:
+    assert WebRules(allow=(entry,), private=("10.0.0.0/8", "fd00::/8", "localhost", "::1")).problem() is None
+
+
+@pytest.mark.parametrize(
+    ("rules", "url", "may_go"),
+    [
+        (WebRules(allow=("api.test",)), "https://api.test/", True),
+        (WebRules(allow=("api.test",)), "http://api.test/", False),
+        (WebRules(allow=("http://api.test/v1",)), "http://api.test/v1/x", True),
+        (WebRules(allow=("api.test",), private=("api.test",)), "http://api.test/", True),
+    ],
+)
+def test_secrets_are_not_sent_for_all_to_read(rules: WebRules, url: str, may_go: bool) -> None:
+    if may_go:
+        rules.check_secrets(url)
+    else:
+        with pytest.raises(WebRefused, match="https"):
+            rules.check_secrets(url)
+
+
+async def test_secrets_are_for_hosts_that_are_named() -> None:
+    anybody: Any = None
+    with pytest.raises(InvalidArgument, match="name the hosts"):
+        async with HttpRequestKind().open({"allow": ["*"], "headers": {"Authorization": "s"}}, anybody, anybody):
+            pass
+    with pytest.raises(InvalidArgument, match="whole URL"):
+        async with HttpRequestKind().open({"allow": ["example.com:8080"]}, anybody, anybody):
+            pass
+
+
+async def test_what_is_read_as_it_comes_is_bounded_too(server: Server) -> None:
+    async def here(host: str, port: int) -> Sequence[str]:
+        return ["127.0.0.1"]
+
+    rules = WebRules(allow=("site.test",), private=("site.test",))
+    url = f"http://site.test:{server.port}"
+    server.answers["/large"] = answer("x" * (MAX_STREAM_BYTES + 1))
+    server.answers["/bomb"] = answer("xx", Content_Encoding="gzip")
+    async with httpx.AsyncClient(transport=WebTransport(rules, resolve=here), trust_env=False) as client:
+        assert (await client.get(f"{url}/")).text == "hello"
+        assert "Accept-Encoding: identity" in server.asked[-1]
+        with pytest.raises(WebRefused, match="longer"):
+            await client.get(f"{url}/large")
+        with pytest.raises(WebRefused, match="encoding"):
+            await client.get(f"{url}/bomb")
+        with pytest.raises(WebRefused, match="not allowed"):
+            await client.get("http://evil.test/")
+
+
 async def test_an_unknown_host_says_so() -> None:
     with pytest.raises(WebFailed, match="not known"):
         await web("*").request(get("http://nowhere.test/"))
@@ -267,6 +370,9 @@ def test_only_reading_may_be_repeated(methods: list[str], repeatable: bool) -> N
         ("application/json", b'{"a": 1}', '{"a": 1}'),
         ("text/plain; charset=latin-1", b"caf\xe9", "café"),
         ("text/plain; charset=no-such", b"x", "x"),
+        ("text/plain; charset=idna", b"x\xff", "x\ufffd"),
+        ("text/plain; charset=punycode", b"x", "x"),
+        ("text/plain; charset=iso-8859-99", b"x", "x"),
         ("image/png", b"\x89PNG", "(4 bytes of image/png, which is no text)"),
     ],
 )
@@ -274,6 +380,25 @@ def test_answers_are_shown_by_their_type(content_type: str, body: bytes, shown: 
     got = WebAnswer(status=404, url="u", content_type=content_type, body=body, is_cut=False)
     result = result_of(got)
     assert (result.content, result.is_error) == (f"HTTP 404 u\n{shown}", True)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["<!--", "<a ", "<a b='", "<![CDATA[", "<!DOCTYPE ", "<script>", "</", "<", "&#", "<title>", "&#9999999999;"],
+)
+def test_no_page_takes_long_to_read(piece: str) -> None:
+    began = time.process_time()
+    html_text(piece * (300_000 // len(piece)))
+    # Python's own parser takes minutes for the first two.
+    assert time.process_time() - began < 5
+
+
+def test_what_no_reader_sees_is_left_out() -> None:
+    page = (
+        "a<!-- c -->b<script>var x = '<!--</p>'</script><p title='1 > 0'>one<style>p {}</style >two</p>"
+        "<svg/>three &lt;b&gt; &#x110000; 1 < 2<!-- never ends <p>four"
+    )
+    assert html_text(page) == "ab\n\nonetwo\n\nthree <b> \ufffd 1 < 2"
 
 
 @pytest.mark.parametrize("html", ["<", "<script>", "<p", "&#xd800;", "</p></p>", "<![CDATA[", "a" * 10])

@@ -10,7 +10,8 @@ import pytest
 from agent_service.builtin.web_search import WebSearch, WebSearchKind
 from agent_service.settings import ToolSettings
 from agent_service.tool import ToolHost
-from agent_service.web import Web, WebRules
+from agent_service.web import Web
+from agent_service.web_rules import WebRules
 from hearth_runtime.errors import InvalidArgument
 
 RESULT = {"title": "Hearth", "url": "https://hearth.test/", "content": "Agents <b>that</b> end."}

@@ -13,6 +13,7 @@ from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
 MAX_CHARACTERS = 500
 # Results beyond this have more digits than anybody reads, and each further operation takes longer.
 MAX_BITS = 4096
+MAX_DIGITS = 300
 
 OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -22,6 +23,15 @@ OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
+
+
+def _round(value: float, digits: int = 0) -> int | float:
+    """Without the powers of ten that Python makes for any number of digits."""
+    if not isinstance(digits, int) or abs(digits) > MAX_DIGITS:
+        raise ValueError(f"round takes at most {MAX_DIGITS} digits")
+    return round(value, digits) if digits else round(value)
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": abs,
     "acos": math.acos,
@@ -39,7 +49,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "max": max,
     "min": min,
     "radians": math.radians,
-    "round": round,
+    "round": _round,
     "sin": math.sin,
     "sqrt": math.sqrt,
     "tan": math.tan,
@@ -47,15 +57,17 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 CONSTANTS = {"pi": math.pi, "e": math.e}
 # What models write for what Python reads.
 SPELLINGS = (
-    (re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), ""),  # 1,000,000
     (re.compile(r"[×✕·]"), "*"),
     (re.compile(r"(?<=[\d)\s])[xX](?=[\d(\s])"), "*"),
     (re.compile(r"[÷]"), "/"),
     (re.compile(r"[−–]"), "-"),
     (re.compile(r"\^"), "**"),
+    (re.compile(r"(\d+(?:\.\d+)?)\s*%\s*of\b"), r"(\1/100)*"),
     (re.compile(r"(\d+(?:\.\d+)?)\s*%(?!\s*[\d(a-z])"), r"(\1/100)"),
     (re.compile(r"[$€£]|=\s*\??\s*$"), ""),
 )
+# 1,000,000: groups of digits. Among the arguments of a function a comma stands between two of them.
+GROUPS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 class CalculatorError(Exception):
@@ -66,7 +78,7 @@ def calculate(expression: str) -> int | float:
     """The value of the expression. Raises CalculatorError."""
     if len(expression) > MAX_CHARACTERS:
         raise CalculatorError(f"The expression is longer than {MAX_CHARACTERS} characters.")
-    text = expression
+    text = _without_groups(expression)
     for pattern, replacement in SPELLINGS:
         text = pattern.sub(replacement, text)
     try:
@@ -84,6 +96,20 @@ def calculate(expression: str) -> int | float:
     if isinstance(value, float) and not math.isfinite(value):
         raise CalculatorError("The value is too large.")
     return value
+
+
+def _without_groups(text: str) -> str:
+    kept, of_function = [], [False]
+    for place, character in enumerate(text):
+        match character:
+            case "(":
+                of_function.append(of_function[-1] or text[:place].rstrip()[-1:].isalnum())
+            case ")" if len(of_function) > 1:
+                of_function.pop()
+            case "," if not of_function[-1] and GROUPS.match(text, place):
+                continue
+        kept.append(character)
+    return "".join(kept)
 
 
 def _value(node: ast.expr) -> int | float:

@@ -3,8 +3,11 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, ClassVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from hearth_runtime.errors import InvalidArgument
 
 from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
 
@@ -40,7 +43,7 @@ class CurrentTime:
         name = arguments.get("timezone", self._default_zone)
         try:
             now = datetime.now(zone_of(name))
-        except (ZoneInfoNotFoundError, ValueError):
+        except ZoneInfoNotFoundError:
             return ToolResult(
                 content=f"{name!r} is no time zone. Use an IANA name such as UTC or Europe/Paris.", is_error=True
             )
@@ -49,8 +52,21 @@ class CurrentTime:
 
 
 def zone_of(name: str) -> ZoneInfo | Any:
-    """The time zone of this name. Raises ZoneInfoNotFoundError, and ValueError where it is no name at all."""
-    return UTC if name.strip().lower() in UTC_NAMES else ZoneInfo(name.strip().replace(" ", "_"))
+    """The time zone of this name, or of this city alone: Europe/Paris, paris. Raises ZoneInfoNotFoundError."""
+    wanted = name.strip().lower().replace(" ", "_")
+    if wanted in UTC_NAMES:
+        return UTC
+    if wanted not in _zones():
+        raise ZoneInfoNotFoundError(name)
+    return ZoneInfo(_zones()[wanted])
+
+
+@cache
+def _zones() -> dict[str, str]:
+    """Names and cities in small letters, each with the name of its zone; of a city, the first in the alphabet."""
+    names = sorted(available_timezones())
+    cities = {name.rpartition("/")[2].lower(): name for name in reversed(names) if "/" in name}
+    return cities | {name.lower(): name for name in names}
 
 
 class CurrentTimeKind:
@@ -72,4 +88,9 @@ class CurrentTimeKind:
 
     @asynccontextmanager
     async def open(self, config: dict[str, Any], scope: ToolScope, host: ToolHost) -> AsyncIterator[Sequence[Tool]]:
-        yield [CurrentTime(config.get("timezone", "UTC"))]
+        zone = config.get("timezone", "UTC")
+        try:
+            zone_of(zone)
+        except ZoneInfoNotFoundError as error:
+            raise InvalidArgument(f"`timezone` is {zone!r}; use an IANA name such as UTC or Europe/Paris.") from error
+        yield [CurrentTime(zone)]

@@ -1,6 +1,7 @@
 """The kind `files`: tools to list, read, search, write and move text files in a directory of the agent's own."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
 TOOLS = ("files_list", "files_read", "files_search", "files_write", "files_move")
 MAX_CONTENT_CHARACTERS = 200_000
 MAX_MATCHES = 50
+MAX_SEARCHED_BYTES = 50_000_000
 MAX_LISTED = 500
 LINE_CHARACTERS = 200
 
@@ -28,6 +30,8 @@ class FileTool:
             return await asyncio.to_thread(self._act, arguments)
         except FileProblem as problem:
             return ToolResult(content=str(problem), is_error=True)
+        except OSError as error:  # a full or a broken disk
+            return ToolResult(content=f"The files cannot be used: {os.strerror(error.errno or 0)}.", is_error=True)
 
 
 class FilesKind:
@@ -89,16 +93,39 @@ def _listed(entries: Sequence[Entry]) -> str:
 
 def _read(tree: FileTree) -> FileTool:
     def act(arguments: dict[str, Any]) -> ToolResult:
-        return ToolResult(content=tree.read(arguments["path"]))
+        first = arguments.get("first_line", 1)
+        lines = tree.read(arguments["path"]).splitlines(keepends=True)
+        if first > max(1, len(lines)):
+            return ToolResult(content=f"{arguments['path']} has {len(lines)} lines.", is_error=True)
+        return ToolResult(content="".join(lines[first - 1 :]))
 
-    return FileTool(_spec("files_read", "Reads a text file.", {"path": _path("The file, such as notes.txt")}), act)
+    spec = _spec(
+        "files_read",
+        "Reads a text file.",
+        {
+            "path": _path("The file, such as notes.txt"),
+            "first_line": {
+                "type": "integer",
+                "minimum": 1,
+                "default": 1,
+                "description": "Where to begin; a long file is cut at its end",
+            },
+        },
+        required=["path"],
+    )
+    return FileTool(spec, act)
 
 
 def _search(tree: FileTree) -> FileTool:
     def act(arguments: dict[str, Any]) -> ToolResult:
         wanted = arguments["text"].casefold()
         found: list[str] = []
+        searched = 0
         for entry in tree.walk(arguments.get("directory", "")):
+            searched += entry.size_bytes
+            if searched > MAX_SEARCHED_BYTES:
+                found.append(f"(searched no further than {MAX_SEARCHED_BYTES} bytes: name a directory)")
+                break
             try:
                 lines = tree.read(entry.path).splitlines()
             except FileProblem:
@@ -141,7 +168,13 @@ def _write(tree: FileTree) -> FileTool:
 def _move(tree: FileTree) -> FileTool:
     def act(arguments: dict[str, Any]) -> ToolResult:
         moved = tree.move(arguments["path"], arguments["to"])
-        return ToolResult(content=f"{arguments['path']} is now {arguments['to']}{'' if moved else ' already'}.")
+        path, to = arguments["path"], arguments["to"]
+        said = (
+            f"{path} is now {to}."
+            if moved
+            else f"There is no {path}, and there is {to}: it may have been moved before."
+        )
+        return ToolResult(content=said)
 
     spec = _spec(
         "files_move",

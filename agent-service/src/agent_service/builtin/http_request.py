@@ -1,16 +1,22 @@
 """The tool `http_request`: a page or an API, where the agent's owner lets it go."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
+from hearth_runtime.errors import InvalidArgument
+
 from agent_service.html_files import html_text
 from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
-from agent_service.web import MAX_URL_CHARACTERS, Web, WebAnswer, WebFailed, WebRefused, WebRequest, WebRules
+from agent_service.web import Web, WebAnswer, WebFailed, WebRequest
+from agent_service.web_rules import MAX_URL_CHARACTERS, WebRefused, WebRules
 
 SAFE_METHODS = ("GET", "HEAD")
 METHODS = (*SAFE_METHODS, "POST", "PUT", "PATCH", "DELETE")
 MAX_BODY_CHARACTERS = 100_000
+# Reading HTML takes a second or so for as much.
+MAX_HTML_CHARACTERS = 1_000_000
 
 
 class HttpRequest:
@@ -18,6 +24,7 @@ class HttpRequest:
 
     def __init__(self, web: Web, rules: WebRules, methods: Sequence[str], headers: dict[str, str]) -> None:
         self._web = web
+        self._rules = rules
         self._headers = headers
         self._default_method = methods[0]
         properties: dict[str, Any] = {
@@ -57,17 +64,19 @@ class HttpRequest:
             body=None if body is None or method in SAFE_METHODS else body.encode(),
         )
         try:
+            if self._headers:
+                self._rules.check_secrets(request.url)
             answer = await self._web.request(request)
         except (WebRefused, WebFailed) as problem:
             return ToolResult(content=str(problem), is_error=True)
-        return result_of(answer)
+        return await asyncio.to_thread(result_of, answer)
 
 
 def result_of(answer: WebAnswer) -> ToolResult:
     """The answer for a model: its status, and its text, of HTML what a reader sees."""
     kind = answer.content_type.partition(";")[0].strip().lower()
     if kind in ("text/html", "application/xhtml+xml"):
-        text = html_text(answer.text)
+        text = html_text(answer.text[:MAX_HTML_CHARACTERS])
     elif kind.startswith("text/") or kind.endswith(("json", "xml", "javascript", "x-www-form-urlencoded")) or not kind:
         text = answer.text
     else:
@@ -125,5 +134,10 @@ class HttpRequestKind:
     @asynccontextmanager
     async def open(self, config: dict[str, Any], scope: ToolScope, host: ToolHost) -> AsyncIterator[Sequence[Tool]]:
         rules = WebRules(allow=tuple(config["allow"]), private=tuple(config.get("private", ())))
+        if problem := rules.problem():
+            raise InvalidArgument(problem)
+        if config.get("headers") and "*" in rules.allow:
+            # Whoever writes what the model reads could have the secrets sent to any place.
+            raise InvalidArgument("`headers` are secret and `allow` has *: name the hosts that may have them.")
         web = Web(rules, timeout_seconds=20, max_bytes=config.get("max_bytes", 500_000))
         yield [HttpRequest(web, rules, config.get("methods", ["GET"]), config.get("headers", {}))]

@@ -5,12 +5,10 @@ Protocol: https://modelcontextprotocol.io/specification/2025-06-18/server/tools.
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import httpx
 from hearth_runtime.errors import InvalidArgument, Unavailable
@@ -20,8 +18,10 @@ from mcp import ClientSession
 from mcp.types import CallToolResult, EmbeddedResource, TextContent, TextResourceContents
 from mcp.types import Tool as ServerTool
 
-from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
-from agent_service.web import MAX_URL_CHARACTERS, WebFailed, WebRefused, WebRules, WebTransport
+from agent_service.settings import ToolSettings
+from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec, tool_names
+from agent_service.web import WebFailed, WebTransport
+from agent_service.web_rules import MAX_URL_CHARACTERS, WebRefused, WebRules
 
 OPEN_SECONDS = 15.0
 CLOSE_SECONDS = 5.0
@@ -97,13 +97,13 @@ class McpServer:
 class McpTool:
     """A tool of a server."""
 
-    def __init__(self, server: McpServer, tool: ServerTool, *, timeout_seconds: float) -> None:
+    def __init__(self, server: McpServer, tool: ServerTool, *, name: str, timeout_seconds: float) -> None:
         self._server = server
         self._name = tool.name
         self._timeout_seconds = timeout_seconds
         hints = tool.annotations
         self.spec = ToolSpec(
-            name=re.sub(r"[^A-Za-z0-9_-]+", "_", tool.name)[:64] or "tool",
+            name=name,
             description=(tool.description or tool.title or tool.name)[:MAX_DESCRIPTION_CHARACTERS],
             parameters=tool.inputSchema,
             # Hints of the server's own; without them a call may do anything.
@@ -157,7 +157,7 @@ class McpKind:
                 "maxProperties": 50,
                 "propertyNames": {"pattern": "^[A-Z][A-Z0-9_]{0,100}$"},
                 "additionalProperties": {"type": "string", "maxLength": 4000, "writeOnly": True},
-                "description": "Environment variables of the command; secret",
+                "description": "Environment variables of the command, those in HEARTH_MCP_ENVIRONMENT; secret",
             },
             "tools": {
                 "type": "array",
@@ -179,7 +179,7 @@ class McpKind:
     @asynccontextmanager
     async def open(self, config: dict[str, Any], scope: ToolScope, host: ToolHost) -> AsyncIterator[Sequence[Tool]]:
         timeout_seconds = config.get("timeout_seconds", 60.0)
-        server = McpServer(connection_of(config, host.settings.mcp_commands, timeout_seconds))
+        server = McpServer(connection_of(config, host.settings, timeout_seconds))
         try:
             try:
                 found = await server.tools()
@@ -191,26 +191,34 @@ class McpKind:
             wanted = config.get("tools")
             if wanted is not None and (missing := set(wanted) - {tool.name for tool in found}) and found:
                 raise InvalidArgument(f"The MCP server has no tools named {', '.join(sorted(missing))}.")
+            chosen = [tool for tool in found if wanted is None or tool.name in wanted]
             yield [
-                McpTool(server, tool, timeout_seconds=timeout_seconds)
-                for tool in found
-                if wanted is None or tool.name in wanted
+                McpTool(server, tool, name=name, timeout_seconds=timeout_seconds)
+                for tool, name in zip(chosen, tool_names([tool.name for tool in chosen]), strict=True)
             ]
         finally:
             await server.close()
 
 
-def connection_of(config: dict[str, Any], commands: dict[str, list[str]], timeout_seconds: float) -> Connection:
-    """How to reach the server. Raises InvalidArgument for a command that the operator has not named."""
+def connection_of(config: dict[str, Any], settings: ToolSettings, timeout_seconds: float) -> Connection:
+    """How to reach the server. Raises InvalidArgument for a command, or a variable, that the operator has not named."""
     if "command" in config:
-        argv = commands.get(config["command"])
+        argv = settings.mcp_commands.get(config["command"])
         if not argv:
-            known = ", ".join(sorted(commands)) or "none"
+            known = ", ".join(sorted(settings.mcp_commands)) or "none"
             raise InvalidArgument(
                 f"The command {config['command']!r} is not allowed here. HEARTH_MCP_COMMANDS has: {known}."
             )
+        # Any variable would do to run another program: PATH, LD_PRELOAD, PYTHONPATH with a file that the agent wrote.
+        if unnamed := sorted(set(config.get("env", {})) - set(settings.mcp_environment)):
+            known = ", ".join(sorted(settings.mcp_environment)) or "none"
+            raise InvalidArgument(
+                f"The variables {', '.join(unnamed)} may not be set here. HEARTH_MCP_ENVIRONMENT has: {known}."
+            )
         return StdioConnection(transport="stdio", command=argv[0], args=argv[1:], env=config.get("env"))
-    rules = WebRules(allow=(urlsplit(config["url"]).hostname or "",), private=tuple(config.get("private", ())))
+    rules = WebRules(allow=(config["url"].partition("?")[0],), private=tuple(config.get("private", ())))
+    if problem := rules.problem():
+        raise InvalidArgument(f"`url` or {problem}")
 
     def client(
         headers: dict[str, str] | None = None, timeout: httpx.Timeout | None = None, auth: httpx.Auth | None = None

@@ -20,7 +20,8 @@ from agent_service.openapi_operations import (
     parsed,
 )
 from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
-from agent_service.web import MAX_URL_CHARACTERS, Web, WebFailed, WebRefused, WebRequest, WebRules
+from agent_service.web import Web, WebFailed, WebRequest
+from agent_service.web_rules import MAX_URL_CHARACTERS, WebRefused, WebRules, origin
 
 
 class OpenApiTool:
@@ -40,15 +41,17 @@ class OpenApiTool:
 
     async def call(self, arguments: dict[str, Any], *, call_id: str) -> ToolResult:
         try:
-            return result_of(await self._web.request(self.request(arguments)))
+            answer = await self._web.request(self.request(arguments))
         except (WebRefused, WebFailed) as problem:
             return ToolResult(content=str(problem), is_error=True)
+        return await asyncio.to_thread(result_of, answer)
 
     def request(self, arguments: dict[str, Any]) -> WebRequest:
         """What the arguments come to. Raises WebRefused where one cannot stand where it has to."""
         path, query = self._operation.path, []
         headers, body = dict(self._headers), {}
         whole: Any = None
+        owned = {name.lower() for name in headers}
         for name, value in arguments.items():
             match self._operation.places.get(name):
                 case "path":
@@ -62,14 +65,15 @@ class OpenApiTool:
                     text = _text(value)
                     if not (text.isascii() and text.isprintable()):
                         raise WebRefused(f"{name} must be printable ASCII: it is a header field.")
-                    headers.setdefault(name, text)
+                    if name.lower() not in owned:
+                        headers[name] = text
                 case "body":
                     body[name] = value
                 case _:
                     whole = value
         content = whole if whole is not None else body or None
         if content is not None:
-            headers = {"Content-Type": "application/json", **headers}
+            headers |= {} if "content-type" in owned else {"Content-Type": "application/json"}
         url = f"{self._base_url}{path}" + (f"?{urlencode(query)}" if query else "")
         return WebRequest(
             method=self._operation.method,
@@ -145,12 +149,17 @@ class OpenApiKind:
             operations = await asyncio.to_thread(operations_of, document, config.get("operations"))
         except BadDocument as error:
             raise InvalidArgument(f"The OpenAPI document cannot be used. {error}") from error
-        base_url = config.get("base_url") or base_url_of(document)
+        base_url = config.get("base_url") or base_url_of(document, found_at=config.get("url"))
         if base_url is None:
             raise InvalidArgument("The OpenAPI document names no server with a whole URL: give `base_url`.")
-        web = Web(
-            WebRules(allow=(base_url,), private=private), timeout_seconds=20, max_bytes=config.get("max_bytes", 500_000)
-        )
+        rules = WebRules(allow=(base_url,), private=private)
+        if problem := rules.problem():
+            raise InvalidArgument(f"`base_url`, the document's server, or {problem}")
+        is_its_word = "url" in config and "base_url" not in config
+        if is_its_word and config.get("headers") and origin(base_url) != origin(config["url"]):
+            # Whoever changes the document could have the secrets sent to any place.
+            raise InvalidArgument(f"The document says that the API is at {base_url}: give it as `base_url`.")
+        web = Web(rules, timeout_seconds=20, max_bytes=config.get("max_bytes", 500_000))
         yield [OpenApiTool(web, base_url, operation, config.get("headers", {})) for operation in operations]
 
 

@@ -13,7 +13,8 @@ from hearth_runtime.errors import InvalidArgument
 
 from agent_service.html_files import html_text
 from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
-from agent_service.web import Web, WebFailed, WebRefused, WebRequest, WebRules
+from agent_service.web import Web, WebFailed, WebRequest
+from agent_service.web_rules import WebRefused, WebRules
 
 MAX_SNIPPET_CHARACTERS = 500
 
