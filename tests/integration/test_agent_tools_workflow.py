@@ -242,7 +242,7 @@ async def test_results_that_do_not_fit_are_shortened_whoever_chooses(bench: Benc
 
     models = ScriptedModels(reply, can=can)
     tool = weather(lambda a: f"{a['city']} " + "is sunny, " * 700)
-    task = await run(bench, models, tool, context_tokens=2600, max_tokens=100, budget=agent_pb2.Budget(max_steps=2))
+    task = await run(bench, models, tool, context_tokens=1600, max_tokens=100, budget=agent_pb2.Budget(max_steps=2))
     assert task.output is not None
     assert (task.status, task.output["text"]) == ("completed", "sunny")
     assert len(tool.calls) >= 1
