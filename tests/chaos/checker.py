@@ -127,6 +127,8 @@ def _check_events(verdict: Verdict, task_id: str, rows: Sequence[asyncpg.Record]
     lines: dict[str, set[tuple[int, int]]] = defaultdict(set)
     for row in rows:
         context = orjson.loads(row["context"])
+        if row["kind"] == "sub_task":  # of another task's attempt
+            continue
         if row["attempt"] < newest:
             verdict.events_of_outdated_attempts.append(f"{task_id} {row['stream_id']}")
         newest = max(newest, row["attempt"])

@@ -78,6 +78,19 @@ async def test_three_levels_of_sub_tasks_share_one_place(one: Client) -> None:
     assert {t["status"] for t in everything} == {"completed"}
     children = await one.all_pages("/tasks", parent_task_id=task_id)
     assert [child["parent_task_id"] for child in children] == [task_id] * 2
+    # The top's stream tells how all of them went, and ends with the top's own end.
+    events = await one.events(task_id)
+    rolled_up = [e.data["context"] for e in events if e.event == "sub_task"]
+    ended = [
+        c["origin"]["task_id"] for c in rolled_up if c["kind"] == "status" and c["context"]["status"] == "completed"
+    ]
+    assert sorted(ended) == sorted(t["id"] for t in everything if t["id"] != task_id)
+    assert [e.data["context"]["status"] for e in events if e.event == "status"] == [
+        "running",
+        "waiting",
+        "running",
+        "completed",
+    ]
 
 
 async def test_a_wait_outlives_a_restart_of_everything(narrow: Instance, one: Client) -> None:

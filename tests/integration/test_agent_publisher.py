@@ -176,6 +176,52 @@ async def test_no_event_of_an_attempt_follows_one_of_the_next(redis: Redis) -> N
         assert [e.message for e in await published(redis)] == ["first", "second", "another task", "goes on"]
 
 
+async def test_what_a_sub_task_tells_is_told_once_more_at_the_top_of_its_tree(redis: Redis) -> None:
+    async with publishing(redis) as publisher:
+        task_id, agent_id, root_id = new_id(), new_id(), new_id()
+        first, second = (
+            RunEvents(
+                publisher, task_id=task_id, agent_id=agent_id, attempt=attempt, traceparent="", root_task_id=root_id
+            )
+            for attempt in (1, 2)
+        )
+        await first.status("running", "running")
+        await first.delta("Re")
+        await first.log(EventLevel.INFO, "for its own readers")
+        await first.log(EventLevel.WARNING, "for all")
+        await second.step("act", "started")
+        await first.step("act", "late")
+        await second.flush()
+        told = [(e.task_id == root_id, e.kind.value, e.message) for e in await published(redis)]
+        assert told == [
+            (False, "status", "running"),
+            (True, "sub_task", "running"),
+            (False, "delta", "Re"),
+            (False, "log", "for its own readers"),
+            (False, "log", "for all"),
+            (True, "sub_task", "for all"),
+            (False, "step", "act started"),
+            (True, "sub_task", "act started"),
+        ]
+        rolled_up = [e for e in await published(redis) if e.task_id == root_id]
+        assert rolled_up[0].context == {
+            "origin": {"task_id": task_id, "agent_id": agent_id, "attempt": 1},
+            "kind": "status",
+            "context": {"status": "running"},
+        }
+        assert {e.attempt for e in rolled_up} == {0}
+        assert len({e.id for e in await published(redis)}) == len(told)
+
+
+async def test_the_top_of_a_tree_tells_itself_once(redis: Redis) -> None:
+    async with publishing(redis) as publisher:
+        task_id = new_id()
+        top = RunEvents(publisher, task_id=task_id, agent_id=new_id(), attempt=1, traceparent="", root_task_id=task_id)
+        await top.status("running", "running")
+        await top.flush()
+        assert len(await published(redis)) == 1
+
+
 async def test_an_end_is_told_once_whoever_tells_it(redis: Redis) -> None:
     ended_at = datetime(2026, 1, 1, tzinfo=UTC)
     task = Task(

@@ -135,4 +135,5 @@ class Tasks:
             agent_id=task.agent_id,
             attempt=task.attempt,
             traceparent=current_traceparent(),
+            root_task_id=task.root_task_id,
         )

@@ -51,6 +51,7 @@ class Outbox:
                 agent_id=task.agent_id,
                 attempt=task.attempt,
                 traceparent=found.traceparent,
+                root_task_id=task.root_task_id,
             )
             if task.status is TaskStatus.WAITING:
                 await events.waiting(task)

@@ -23,6 +23,8 @@ REMEMBER_SECONDS = 6 * 3600
 RETRY_SECONDS = 0.2
 RETRY_CAP_SECONDS = 5.0
 LAST_CHANCE_SECONDS = 2.0
+# Of a sub-task's events, beside warnings and errors.
+ROLLED_UP = (EventKind.STATUS, EventKind.STEP, EventKind.MESSAGE, EventKind.TOOL_CALL, EventKind.TOOL_RESULT)
 
 PUBLISHED = Counter("hearth_events_published_total", "Events that Redis took", ["kind"])
 OUTDATED = Counter("hearth_events_outdated_total", "Events that Redis did not take: an attempt's that was taken over")
@@ -33,6 +35,7 @@ BUFFERED = Gauge("hearth_events_buffered_count", "Events that wait for Redis")
 class _Waiting:
     event: Event
     ended: datetime | None
+    copy: Event | None
     is_sending: bool = False
 
 
@@ -56,14 +59,15 @@ class EventPublisher:
         self._sent = 0
         self._changed = asyncio.Condition()
 
-    async def publish(self, event: Event, *, ended: datetime | None = None) -> None:
+    async def publish(self, event: Event, *, ended: datetime | None = None, copy: Event | None = None) -> None:
         """Takes the event; waits while the buffer is full. An event that tells of an end, or of a wait, names when
-        it `ended`, or began: whoever tells of it again is not heard."""
+        it `ended`, or began: whoever tells of it again is not heard. `copy` is of another task,
+        and follows the event where that is taken."""
         async with self._changed:
             if self._merge(event):
                 return
             await self._changed.wait_for(lambda: len(self._waiting) < self._limit)
-            self._last[event.task_id] = _Waiting(event=event, ended=ended)
+            self._last[event.task_id] = _Waiting(event=event, ended=ended, copy=copy)
             self._waiting.append(self._last[event.task_id])
             self._accepted += 1
             BUFFERED.set(len(self._waiting))
@@ -119,7 +123,8 @@ class EventPublisher:
         arguments: list[str | int | bytes] = [self._batches, REMEMBER_SECONDS]
         for waiting in batch:
             event, ended = waiting.event, "" if waiting.ended is None else waiting.ended.isoformat()
-            arguments += [event.task_id, event.attempt, ended, event.encode()]
+            copy = b"" if waiting.copy is None else waiting.copy.encode()
+            arguments += [event.task_id, event.attempt, ended, event.encode(), copy]
         if left_out := await self._script(keys=[EVENTS_STREAM, self._key], args=arguments):
             OUTDATED.inc(left_out)
 
@@ -135,16 +140,25 @@ class EventPublisher:
 
 
 class RunEvents:
-    """The events of one attempt of a task."""
+    """The events of one attempt of a task. Those of a sub-task that say how it goes are told once more at the top of
+    its tree, `root_task_id`, as events of the kind `sub_task`."""
 
     def __init__(
-        self, publisher: EventPublisher, *, task_id: str, agent_id: str, attempt: int, traceparent: str
+        self,
+        publisher: EventPublisher,
+        *,
+        task_id: str,
+        agent_id: str,
+        attempt: int,
+        traceparent: str,
+        root_task_id: str | None = None,
     ) -> None:
         self._publisher = publisher
         self._task_id = task_id
         self._agent_id = agent_id
         self._attempt = attempt
         self._traceparent = traceparent
+        self._root_task_id = None if root_task_id == task_id else root_task_id
 
     async def publish(
         self,
@@ -156,22 +170,21 @@ class RunEvents:
         ended: datetime | None = None,
     ) -> None:
         """Publishes one event of this attempt; one that tells of the task's end has the time of it."""
-        await self._publisher.publish(
-            Event(
-                stream_id="",
-                id=new_id(),
-                task_id=self._task_id,
-                agent_id=self._agent_id,
-                attempt=self._attempt,
-                kind=kind,
-                level=level,
-                message=message,
-                context=dict(context or {}),
-                timestamp=ended or datetime.now(UTC),
-                traceparent=self._traceparent,
-            ),
-            ended=ended,
+        event = Event(
+            stream_id="",
+            id=new_id(),
+            task_id=self._task_id,
+            agent_id=self._agent_id,
+            attempt=self._attempt,
+            kind=kind,
+            level=level,
+            message=message,
+            context=dict(context or {}),
+            timestamp=ended or datetime.now(UTC),
+            traceparent=self._traceparent,
         )
+        copy = None if self._root_task_id is None else _rolled_up(event, self._root_task_id)
+        await self._publisher.publish(event, ended=ended, copy=copy)
 
     async def log(self, level: EventLevel, message: str, **context: Any) -> None:
         """A line for people."""
@@ -226,3 +239,16 @@ def _asked(pending: Pending) -> dict[str, Any]:
     if pending.task_id is not None:
         asked["task_id"] = pending.task_id
     return asked
+
+
+def _rolled_up(event: Event, root_task_id: str) -> Event | None:
+    """The event of a sub-task as the top of its tree has it: of no attempt of that one's, and of a kind of its own, so
+    that nothing takes it for the top's own. None for what only its own task's readers need."""
+    if event.kind is EventKind.LOG:
+        if event.level not in EventLevel.WARNING.and_worse():
+            return None
+    elif event.kind not in ROLLED_UP:
+        return None
+    origin = {"task_id": event.task_id, "agent_id": event.agent_id, "attempt": event.attempt}
+    context = {"origin": origin, "kind": event.kind.value, "context": event.context}
+    return replace(event, id=new_id(), task_id=root_task_id, attempt=0, kind=EventKind.SUB_TASK, context=context)

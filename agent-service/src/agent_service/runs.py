@@ -121,6 +121,7 @@ class Run:
             agent_id=self._task.agent_id,
             attempt=self._task.attempt,
             traceparent=claim.traceparent,
+            root_task_id=self._task.root_task_id,
         )
         self._recording: Recording = Live(self._journal())
         self._control = RunControl()

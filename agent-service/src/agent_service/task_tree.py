@@ -33,5 +33,6 @@ class TaskTree:
                         agent_id=task.agent_id,
                         attempt=task.attempt,
                         traceparent=found.traceparent,
+                        root_task_id=task.root_task_id,
                     )
                     await events.ended(task)

@@ -149,7 +149,7 @@ UserName = Annotated[str, Field(min_length=1, max_length=255), STORABLE]
 TaskStatus = Literal["pending", "running", "waiting", "completed", "failed", "cancelled"]
 Outcome = Literal["completed", "failed", "cancelled", "retried", "handed_over", "worker_lost", "waiting"]
 Level = Literal["debug", "info", "warning", "error"]
-Kind = Literal["status", "log", "step", "delta", "message", "tool_call", "tool_result", "usage"]
+Kind = Literal["status", "log", "step", "delta", "message", "tool_call", "tool_result", "usage", "sub_task"]
 
 CONTEXT_NAME = re.compile(r"[^\x00]{1,100}", re.DOTALL)
 CONTEXT_VALUE = re.compile(r"[^\x00]{0,1000}", re.DOTALL)

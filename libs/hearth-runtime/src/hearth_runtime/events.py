@@ -28,6 +28,7 @@ class EventKind(StrEnum):
     TOOL_CALL = "tool_call"
     TOOL_RESULT = "tool_result"
     USAGE = "usage"
+    SUB_TASK = "sub_task"  # an event of a sub-task, told once more at the top of its tree
 
 
 class EventLevel(StrEnum):

@@ -45,6 +45,8 @@ class Event(_message.Message):
         KIND_TOOL_RESULT: Event._Kind.ValueType  # 7
         KIND_USAGE: Event._Kind.ValueType  # 8
         """tokens and time, in context"""
+        KIND_SUB_TASK: Event._Kind.ValueType  # 9
+        """an event of a sub-task, told once more at the top of its tree; context.origin"""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: Event.Kind.ValueType  # 0
@@ -62,6 +64,8 @@ class Event(_message.Message):
     KIND_TOOL_RESULT: Event.Kind.ValueType  # 7
     KIND_USAGE: Event.Kind.ValueType  # 8
     """tokens and time, in context"""
+    KIND_SUB_TASK: Event.Kind.ValueType  # 9
+    """an event of a sub-task, told once more at the top of its tree; context.origin"""
 
     class _Level:
         ValueType = _typing.NewType("ValueType", _builtins.int)
