@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 from fakes.ollama import FakeOllama
+from hearth_test_workflows import STEPS
 from redis.asyncio import Redis
 from system.waiting import eventually
 
@@ -183,6 +184,62 @@ async def test_workers_are_killed_while_agents_use_tools(new_fleet: NewFleet, re
         verdict.hold()
         calls = Counter(line.split()[0] for line in here.fleet.notes.read_text().splitlines())
         assert all(calls[task_id] >= 6 for task_id in here.load.accepted), "calls are missing"
+
+
+@pytest.mark.timeout(600)
+async def test_workers_and_services_are_killed_while_tasks_wait(new_fleet: NewFleet, report: Report) -> None:
+    asking, nesting, seconds = (40, 20, 40.0) if FULL else (8, 4, 8.0)
+    env = {"HEARTH_LEASE_SECONDS": "3", "HEARTH_LEASE_HEARTBEAT_SECONDS": "0.5", "HEARTH_WORKER_CONCURRENCY": "2"}
+    async with scene(new_fleet, workers=2, env=env) as here:
+        load, fleet = here.load, here.fleet
+        asker = await load.create_agent(model_name="quick", config={"workflow": "test.asks", "max_retries": 10})
+        nester = await load.create_agent(model_name="quick", config={"workflow": "test.nest", "max_retries": 10})
+        done = asyncio.Event()
+
+        async def start_runs() -> None:
+            kinds = [(asker, "go")] * asking + [(nester, "2")] * nesting
+            here.chance.shuffle(kinds)
+            for agent_id, prompt in kinds:
+                here.watch(await load.run(agent_id, prompt))
+                await asyncio.sleep(seconds * 0.5 / len(kinds))
+
+        async def answer() -> None:
+            while not done.is_set():
+                await load.answer_questions()
+                await asyncio.sleep(0.1)
+
+        async def kill() -> None:
+            ends_at = time.monotonic() + seconds
+            while time.monotonic() < ends_at:
+                await asyncio.sleep(1)
+                name = here.chance.choice((*fleet.workers, *fleet.workers, "agent", "storage"))
+                fleet.kill(name)
+                fleet.start_again(name)
+
+        answering = asyncio.create_task(answer())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(start_runs())
+            group.create_task(kill())
+        await fleet.healthy()
+        await here.until_ended()
+        done.set()
+        await answering
+        verdict = await here.verdict()
+        connection = await asyncpg.connect(fleet.database_url)
+        rows = await connection.fetch("SELECT agent_id, status, output ->> 'text' AS text FROM tasks ORDER BY depth")
+        await connection.close()
+        what = (
+            "SIGKILL of workers, of agent-service and of storage-service while tasks wait for answers, and for two "
+            "levels of sub-tasks on four places of workers."
+        )
+        notes = [f"{len(rows) - len(load.accepted)} sub-tasks"]
+        report.add(Entry(title="tasks that wait", what=what, verdict=verdict, kills=len(fleet.kills), notes=notes))
+        verdict.hold()
+        assert Counter(row["status"] for row in rows) == {"completed": asking + 7 * nesting}
+        texts = Counter(row["text"] for row in rows if str(row["agent_id"]) == nester)
+        assert texts == {"((..)(..))": nesting, "(..)": 2 * nesting, ".": 4 * nesting}
+        told = {row["text"] for row in rows if str(row["agent_id"]) == asker}
+        assert told == {"\n".join(f"{name}:ask" for name in STEPS)}
 
 
 @pytest.mark.full_chaos
