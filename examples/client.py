@@ -44,10 +44,15 @@ def give_tool(agent_id: str, kind: str, **fields: Any) -> str:
 class Run:
     """A run that was started, and how far it was followed."""
 
-    def __init__(self, agent_id: str, prompt: str, **fields: Any) -> None:
-        body = {"agent_id": agent_id, "input": {"prompt": prompt}, **fields}
-        self.task_id = str(call("POST", "/agents/run", body)["task_id"])
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
         self._last_id = ""
+
+    @classmethod
+    def start(cls, agent_id: str, prompt: str, **fields: Any) -> "Run":
+        """A new run of the agent."""
+        body = {"agent_id": agent_id, "input": {"prompt": prompt}, **fields}
+        return cls(str(call("POST", "/agents/run", body)["task_id"]))
 
     def watch(self) -> dict[str, Any]:
         """Shows what the run does, and gives the task once it has ended or waits for a person or a client. Ends the

@@ -21,7 +21,7 @@ def main() -> None:
     agent = agent_id()
     body = {"agent_id": agent, "tool": "files_write", "arguments": {"path": "notes.txt", "content": notes}}
     client.call("POST", "/tools/files/try", {**body, "tool_config": {}})
-    task = client.Run(agent, "Read notes.txt and write a digest of it in one short paragraph.").watch()
+    task = client.Run.start(agent, "Read notes.txt and write a digest of it in one short paragraph.").watch()
     print(f"Digest of {time.strftime('%A, %d %B')}:\n{task['output']['text']}")
 
 

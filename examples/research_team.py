@@ -31,7 +31,7 @@ def main() -> None:
         max_revisions=0,
         system_prompt="You lead a small team and answer briefly.",
     )
-    task = client.Run(lead, question).watch()
+    task = client.Run.start(lead, question).watch()
     for step in task["output"]["steps"]:
         print(f"- {step['by']}: {step['task']} ({step['state']})")
     print(task["output"]["text"])

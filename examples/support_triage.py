@@ -32,7 +32,7 @@ def main() -> None:
         temperature=0,
         max_tokens=300,
     )
-    done = client.Run(agent, f"Sort this message and draft a first reply:\n{message}").watch()
+    done = client.Run.start(agent, f"Sort this message and draft a first reply:\n{message}").watch()
     print(json.dumps(done["output"]["data"], indent=2))
 
 

@@ -47,3 +47,14 @@ async def test_a_research_team_answers(hearth: Instance) -> None:
     steps = [line for line in printed.splitlines() if line.startswith("- ")]
     assert steps
     assert all(step.split(":")[0] in ("- facts", "- advice", "- none") for step in steps)
+
+
+async def test_the_file_organiser_moves_what_its_owner_approves(hearth: Instance) -> None:
+    printed = await run(hearth, "file_organiser", "Move letter.txt to letters/letter.txt", answers="y\n" * 20)
+    assert "May it call organise_files_move" in printed
+    assert "letters/" in printed.split("The files now:")[1]
+
+
+async def test_questions_about_a_document_are_answered_from_it(hearth: Instance, tmp_path: Path) -> None:
+    (tmp_path / "rules.md").write_text("# Rules\n\n## Bicycles\n\nBicycles are parked behind the house.\n")
+    assert await run(hearth, "document_questions", str(tmp_path / "rules.md"), "Where are bicycles parked?")
