@@ -7,6 +7,7 @@ from agent_service.tool import ToolSpec
 from agent_service.tool_choice import ChoiceModel
 from agent_service.tool_filling import fill
 from agent_service.tool_schemas import required_of
+from agent_service.tool_spans import SpanKind
 from agent_service.tool_words import content_of, parts_of, stem
 
 # Tools of everyday kinds. How near a question is to these tells how near is near: embeddings of one model are all
@@ -34,6 +35,8 @@ EVERYDAY = (
 NEARNESS, WORDS, NAME, ARGUMENTS = 36.0, 3.0, 3.0, 0.65
 LEAST_FIT = 4.14  # 95 of 100 tools that answer their question reach it
 UNKNOWN_ARGUMENTS = 1.5
+# A formula in the question for a tool that takes one: "What is 12 * 7?" has no other word that says what it is about.
+FORMULA = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +83,9 @@ def _fit(question: str, tool: ToolSpec, arguments: bool) -> float:
     required = required_of(tool.parameters)
     found = fill(tool, question).candidates
     scores = [found[name][0].score if found.get(name) else -1.0 for name in required]
-    return fit + ARGUMENTS * (sum(scores) / len(scores) if scores else 1.0)
+    best = [found[name][0].span for name in required if found.get(name)]
+    written_out = any(span is not None and span.kind is SpanKind.FORMULA for span in best)
+    return fit + ARGUMENTS * (sum(scores) / len(scores) if scores else 1.0) + FORMULA * written_out
 
 
 def cosine(a: Sequence[float], b: Sequence[float]) -> float:

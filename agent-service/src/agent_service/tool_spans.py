@@ -84,7 +84,16 @@ _NAME = re.compile(
     r"\b(?:[A-Z][\w&’'.-]*[\w]|[A-Z])"
     r"(?:\s+(?:(?:of|the|de|la|and the|von|van|del|in the)\s+)?(?:[A-Z][\w&’'.-]*[\w]|[A-Z]|\d+)\b)*"
 )
-_IDENTIFIER = re.compile(r"\b[A-Za-z]\w*_\w+\b|\b[\w.-]+\.[a-z]{2,4}\b")
+# Written without a space, and meant as a whole.
+_URL = r"https?://[^\s\"'<>]*[\w/]"
+_MAIL = r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
+_PATH = r"(?<![\w/])(?:/|\./)?(?:[\w.-]+/)+[\w.-]*\.[a-z]\w{0,4}\b|(?<![\w/])/(?:[\w.-]+/)+[\w-]+"
+_IDENTIFIER = re.compile(rf"{_URL}|{_MAIL}|{_PATH}|\b[A-Za-z]\w*_\w+\b|\b[\w.-]+\.[a-z]{{2,4}}\b")
+# Numbers with operators between them; a stroke or a hyphen alone may be a date, a range or "and/or".
+_OPERATOR = r"(?:\s*[*×÷+^]\s*|\s+[-−/%x]\s+|\s*[-−/%]\s*(?=[\d.,\s()]*\s*[*×÷+^(]))"
+_ARITHMETIC = re.compile(
+    rf"\d[\d.]*\s?%\s+of\s+\d(?:[\d.,]*\d)?|[-−(]*\d[\d.,]*\)*(?:{_OPERATOR}[-−(\s]*\d(?:[\d.,]*\d)?\)*)+"
+)
 VERBS_FOLLOW = frozenset(["i", "you", "we", "they", "who", "that", "which", "please"])
 _OPENERS = frozenset(".!?:;\n")
 
@@ -103,7 +112,8 @@ def spans_of(text: str) -> list[Span]:
     names += [Span(kind=SpanKind.NAME, start=m.start(), end=m.end(), value=m[0]) for m in _IDENTIFIER.finditer(text)]
     whole = [*values, *names]
     phrases = [p for p in _phrases(text) if not any(_cuts(p, w) for w in whole)]
-    found = [*values, *lists, *names, *phrases, *numbers]
+    # Its numbers may be meant one by one: "add 5 + 3".
+    found = [*values, *lists, *names, *phrases, *numbers, *_arithmetic(text)]
     return sorted(found, key=lambda span: (span.start, -span.end))
 
 
@@ -179,6 +189,11 @@ def _quoted(text: str) -> Iterator[Span]:
     for match in _QUOTED.finditer(text):
         value = next(group for group in match.groups() if group)
         yield Span(kind=SpanKind.QUOTED, start=match.start(), end=match.end(), value=value.strip().rstrip(",."))
+
+
+def _arithmetic(text: str) -> Iterator[Span]:
+    for match in _ARITHMETIC.finditer(text):
+        yield Span(kind=SpanKind.FORMULA, start=match.start(), end=match.end(), value=match[0])
 
 
 def _formulas(text: str) -> Iterator[Span]:

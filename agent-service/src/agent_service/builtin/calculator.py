@@ -163,7 +163,7 @@ class Calculator:
 
     spec = ToolSpec(
         name="calculator",
-        description="Calculates an arithmetic expression exactly, for example 17 * (4 + 0.5).",
+        description="Calculates what an arithmetic expression is: sums, products, percentages, for example 12 * 7.",
         parameters={
             "type": "object",
             "properties": {

@@ -21,7 +21,7 @@ class CurrentTime:
         self._default_zone = default_zone
         self.spec = ToolSpec(
             name="current_time",
-            description="Tells the current date, time and weekday, in a time zone.",
+            description="Tells what time it is, and which day and date it is today, in a time zone.",
             parameters={
                 "type": "object",
                 "properties": {
