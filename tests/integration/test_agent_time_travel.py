@@ -1,5 +1,6 @@
 """Checkpoints listed, tasks forked and replayed: over real storage and Redis, with models that are written down."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ from agent_service.bell import Bell
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.history_store import StoredHistories
 from agent_service.reflect_workflow import ReflectWorkflow
+from agent_service.request_store import RequestAnswer
 from agent_service.time_travel import ForkRequest, TaskCheckpoint, TimeTravel
 from agent_service.tools_workflow import ToolsWorkflow
 from agent_service.workflow import RunContext, Workflow
@@ -71,8 +73,14 @@ def critic(asked: Asked) -> Reply:
     return "A short answer." if "problems" in asked.text else f"A long answer to {asked.text}"
 
 
-async def reflected(bench: Bench, reply: Callable[[Asked], Reply] = critic, **config: Any) -> Task:
-    bench.models = ScriptedModels(reply)
+async def reflected(
+    bench: Bench,
+    reply: Callable[[Asked], Reply] = critic,
+    *,
+    models: type[ScriptedModels] = ScriptedModels,
+    **config: Any,
+) -> Task:
+    bench.models = models(reply)
     agent_id = await bench.storage.new_agent(config=agent_pb2.AgentConfig(criteria=["It is brief."], **config))
     task_id = await bench.storage.new_task(agent_id=agent_id, input='{"prompt": "Why?"}')
     return await ran(bench, task_id, ReflectWorkflow())
@@ -90,8 +98,8 @@ async def replayed_task(bench: Bench, travel: TimeTravel, task: Task, workflow: 
     return await ran(bench, replayed.id, workflow)
 
 
-def weather(answer: Any = lambda a: f"sunny in {a['city']}") -> FakeTool:
-    return FakeTool("weather", answer, description="The weather in a city", city=CITY)
+def weather(answer: Any = lambda a: f"sunny in {a['city']}", **options: Any) -> FakeTool:
+    return FakeTool("weather", answer, description="The weather in a city", city=CITY, **options)
 
 
 async def acted(bench: Bench, tool: FakeTool | None = None) -> Task:
@@ -210,6 +218,52 @@ async def test_a_replay_is_identical_and_asks_nobody(bench: Bench, travel: TimeT
         assert (replayed.status, replayed.error_message) == ("completed", None)
         assert task.output is not None
         assert replayed.output == {**task.output, "replay": {"identical": True, "first_difference": None}}
+
+
+async def test_a_replay_is_given_what_people_said(bench: Bench, travel: TimeTravel) -> None:
+    tool = weather(needs_approval=True)
+    waiting = await acted(bench, tool)
+    assert waiting.status == "waiting"
+    with pytest.raises(TaskNotReplayable, match="is waiting"):
+        await travel.replay(waiting.id, idempotency_key=None)
+    (pending,) = waiting.pending
+    answers = [RequestAnswer(id=pending.id, answer={"decision": "approve"})]
+    await bench.requests.resume(waiting.id, answers)
+    task = await ran(bench, waiting.id, ToolsWorkflow())
+    assert (task.status, tool.calls) == ("completed", [{"city": "Paris"}])
+    replayed = await replayed_task(bench, travel, task, ToolsWorkflow())
+    assert replayed.output is not None
+    assert replayed.output["replay"] == {"identical": True, "first_difference": None}
+
+
+class SlowModels(ScriptedModels):
+    """Takes its time."""
+
+    async def chat(self, *args: Any, **options: Any) -> Any:
+        await asyncio.sleep(0.05)
+        async for item in super().chat(*args, **options):
+            yield item
+
+
+async def test_a_replay_takes_the_time_that_was_taken(bench: Bench, travel: TimeTravel) -> None:
+    task = await reflected(bench, budget=agent_pb2.Budget(max_seconds=0.04), models=SlowModels)
+    assert task.output is not None
+    assert task.output["ended_by"] == "seconds"
+    replayed = await replayed_task(bench, travel, task, ReflectWorkflow())
+    assert replayed.output == {**task.output, "replay": {"identical": True, "first_difference": None}}
+
+
+async def test_a_replay_outlives_its_worker(bench: Bench, travel: TimeTravel) -> None:
+    task = await reflected(bench)
+    replay = await travel.replay(task.id, idempotency_key=None)
+    run, running = await bench.run_task(replay.id, ReflectWorkflow())
+    bench.hand_over(run)
+    await running
+    assert (await bench.stored.get(replay.id)).status == "pending"
+    replayed = await ran(bench, replay.id, ReflectWorkflow())
+    assert replayed.attempt == 2
+    assert task.output is not None
+    assert replayed.output == {**task.output, "replay": {"identical": True, "first_difference": None}}
 
 
 async def test_a_replay_is_of_the_agent_as_it_was(bench: Bench, travel: TimeTravel) -> None:

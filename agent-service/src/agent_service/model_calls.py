@@ -1,8 +1,5 @@
 """The model calls of a run: each shown live as it comes, fitted to the model's context, and counted."""
 
-import base64
-import hashlib
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +11,7 @@ from hearth_runtime.events import EventKind, EventLevel
 
 from agent_service.asked import Asked
 from agent_service.budgets import Spent
+from agent_service.embeddings import noted_vectors
 from agent_service.inference import Done, Models, Notice, ToolCall
 from agent_service.prompt import Prompt, TokenEstimates, fit
 from agent_service.publisher import RunEvents
@@ -214,16 +212,13 @@ class ModelCalls:
 
     async def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
         """The texts as vectors of the embedding model, in single precision."""
-        digest = hashlib.sha256(orjson.dumps([self._embedding_model, list(texts)])).hexdigest()
 
-        async def produce() -> list[str]:
-            vectors = await self._models.embed(
-                texts, model=self._embedding_model, fair_key=self._agent.id, timeout_seconds=self._timeout_seconds
+        async def embed(own: Sequence[str]) -> Sequence[Sequence[float]]:
+            return await self._models.embed(
+                own, model=self._embedding_model, fair_key=self._agent.id, timeout_seconds=self._timeout_seconds
             )
-            return [base64.b64encode(array("f", vector).tobytes()).decode() for vector in vectors]
 
-        kept: list[str] = await self._recording.note(f"embed:{digest}", produce)
-        return [array("f", base64.b64decode(vector)) for vector in kept]
+        return await noted_vectors(texts, model=self._embedding_model, embed=embed, recording=self._recording)
 
     async def can_call_tools(self) -> bool:
         """Whether the agent's model has native tool calls."""
