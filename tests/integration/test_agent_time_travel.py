@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +30,8 @@ from hearth_runtime.errors import (
     TaskNotReplayable,
 )
 from hearth_runtime.identifiers import new_id
-from hearth_runtime.tasks import RUNS, Task
+from hearth_runtime.tasks import RUNS, Task, TaskStatus
+from hearth_test_workflows import AsksWorkflow
 from servers.agent_bench import Bench
 
 CITY = {"type": "string"}
@@ -396,3 +398,45 @@ async def test_a_history_that_is_kept_no_longer_is_told(bench: Bench, travel: Ti
     ):
         with pytest.raises(HistoryExpired, match="HEARTH_CHECKPOINT_RETENTION_DAYS"):
             await made
+
+
+async def test_a_replay_of_a_run_that_waited_asks_nobody(
+    bench: Bench, travel: TimeTravel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEARTH_TEST_NOTES", str(tmp_path / "notes"))
+    workflow = AsksWorkflow()
+    task_id = await bench.storage.new_task()
+    task = await ran(bench, task_id, workflow)
+    while task.status is TaskStatus.WAITING:
+        (pending,) = task.pending
+        await bench.requests.resume(task_id, [RequestAnswer(id=pending.id, answer={"output": f"of {pending.id}"})])
+        task = await ran(bench, task_id, workflow)
+    assert (task.status, task.attempt) == (TaskStatus.COMPLETED, 5)
+    again = await replayed_task(bench, travel, task, workflow)
+    assert again.status == TaskStatus.COMPLETED, again
+    assert again.output is not None
+    assert task.output is not None
+    assert again.output["text"] == task.output["text"]
+
+
+async def test_a_replay_of_a_run_with_a_client_tool_needs_no_client(bench: Bench, travel: TimeTravel) -> None:
+    def led(asked: Asked) -> Reply:
+        if asked.output_schema is not None:
+            return {"city": "Paris"}
+        return f"It says: {'sunny' if 'sunny' in asked.text else 'rainy'}"
+
+    bench.models, bench.tools = ScriptedModels(led), ()
+    parameters = '{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}'
+    tool = agent_pb2.ClientTool(name="weather", description="The weather in a city", parameters=parameters)
+    question = '{"prompt": "The weather in the city of Paris?"}'
+    task_id = await bench.storage.new_task(input=question, tools=[tool])
+    waiting = await ran(bench, task_id, ToolsWorkflow())
+    (pending,) = waiting.pending
+    assert (pending.name, pending.arguments) == ("weather", {"city": "Paris"})
+    await bench.requests.resume(task_id, [RequestAnswer(id=pending.id, answer={"output": "sunny in Paris"})])
+    task = await ran(bench, task_id, ToolsWorkflow())
+    assert task.output is not None, task
+    assert task.output["text"] == "It says: sunny"
+    again = await replayed_task(bench, travel, task, ToolsWorkflow())
+    assert again.output is not None, again
+    assert again.output["text"] == "It says: sunny"

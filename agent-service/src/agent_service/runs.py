@@ -43,7 +43,7 @@ from agent_service.run_memory import extract_from, recall_into
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
 from agent_service.summaries import Summaries, recalled
-from agent_service.task_requests import TaskRequests
+from agent_service.task_requests import KeptRequests, TaskRequests
 from agent_service.task_tree import TaskTree
 from agent_service.tasks import Change, Claim, turns_of
 from agent_service.tool import Tool, ToolHost, ToolScope
@@ -222,7 +222,7 @@ class Run:
             checkpointer=Checkpointer(self._checkpoints, attempt=self._task.attempt),
             control=self._control,
             record_resume=lambda step: self._store.record_resume(self._task, step),
-            requests=self._requests,
+            requests=KeptRequests(self._requests, self._journal(self._recording)),
         )
         try:
             async with asyncio.timeout(timeout_seconds):

@@ -8,7 +8,8 @@ from hearth_runtime.telemetry import current_traceparent
 
 from agent_service.bell import Bell
 from agent_service.request_store import StoredRequests
-from agent_service.requests import RunWaits
+from agent_service.requests import Requests, RunWaits
+from agent_service.tool_calls import ToolCalls
 
 
 class TaskRequests:
@@ -49,3 +50,34 @@ class TaskRequests:
                 task_id=sub_task.id,
             )
         )
+
+
+class KeptRequests:
+    """Requests that a workflow makes by itself, and not by a tool: each answer is kept in the journal of tool calls, so
+    that a replay finds it there and asks nobody."""
+
+    def __init__(self, requests: Requests, tool_calls: ToolCalls) -> None:
+        self._requests = requests
+        self._tool_calls = tool_calls
+
+    async def ask(self, pending: Pending) -> dict[str, Any]:
+        """The answer; raises RunWaits where there is none yet."""
+        answer: dict[str, Any] = await self._tool_calls.make(
+            call_id=f"{pending.id}:answer",
+            tool_name=pending.name,
+            arguments=pending.arguments,
+            repeatable=True,
+            call=lambda: self._requests.ask(pending),
+        )
+        return answer
+
+    async def run_agent(self, *, call_id: str, agent_id: str, task_input: dict[str, Any]) -> dict[str, Any]:
+        """How the run ended; raises RunWaits until it has, having started it where it was not started yet."""
+        ended: dict[str, Any] = await self._tool_calls.make(
+            call_id=f"{call_id}:answer",
+            tool_name="run_agent",
+            arguments={"agent_id": agent_id, "input": task_input},
+            repeatable=True,
+            call=lambda: self._requests.run_agent(call_id=call_id, agent_id=agent_id, task_input=task_input),
+        )
+        return ended
