@@ -66,6 +66,8 @@ async def hearth(
         # The fake host fails in one test after the other, and is to be asked in the next all the same.
         "HEARTH_MODEL_BREAKER_FAILURES": "1000",
         "HEARTH_MODEL_BETWEEN_TOKENS_SECONDS": "2",
+        # Kinds of tools and workflows of others.
+        "PYTHONPATH": str(Path(__file__).parents[1] / "workflows"),
     }
     instance = Instance(short_folder / "home", env=env)
     await asyncio.to_thread(instance.start)
