@@ -1,6 +1,7 @@
 """Documents on the whole system, with the embedded model: uploaded, read by a worker, found, and deleted."""
 
 import asyncio
+import base64
 import json
 import re
 import subprocess
@@ -114,3 +115,20 @@ async def test_the_walk_of_the_page(client: Client, hearth: Instance, tmp_path: 
     for citation in run["output"]["citations"]:
         start, end = citation["span"]
         assert (citation["name"], handbook[start:end]) == ("handbook.md", citation["quote"])
+
+
+async def test_files_come_with_a_run(client: Client) -> None:
+    agent = await client.create_agent(config={"max_tokens": 16, "temperature": 0})
+    notes = base64.b64encode(HANDBOOK.encode()).decode()
+    file = {"name": "handbook.md", "media_type": "text/markdown", "data": notes}
+    task = await client.wait(await client.run(agent["id"], "Name one topic.", attachments=[file]))
+    assert task["status"] == "completed", task
+    assert task["input"]["attachments"] == [
+        {"name": "handbook.md", "media_type": "text/markdown", "characters": len(HANDBOOK)}
+    ]
+    # The text was in the prompt: without it there are about twenty tokens.
+    assert task["output"]["usage"]["prompt_tokens"] > 100
+    image = {"name": "a.png", "data": base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()}
+    body = {"agent_id": agent["id"], "input": {"prompt": "What is it?"}, "attachments": [image]}
+    refused = await client.http.post("/agents/run", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (501, "model_lacks_capability")

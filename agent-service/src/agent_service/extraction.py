@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import orjson
-from hearth_runtime.documents import Chunk, Document
+from hearth_runtime.documents import Chunk
 from hearth_runtime.errors import DocumentUnreadable
 from loguru import logger
 
@@ -27,19 +27,27 @@ class Extracted:
     chunk_count: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class FileName:
+    """What a file is called, and what it is said to be."""
+
+    name: str
+    media_type: str
+
+
 type Piece = str | list[Chunk] | Extracted
 
 
 async def extract(
-    document: Document, parts: AsyncIterator[bytes], *, chunk_tokens: int, settings: ExtractionSettings
+    file: FileName, parts: AsyncIterator[bytes], *, chunk_tokens: int, settings: ExtractionSettings
 ) -> AsyncGenerator[Piece]:
     """The parts of the text and the chunks, each in their order, and at last `Extracted`.
 
     Closing the iterator ends the process. Raises DocumentUnreadable.
     """
     options = {
-        "name": document.name,
-        "media_type": document.media_type,
+        "name": file.name,
+        "media_type": file.media_type,
         "chunk_tokens": chunk_tokens,
         "pages": settings.document_pages,
         "characters": settings.document_characters,
@@ -73,11 +81,11 @@ async def extract(
                     yield Extracted(page_count=pages, character_count=characters, chunk_count=count)
                     return
                 case {"unreadable": str(why)}:
-                    raise DocumentUnreadable(f"{document.name} cannot be read. {why}")
+                    raise DocumentUnreadable(f"{file.name} cannot be read. {why}")
         status = await process.wait()
-        logger.warning("a document's reader ended early", document_id=document.id, status=status)
+        logger.warning("a document's reader ended early", name=file.name, status=status)
         raise DocumentUnreadable(
-            f"{document.name} cannot be read: its reader crashed, or took more than {settings.document_seconds} "
+            f"{file.name} cannot be read: its reader crashed, or took more than {settings.document_seconds} "
             "seconds of processor time (HEARTH_DOCUMENT_SECONDS). Split it, or upload it as text."
         )
     finally:

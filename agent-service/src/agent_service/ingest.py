@@ -14,7 +14,7 @@ from langgraph.graph import END, START, StateGraph
 
 from agent_service.document_store import StoredChunks, StoredDocuments, SwitchOutcome, Unembedded
 from agent_service.embedding import passage_text
-from agent_service.extraction import Extracted, extract
+from agent_service.extraction import Extracted, FileName, extract
 from agent_service.inference import Models
 from agent_service.workflow import GraphWorkflow, RunContext, step
 
@@ -81,7 +81,7 @@ async def _keep(document: Document, context: RunContext, *, chunk_tokens: int) -
     task, chunks = context.task, StoredChunks(context.host.storage)
     parts = 0
     pieces = extract(
-        document,
+        FileName(name=document.name, media_type=document.media_type),
         _parts(StoredDocuments(context.host.storage), document.id),
         chunk_tokens=chunk_tokens,
         settings=context.host.settings,

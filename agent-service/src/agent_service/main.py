@@ -30,6 +30,7 @@ from hearth_runtime.settings import load_settings
 from agent_service.acceptance import Tasks
 from agent_service.agent_tools import AgentTools
 from agent_service.agents import Agents
+from agent_service.attachments import AttachmentReader
 from agent_service.bell import Bell, broker_of
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.dispatcher import Dispatcher
@@ -87,7 +88,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
         )
         server.register(
             task_service_pb2_grpc.add_TaskServiceServicer_to_server,
-            TaskRpc(tasks, stored_tasks),
+            TaskRpc(tasks, stored_tasks, AttachmentReader(stored_agents, Models(inference), settings)),
             task_service_pb2,
         )
         server.register(

@@ -55,6 +55,13 @@ class Prompt:
             question=tuple(_message(turn) for turn in turns[asked:]),
         )
 
+    def with_images(self, images: Sequence[bytes]) -> "Prompt":
+        """The prompt whose question shows these, besides."""
+        if not images:
+            return self
+        *before, last = self.question
+        return replace(self, question=(*before, replace(last, images=(*last.images, *images))))
+
     def with_rule(self, text: str) -> "Prompt":
         """The prompt with one more rule after the system's own."""
         return replace(self, system=(*self.system, Message(role="system", content=text)))

@@ -19,6 +19,7 @@ from hearth_runtime.tasks import TaskStatus
 
 from agent_service.acceptance import Tasks
 from agent_service.agents import AgentDraft, Agents
+from agent_service.attachments import Attachment, AttachmentReader
 from agent_service.request_store import RequestAnswer
 from agent_service.storage import StoredAgents, StoredTasks
 
@@ -72,16 +73,22 @@ class AgentRpc(agent_service_pb2_grpc.AgentServiceServicer):
 class TaskRpc(task_service_pb2_grpc.TaskServiceServicer):
     """hearth.agent.v1.TaskService."""
 
-    def __init__(self, tasks: Tasks, stored: StoredTasks) -> None:
+    def __init__(self, tasks: Tasks, stored: StoredTasks, attachments: AttachmentReader) -> None:
         self._tasks = tasks
+        self._attachments = attachments
         self._stored = stored
 
     async def CreateTask(
         self, request: task_service_pb2.CreateTaskRequest, context: Any
     ) -> task_service_pb2.CreateTaskResponse:
+        task_input = await self._attachments.added_to(
+            _json_object(request.input, "input"),
+            [from_message(attachment, Attachment) for attachment in request.attachments],
+            agent_id=request.agent_id,
+        )
         task, created = await self._tasks.create(
             agent_id=request.agent_id,
-            task_input=_json_object(request.input, "input"),
+            task_input=task_input,
             session_id=request.session_id if request.HasField("session_id") else None,
             idempotency_key=request.idempotency_key if request.HasField("idempotency_key") else None,
             user=request.user if request.HasField("user") else None,

@@ -1,12 +1,14 @@
 """Tasks: the values that go with a run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from hearth_runtime.agents import Agent, ClientTool
 from hearth_runtime.errors import FieldViolation, InvalidArgument
 from hearth_runtime.tasks import Task, Turn
+
+from agent_service.attached import texts_before
 
 ROLES = ("system", "user", "assistant", "tool")
 
@@ -58,12 +60,18 @@ class NewTask:
 
 
 def turns_of(task_input: dict[str, Any]) -> tuple[Turn, ...]:
-    """The messages that an input stands for. Raises InvalidArgument where it is neither a prompt nor messages."""
-    match task_input:
+    """The messages that an input stands for, the last of them after the texts of what is attached.
+
+    Raises InvalidArgument where it is neither a prompt nor messages.
+    """
+    asked = {name: value for name, value in task_input.items() if name != "attachments"}
+    match asked:
         case {"prompt": str(prompt), **rest} if not rest and prompt:
-            return (Turn(role="user", content=prompt),)
+            return (Turn(role="user", content=texts_before(prompt, task_input)),)
         case {"messages": [*messages], **rest} if not rest and messages:
-            return tuple(_turn(index, message) for index, message in enumerate(messages))
+            turns = [_turn(index, message) for index, message in enumerate(messages)]
+            turns[-1] = replace(turns[-1], content=texts_before(turns[-1].content, task_input))
+            return tuple(turns)
     message = 'must be {"prompt": "…"} or {"messages": [{"role": "user", "content": "…"}]}'
     raise InvalidArgument(f"input {message}", fields=[FieldViolation(field="input", message=message)])
 

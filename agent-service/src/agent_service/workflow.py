@@ -15,6 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import StateGraph
 from langgraph.runtime import RunControl, Runtime
 
+from agent_service.attached import images_of
 from agent_service.budgets import Spent
 from agent_service.checkpointer import Checkpointer
 from agent_service.model_calls import ModelCalls
@@ -56,7 +57,8 @@ class RunContext:
 
     def prompt(self) -> Prompt:
         """The agent's system prompt and the conversation."""
-        return Prompt.of(self.agent.config.system_prompt, self.conversation)
+        prompt = Prompt.of(self.agent.config.system_prompt, self.conversation)
+        return prompt.with_images(images_of(self.task.input))
 
 
 class Workflow(Protocol):

@@ -61,7 +61,10 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.add_middleware(
         BodyLimit,
         max_bytes=gateway.settings.max_body_bytes,
-        larger={documents.uploads.prefix: gateway.settings.max_upload_bytes},
+        larger={
+            documents.uploads.prefix: gateway.settings.max_upload_bytes,
+            f"{agents.router.prefix}/run": gateway.settings.max_run_bytes,
+        },
     )
     app.add_middleware(Observation)
     if gateway.settings.otlp_endpoint is not None:

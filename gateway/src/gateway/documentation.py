@@ -16,6 +16,7 @@ from hearth_runtime.errors import (
     DeadlineExceeded,
     DocumentIncomplete,
     DocumentNotFound,
+    DocumentUnreadable,
     FieldViolation,
     HearthError,
     HistoryExpired,
@@ -184,6 +185,8 @@ BAD_CHUNK_TOKENS = invalid_request(
     [FieldViolation(field="chunk_tokens", message="Input should be greater than or equal to 32")]
 )
 BAD_QUERY = invalid_request([FieldViolation(field="query", message="String should have at least 1 character")])
+DOCUMENT_UNREADABLE = DocumentUnreadable("notes.pdf cannot be read. It is encrypted. Remove its password.")
+IMAGES_UNSEEN = ModelLacksCapability("smollm2:135m cannot see images. Leave them out, or name a model with vision.")
 EMPTY_FILE = invalid_request([FieldViolation(field="file", message="is empty: there is nothing to read")])
 MODEL_NOT_FOUND = ModelNotFound("No model host has nomic-embed-text:latest. Pull it there, or name another model.")
 MODEL_LACKS_CAPABILITY = ModelLacksCapability("smollm2:135m does not embed. Name a model that does.")
@@ -279,8 +282,8 @@ and watch every log line, token and tool call live.
 - A call that would take longer than its time, 10 seconds by default and 120 where a tool is tried or checked, ends with
   503 or 504. `Prefer: wait=3` (RFC 7240) gives it less. `Retry-After` tells in how many seconds a call that was
   answered with 429 or 503 is worth repeating.
-- A body has at most 1 MiB, and is JSON; a document is uploaded as a form, of 50 MiB at most. Unknown fields and query
-  parameters are errors that name the nearest known one.
+- A body is JSON and has at most 1 MiB, a run with files 16 MiB; a document is uploaded as a form, of 50 MiB at most.
+  Unknown fields and query parameters are errors that name the nearest known one.
 
 ## Events
 

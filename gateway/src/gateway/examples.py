@@ -46,6 +46,11 @@ RESUME_TOOL_CALL = {"results": [{"id": "act:1:0", "output": {"status": "shipped"
 RESUME_APPROVE = {"results": [{"id": "act:1:0", "decision": "approve", "arguments": {"path": "notes.txt"}}]}
 RESUME_REJECT = {"results": [{"id": "act:1:0", "decision": "reject", "reason": "Not this file."}]}
 RESUME_ANSWER = {"results": [{"id": "act:1:0", "output": "The second one."}]}
+RUN_WITH_FILE = {
+    "agent_id": AGENT_ID,
+    "input": {"prompt": "What is this about?"},
+    "attachments": [{"name": "notes.md", "media_type": "text/markdown", "data": "IyBOb3Rlcwo="}],
+}
 RUN_ACCEPTED = {
     "task_id": TASK_ID,
     "status": "pending",

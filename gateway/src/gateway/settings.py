@@ -18,6 +18,12 @@ class GatewaySettings(RuntimeSettings):
     )
 
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="The largest request body that is taken")
+    max_run_bytes: int = Field(
+        16 * 1024 * 1024,
+        ge=1024,
+        le=24 * 1024 * 1024,
+        description="The largest request for a run, with its attachments",
+    )
     max_upload_bytes: int = Field(
         50 * 1024 * 1024, ge=1024, description="The largest document that is taken, with the form around it"
     )

@@ -96,7 +96,7 @@ def task_of(message: task_pb2.Task) -> Task:
         agent_id=message.agent_id,
         session_id=message.session_id if message.HasField("session_id") else None,
         status=STATUS_NAMES[message.status],
-        input=TaskInput.model_validate_json(message.input),
+        input=_input_of(message.input),
         output=TaskOutput.model_validate_json(message.output) if message.HasField("output") else None,
         error_code=message.error_code if message.HasField("error_code") else None,
         error_message=message.error_message if message.HasField("error_message") else None,
@@ -132,6 +132,20 @@ def answer_of(result: RequestResult) -> task_service_pb2.RequestAnswer:
     if result.decision is None:
         answer["output"] = result.output
     return task_service_pb2.RequestAnswer(id=result.id, answer=json.dumps(answer, ensure_ascii=False))
+
+
+def _input_of(text: str) -> TaskInput:
+    fields = json.loads(text)
+    if "attachments" in fields:
+        fields["attachments"] = [
+            {
+                "name": file["name"],
+                "media_type": file["media_type"],
+                "characters": len(file["text"]) if "text" in file else None,
+            }
+            for file in fields["attachments"]
+        ]
+    return TaskInput.model_validate(fields)
 
 
 def attempt_of(message: task_pb2.Attempt) -> Attempt:

@@ -1,5 +1,6 @@
 """Documents, collections and search over HTTP."""
 
+import base64
 import hashlib
 import json
 from typing import Any
@@ -193,3 +194,32 @@ async def test_a_search_says_what_the_model_lacks(world: World) -> None:
     world.state.failures["Search"] = ModelNotFound("No model host has it.")
     answer = await world.http.post("/search", json={"query": "q"})
     assert (answer.status_code, answer.json()["code"]) == (404, "model_not_found")
+
+
+async def test_files_of_a_run_are_passed_on_and_not_shown_again(world: World) -> None:
+    agent = await world.state.add_agent()
+    file = {"name": "a.md", "data": base64.b64encode(b"x" * 2_000_000).decode()}
+    body = {"agent_id": agent.id, "input": {"prompt": "hi"}, "attachments": [file]}
+    answer = await world.http.post("/agents/run", json=body)
+    assert answer.status_code == 202, answer.text
+    task = world.state.tasks[answer.json()["task_id"]]
+    task.input = json.dumps(
+        {
+            "prompt": "hi",
+            "attachments": [
+                {"name": "a.md", "media_type": "text/markdown", "text": "secret"},
+                {"name": "a.png", "media_type": "image/png", "image": "AAAA"},
+            ],
+        }
+    )
+    shown = (await world.http.get(f"/tasks/{task.id}/status")).json()
+    assert shown["input"] == {
+        "prompt": "hi",
+        "attachments": [
+            {"name": "a.md", "media_type": "text/markdown", "characters": 6},
+            {"name": "a.png", "media_type": "image/png", "characters": None},
+        ],
+    }
+    file["data"] = "no base64"
+    refused = await world.http.post("/agents/run", json=body)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "attachments[0].data")

@@ -1,5 +1,6 @@
 """Agents: what is run."""
 
+import base64
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Query, Response
@@ -19,7 +20,9 @@ from gateway.documentation import (
     BAD_LIMIT,
     BAD_TEMPERATURE,
     BODY_ERRORS,
+    DOCUMENT_UNREADABLE,
     IDEMPOTENCY_CONFLICT,
+    IMAGES_UNSEEN,
     QUEUE_FULL,
     answers,
 )
@@ -87,6 +90,8 @@ async def create_agent(
         AGENT_INACTIVE,
         AGENT_RESERVED,
         BAD_INPUT,
+        DOCUMENT_UNREADABLE,
+        IMAGES_UNSEEN,
         IDEMPOTENCY_CONFLICT,
         QUEUE_FULL,
         location="Where the task's status is",
@@ -101,6 +106,7 @@ async def run_agent(
             openapi_examples={
                 "prompt": {"summary": "A single question", "value": examples.RUN},
                 "session": {"summary": "The next turn of a conversation", "value": examples.RUN_IN_SESSION},
+                "attachment": {"summary": "With a file", "value": examples.RUN_WITH_FILE},
                 "client tool": {"summary": "With a tool in your own process", "value": examples.RUN_WITH_TOOL},
             }
         ),
@@ -127,6 +133,10 @@ async def run_agent(
             session_id=run.session_id,
             user=run.user,
             tools=tool_messages(run.tools or ()),
+            attachments=[
+                task_service_pb2.Attachment(name=a.name, media_type=a.media_type, data=base64.b64decode(a.data))
+                for a in run.attachments or ()
+            ],
             # With a key of ours the call can be repeated when agent-service restarts under it.
             idempotency_key=idempotency_key or new_id(),
         )

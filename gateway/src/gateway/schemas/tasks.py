@@ -1,9 +1,11 @@
 """Runs of agents."""
 
+import base64
+import binascii
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from gateway.schemas.agents import MAX_PROMPT_CHARACTERS
 from gateway.schemas.client_tools import ClientTools
@@ -11,6 +13,7 @@ from gateway.schemas.fields import STORABLE, Answer, Body, Id, Outcome, TaskStat
 from gateway.schemas.requests import PendingRequest
 
 MAX_MESSAGES = 500
+MAX_ATTACHMENTS = 10
 
 
 class Message(Body):
@@ -42,6 +45,26 @@ class RunInput(Body):
         return self
 
 
+def _base64(value: str) -> str:
+    try:
+        base64.b64decode(value, validate=True)
+    except binascii.Error as error:
+        raise ValueError("is not base64") from error
+    return value
+
+
+class Attachment(Body):
+    """A file that comes with a run."""
+
+    name: Annotated[str, Field(min_length=1, max_length=255), STORABLE] = Field(
+        description="The file's name, which tells its kind where it is text", examples=["notes.md"]
+    )
+    media_type: Annotated[str, Field(pattern=r"^[!-~ ]{1,255}$")] = Field(
+        "application/octet-stream", description="What it is said to be; what it holds counts more"
+    )
+    data: Annotated[str, AfterValidator(_base64)] = Field(description="The file, in base64", examples=["IyBOb3Rlcwo="])
+
+
 class RunRequest(Body):
     """A run to start."""
 
@@ -57,6 +80,11 @@ class RunRequest(Body):
         description="For whom it runs, by a name of your choosing: facts of the scope `user` are kept and recalled for "
         "that user alone. Hearth checks no identity: name here only whom you have checked",
         examples=["ada"],
+    )
+    attachments: Annotated[list[Attachment], Field(max_length=MAX_ATTACHMENTS)] | None = Field(
+        None,
+        description="Files: the text of those that `POST /api/v1/documents` takes is put before the question; images, "
+        "PNG or JPEG, are shown to models with vision, and refused for others",
     )
     tools: ClientTools | None = Field(
         None,
@@ -84,11 +112,20 @@ class RunAccepted(Answer):
     links: RunLinks
 
 
+class Attached(Answer):
+    """A file that came with the run; its text or its image is not shown again."""
+
+    name: str
+    media_type: str
+    characters: int | None = Field(description="Of its text; null for an image")
+
+
 class TaskInput(Answer):
     """What the run was asked."""
 
     prompt: str | None = None
     messages: list[dict[str, Any]] | None = None
+    attachments: list[Attached] | None = Field(None, description="The files that came with it")
     document_id: str | None = Field(None, description="The document that is read")
     collection_id: str | None = Field(None, description="The collection that is embedded anew")
     embedding_model: str | None = Field(None, description="The model that embeds it")

@@ -27,7 +27,7 @@ from hearth.agent.v1 import agent_pb2 as hearth_dot_agent_dot_v1_dot_agent__pb2
 from hearth.agent.v1 import task_pb2 as hearth_dot_agent_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"hearth/agent/v1/task_service.proto\x12\x0fhearth.agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bhearth/agent/v1/agent.proto\x1a\x1ahearth/agent/v1/task.proto\"\xd6\x01\n\x11\x43reateTaskRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\r\n\x05input\x18\x02 \x01(\t\x12\x17\n\nsession_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1c\n\x0fidempotency_key\x18\x04 \x01(\tH\x01\x88\x01\x01\x12*\n\x05tools\x18\x10 \x03(\x0b\x32\x1b.hearth.agent.v1.ClientTool\x12\x11\n\x04user\x18# \x01(\tH\x02\x88\x01\x01\x42\r\n\x0b_session_idB\x12\n\x10_idempotency_keyB\x07\n\x05_user\"J\n\x12\x43reateTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\x1c\n\x0eGetTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\"6\n\x0fGetTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task\"\xa4\x02\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x15\n\x08\x61gent_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12.\n\x08statuses\x18\x04 \x03(\x0e\x32\x1c.hearth.agent.v1.Task.Status\x12\x31\n\rcreated_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x0eparent_task_id\x18\x10 \x01(\tH\x01\x88\x01\x01\x42\x0b\n\t_agent_idB\x11\n\x0f_parent_task_id\"R\n\x11ListTasksResponse\x12$\n\x05tasks\x18\x01 \x03(\x0b\x32\x15.hearth.agent.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x11\x43\x61ncelTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\"9\n\x12\x43\x61ncelTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task\"M\n\x10RetryTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nfrom_start\x18\x02 \x01(\x08\x12\x19\n\x11repeat_tool_calls\x18\x03 \x01(\x08\"8\n\x11RetryTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task\"M\n\x13ListAttemptsRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"[\n\x14ListAttemptsResponse\x12*\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x18.hearth.agent.v1.Attempt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"P\n\x11ResumeTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x1e.hearth.agent.v1.RequestAnswer\"+\n\rRequestAnswer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x02 \x01(\t\"9\n\x12ResumeTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task2\xe5\x04\n\x0bTaskService\x12U\n\nCreateTask\x12\".hearth.agent.v1.CreateTaskRequest\x1a#.hearth.agent.v1.CreateTaskResponse\x12L\n\x07GetTask\x12\x1f.hearth.agent.v1.GetTaskRequest\x1a .hearth.agent.v1.GetTaskResponse\x12R\n\tListTasks\x12!.hearth.agent.v1.ListTasksRequest\x1a\".hearth.agent.v1.ListTasksResponse\x12U\n\nCancelTask\x12\".hearth.agent.v1.CancelTaskRequest\x1a#.hearth.agent.v1.CancelTaskResponse\x12R\n\tRetryTask\x12!.hearth.agent.v1.RetryTaskRequest\x1a\".hearth.agent.v1.RetryTaskResponse\x12[\n\x0cListAttempts\x12$.hearth.agent.v1.ListAttemptsRequest\x1a%.hearth.agent.v1.ListAttemptsResponse\x12U\n\nResumeTask\x12\".hearth.agent.v1.ResumeTaskRequest\x1a#.hearth.agent.v1.ResumeTaskResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"hearth/agent/v1/task_service.proto\x12\x0fhearth.agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bhearth/agent/v1/agent.proto\x1a\x1ahearth/agent/v1/task.proto\"\x88\x02\n\x11\x43reateTaskRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\r\n\x05input\x18\x02 \x01(\t\x12\x17\n\nsession_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1c\n\x0fidempotency_key\x18\x04 \x01(\tH\x01\x88\x01\x01\x12*\n\x05tools\x18\x10 \x03(\x0b\x32\x1b.hearth.agent.v1.ClientTool\x12\x11\n\x04user\x18# \x01(\tH\x02\x88\x01\x01\x12\x30\n\x0b\x61ttachments\x18\x1e \x03(\x0b\x32\x1b.hearth.agent.v1.AttachmentB\r\n\x0b_session_idB\x12\n\x10_idempotency_keyB\x07\n\x05_user\"<\n\nAttachment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"J\n\x12\x43reateTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\x1c\n\x0eGetTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\"6\n\x0fGetTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task\"\xa4\x02\n\x10ListTasksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x15\n\x08\x61gent_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12.\n\x08statuses\x18\x04 \x03(\x0e\x32\x1c.hearth.agent.v1.Task.Status\x12\x31\n\rcreated_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x0eparent_task_id\x18\x10 \x01(\tH\x01\x88\x01\x01\x42\x0b\n\t_agent_idB\x11\n\x0f_parent_task_id\"R\n\x11ListTasksResponse\x12$\n\x05tasks\x18\x01 \x03(\x0b\x32\x15.hearth.agent.v1.Task\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x11\x43\x61ncelTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\"9\n\x12\x43\x61ncelTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task\"M\n\x10RetryTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nfrom_start\x18\x02 \x01(\x08\x12\x19\n\x11repeat_tool_calls\x18\x03 \x01(\x08\"8\n\x11RetryTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task\"M\n\x13ListAttemptsRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"[\n\x14ListAttemptsResponse\x12*\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x18.hearth.agent.v1.Attempt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"P\n\x11ResumeTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x1e.hearth.agent.v1.RequestAnswer\"+\n\rRequestAnswer\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x02 \x01(\t\"9\n\x12ResumeTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task2\xe5\x04\n\x0bTaskService\x12U\n\nCreateTask\x12\".hearth.agent.v1.CreateTaskRequest\x1a#.hearth.agent.v1.CreateTaskResponse\x12L\n\x07GetTask\x12\x1f.hearth.agent.v1.GetTaskRequest\x1a .hearth.agent.v1.GetTaskResponse\x12R\n\tListTasks\x12!.hearth.agent.v1.ListTasksRequest\x1a\".hearth.agent.v1.ListTasksResponse\x12U\n\nCancelTask\x12\".hearth.agent.v1.CancelTaskRequest\x1a#.hearth.agent.v1.CancelTaskResponse\x12R\n\tRetryTask\x12!.hearth.agent.v1.RetryTaskRequest\x1a\".hearth.agent.v1.RetryTaskResponse\x12[\n\x0cListAttempts\x12$.hearth.agent.v1.ListAttemptsRequest\x1a%.hearth.agent.v1.ListAttemptsResponse\x12U\n\nResumeTask\x12\".hearth.agent.v1.ResumeTaskRequest\x1a#.hearth.agent.v1.ResumeTaskResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,35 +35,37 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hearth.agent.v1.task_servic
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATETASKREQUEST']._serialized_start=146
-  _globals['_CREATETASKREQUEST']._serialized_end=360
-  _globals['_CREATETASKRESPONSE']._serialized_start=362
-  _globals['_CREATETASKRESPONSE']._serialized_end=436
-  _globals['_GETTASKREQUEST']._serialized_start=438
-  _globals['_GETTASKREQUEST']._serialized_end=466
-  _globals['_GETTASKRESPONSE']._serialized_start=468
-  _globals['_GETTASKRESPONSE']._serialized_end=522
-  _globals['_LISTTASKSREQUEST']._serialized_start=525
-  _globals['_LISTTASKSREQUEST']._serialized_end=817
-  _globals['_LISTTASKSRESPONSE']._serialized_start=819
-  _globals['_LISTTASKSRESPONSE']._serialized_end=901
-  _globals['_CANCELTASKREQUEST']._serialized_start=903
-  _globals['_CANCELTASKREQUEST']._serialized_end=934
-  _globals['_CANCELTASKRESPONSE']._serialized_start=936
-  _globals['_CANCELTASKRESPONSE']._serialized_end=993
-  _globals['_RETRYTASKREQUEST']._serialized_start=995
-  _globals['_RETRYTASKREQUEST']._serialized_end=1072
-  _globals['_RETRYTASKRESPONSE']._serialized_start=1074
-  _globals['_RETRYTASKRESPONSE']._serialized_end=1130
-  _globals['_LISTATTEMPTSREQUEST']._serialized_start=1132
-  _globals['_LISTATTEMPTSREQUEST']._serialized_end=1209
-  _globals['_LISTATTEMPTSRESPONSE']._serialized_start=1211
-  _globals['_LISTATTEMPTSRESPONSE']._serialized_end=1302
-  _globals['_RESUMETASKREQUEST']._serialized_start=1304
-  _globals['_RESUMETASKREQUEST']._serialized_end=1384
-  _globals['_REQUESTANSWER']._serialized_start=1386
-  _globals['_REQUESTANSWER']._serialized_end=1429
-  _globals['_RESUMETASKRESPONSE']._serialized_start=1431
-  _globals['_RESUMETASKRESPONSE']._serialized_end=1488
-  _globals['_TASKSERVICE']._serialized_start=1491
-  _globals['_TASKSERVICE']._serialized_end=2104
+  _globals['_CREATETASKREQUEST']._serialized_end=410
+  _globals['_ATTACHMENT']._serialized_start=412
+  _globals['_ATTACHMENT']._serialized_end=472
+  _globals['_CREATETASKRESPONSE']._serialized_start=474
+  _globals['_CREATETASKRESPONSE']._serialized_end=548
+  _globals['_GETTASKREQUEST']._serialized_start=550
+  _globals['_GETTASKREQUEST']._serialized_end=578
+  _globals['_GETTASKRESPONSE']._serialized_start=580
+  _globals['_GETTASKRESPONSE']._serialized_end=634
+  _globals['_LISTTASKSREQUEST']._serialized_start=637
+  _globals['_LISTTASKSREQUEST']._serialized_end=929
+  _globals['_LISTTASKSRESPONSE']._serialized_start=931
+  _globals['_LISTTASKSRESPONSE']._serialized_end=1013
+  _globals['_CANCELTASKREQUEST']._serialized_start=1015
+  _globals['_CANCELTASKREQUEST']._serialized_end=1046
+  _globals['_CANCELTASKRESPONSE']._serialized_start=1048
+  _globals['_CANCELTASKRESPONSE']._serialized_end=1105
+  _globals['_RETRYTASKREQUEST']._serialized_start=1107
+  _globals['_RETRYTASKREQUEST']._serialized_end=1184
+  _globals['_RETRYTASKRESPONSE']._serialized_start=1186
+  _globals['_RETRYTASKRESPONSE']._serialized_end=1242
+  _globals['_LISTATTEMPTSREQUEST']._serialized_start=1244
+  _globals['_LISTATTEMPTSREQUEST']._serialized_end=1321
+  _globals['_LISTATTEMPTSRESPONSE']._serialized_start=1323
+  _globals['_LISTATTEMPTSRESPONSE']._serialized_end=1414
+  _globals['_RESUMETASKREQUEST']._serialized_start=1416
+  _globals['_RESUMETASKREQUEST']._serialized_end=1496
+  _globals['_REQUESTANSWER']._serialized_start=1498
+  _globals['_REQUESTANSWER']._serialized_end=1541
+  _globals['_RESUMETASKRESPONSE']._serialized_start=1543
+  _globals['_RESUMETASKRESPONSE']._serialized_end=1600
+  _globals['_TASKSERVICE']._serialized_start=1603
+  _globals['_TASKSERVICE']._serialized_end=2216
 # @@protoc_insertion_point(module_scope)

@@ -31,6 +31,7 @@ class CreateTaskRequest(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     TOOLS_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     input: _builtins.str
     """JSON object: {"prompt"} or {"messages"}"""
@@ -44,6 +45,10 @@ class CreateTaskRequest(_message.Message):
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_agent_pb2.ClientTool]:
         """of this run, beside those of its agent"""
 
+    @_builtins.property
+    def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attachment]:
+        """at most 10"""
+
     def __init__(
         self,
         *,
@@ -53,10 +58,11 @@ class CreateTaskRequest(_message.Message):
         idempotency_key: _builtins.str | None = ...,
         tools: _abc.Iterable[_agent_pb2.ClientTool] | None = ...,
         user: _builtins.str | None = ...,
+        attachments: _abc.Iterable[Global___Attachment] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key", "_session_id", b"_session_id", "_user", b"_user", "idempotency_key", b"idempotency_key", "session_id", b"session_id", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key", "_session_id", b"_session_id", "_user", b"_user", "agent_id", b"agent_id", "idempotency_key", b"idempotency_key", "input", b"input", "session_id", b"session_id", "tools", b"tools", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key", "_session_id", b"_session_id", "_user", b"_user", "agent_id", b"agent_id", "attachments", b"attachments", "idempotency_key", b"idempotency_key", "input", b"input", "session_id", b"session_id", "tools", b"tools", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__idempotency_key: _TypeAlias = _typing.Literal["idempotency_key"]  # noqa: Y015
     _WhichOneofArgType__idempotency_key: _TypeAlias = _typing.Literal["_idempotency_key", b"_idempotency_key"]  # noqa: Y015
@@ -72,6 +78,33 @@ class CreateTaskRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__user) -> _WhichOneofReturnType__user | None: ...
 
 Global___CreateTaskRequest: _TypeAlias = CreateTaskRequest  # noqa: Y015
+
+@_typing.final
+class Attachment(_message.Message):
+    """A file that comes with a run: its text goes before the question, an image to a model with vision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    media_type: _builtins.str
+    data: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        media_type: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "media_type", b"media_type", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attachment: _TypeAlias = Attachment  # noqa: Y015
 
 @_typing.final
 class CreateTaskResponse(_message.Message):
