@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
@@ -54,24 +56,17 @@ async def extract(
         "memory_mib": settings.document_memory_mib,
         "seconds": settings.document_seconds,
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "agent_service.extractor",
-        json.dumps(options),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=LINE_BYTES,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
+    popen, reader, writer = await _start(json.dumps(options))
     try:
         with suppress(BrokenPipeError, ConnectionResetError):  # it has ended, and its last line says why
             async for part in parts:
-                process.stdin.write(part)
-                await process.stdin.drain()
-            process.stdin.close()
-        async for line in process.stdout:
+                if writer.is_closing():
+                    break
+                writer.write(part)
+                await writer.drain()
+            if not writer.is_closing():
+                writer.write_eof()
+        while line := await _line(reader):
             match orjson.loads(line):
                 case {"text": str(text)}:
                     yield text
@@ -82,13 +77,40 @@ async def extract(
                     return
                 case {"unreadable": str(why)}:
                     raise DocumentUnreadable(f"{file.name} cannot be read. {why}")
-        status = await process.wait()
+        status = await asyncio.to_thread(popen.wait)
         logger.warning("a document's reader ended early", name=file.name, status=status)
         raise DocumentUnreadable(
             f"{file.name} cannot be read: its reader crashed, or took more than {settings.document_seconds} "
             "seconds of processor time (HEARTH_DOCUMENT_SECONDS). Split it, or upload it as text."
         )
     finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        writer.close()
+        popen.kill()
+        await asyncio.to_thread(popen.wait)
+
+
+async def _start(options: str) -> tuple["subprocess.Popen[bytes]", asyncio.StreamReader, asyncio.StreamWriter]:
+    """The process, and what it says and is told, over a socket that is its stdin and stdout.
+
+    Not by the event loop: uvloop runs Python's fork handlers in the child, where those of others start threads before
+    the new program does, and the child now and then dies of it. Popen forks without them.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        popen = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+            [sys.executable, "-m", "agent_service.extractor", options],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            start_new_session=True,  # Ctrl-C in a terminal is for the worker, which then ends it
+        )
+    reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_BYTES)
+    return popen, reader, writer
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    """The next line; nothing once the process has ended, in whatever way."""
+    try:
+        line = await reader.readline()
+    except ConnectionResetError:
+        return b""
+    return line if line.endswith(b"\n") else b""
