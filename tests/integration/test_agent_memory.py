@@ -13,11 +13,13 @@ from agent_service.memory_store import StoredMemories
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredAgents
 from agent_service.tool import ToolHost, ToolScope
+from agent_service.workflow import RunContext
 from fakes.embedder import embedder_on_a_socket
 from fakes.models import Asked, Reply, ScriptedModels
 from hearth.agent.v1 import agent_pb2
+from hearth_runtime.errors import Unavailable
 from hearth_runtime.memories import MemoryScope, MemorySource, MemorySubject
-from servers.agent_bench import Bench
+from servers.agent_bench import OUTPUT, Bench, Working
 
 ADA = MemorySubject(scope=MemoryScope.USER, subject="ada")
 
@@ -110,6 +112,34 @@ async def test_small_talk_and_agents_without_memory_cost_no_call(remembering: Be
     await run(remembering, agent_id, "My dog is called Rex.", models, user=None)
     assert [asked.output_schema for asked in models.asked] == [None, None, None]
     assert await kept(remembering, agent_id) == []
+
+
+async def test_a_later_attempt_is_told_the_same_and_keeps_nothing_twice(remembering: Bench) -> None:
+    agent_id = await new_agent(remembering, scope="user", extract=True)
+    facts = memories(remembering)
+    await facts.keep(agent_id, ADA, "The dog is called Rex.", source=MemorySource.API)
+    told: list[str] = []
+
+    async def work(context: RunContext) -> dict[str, Any]:
+        told.append(context.conversation[0].content)
+        if len(told) == 1:
+            await facts.keep(agent_id, ADA, "The dog is old.", source=MemorySource.API)
+            raise Unavailable("away")
+        return OUTPUT
+
+    remembering.models = saying("The user's cat is called Tom.")
+    task_id = await remembering.storage.new_task(
+        agent_id=agent_id, input='{"prompt": "My cat is called Tom. What of the dog?"}', user="ada"
+    )
+    _, running = await remembering.run_task(task_id, Working(work))
+    await running
+    await remembering.due_now(task_id)
+    _, running = await remembering.run_task(task_id, Working(work))
+    await running
+    assert (await remembering.stored.get(task_id)).status == "completed"
+    assert told[0] == told[1]
+    assert "Rex" in told[0]
+    assert (await kept(remembering, agent_id))[2:] == ["The user's cat is called Tom."]
 
 
 async def test_a_run_goes_on_without_memory_where_nothing_embeds(bench: Bench) -> None:

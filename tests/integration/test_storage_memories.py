@@ -4,6 +4,7 @@ import asyncio
 import math
 from typing import Any
 
+import asyncpg
 import pytest
 from hearth.agent.v1 import memory_pb2
 from hearth.storage.v1 import memory_store_pb2 as pb
@@ -230,6 +231,30 @@ async def test_the_index_serves_recall_and_a_filter_starves_nothing(storage: Any
     )
     plan = "\n".join(row[0] for row in await storage.sql(f"EXPLAIN {statement}"))
     assert f"Index Scan using {index.name}" in plan, plan
+
+
+async def test_history_that_lies_nearer_starves_nothing(new_database: Any, open_storage: Any) -> None:
+    url = await new_database()
+    connection = await asyncpg.connect(url)
+    # So that PostgreSQL takes the index, as it would of its own accord where there is far more.
+    await connection.execute(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET enable_sort = off', current_database()); END $$"
+    )
+    await connection.close()
+    async with open_storage(url) as storage:
+        agent_id = await storage.new_agent()
+        await storage.sql(
+            "WITH fact AS (INSERT INTO memories (id, agent_id, scope, subject, content, content_hash, importance,"
+            " source, superseded_at) SELECT gen_random_uuid(), $1, 'user', 'ada', 'fact ' || n, 'h' || n, 0.5, 'api',"
+            " CASE WHEN n > 20 THEN now() END FROM generate_series(1, 1000) AS n RETURNING id, superseded_at)"
+            " INSERT INTO embeddings (id, memory_id, vector, content_hash, model)"
+            " SELECT gen_random_uuid(), id, (CASE WHEN superseded_at IS NULL THEN format('[%s,1,0]', random() / 10)"
+            " ELSE format('[1,%s,0]', random() / 10) END)::vector, 'h', 'm' FROM fact",
+            agent_id,
+        )
+        index = VectorIndex(table="embeddings", model="m", dimensions=3)
+        assert await VectorIndexes(storage.settings).build(index)
+        assert len(await recall(storage, agent_id, 0)) == 10
 
 
 async def test_a_subject_forgets_what_is_worth_the_least_where_it_has_too_many(

@@ -23,7 +23,7 @@ EMBED_SECONDS = 8.0
 # So many facts that another embedding model left behind are embedded by one search; the next ones go on.
 CATCH_UP = 64
 # Of a long question its end counts: there it asks.
-QUERY_CHARACTERS = 2000
+QUERY_CHARACTERS = 1000
 
 
 class Memories:

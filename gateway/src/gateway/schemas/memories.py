@@ -101,7 +101,7 @@ class MemorySearch(Body):
     """What to look for in what an agent remembers."""
 
     agent_id: Id = Field(description="The agent", examples=["0199f0a4-5b1e-7c3a-9d2e-6f1a2b3c4d5e"])
-    query: Annotated[str, Field(min_length=1, max_length=2000), STORABLE] = Field(
+    query: Annotated[str, Field(min_length=1, max_length=MAX_MEMORY_CHARACTERS), STORABLE] = Field(
         description="A question, or keywords", examples=["What is the user's dog called?"]
     )
     session_id: Id | None = Field(
