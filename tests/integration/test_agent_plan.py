@@ -135,7 +135,7 @@ async def test_a_team_hands_its_steps_to_agents_and_waits_without_a_worker(bench
     await running
 
     waiting = await bench.stored.get(task_id)
-    assert (waiting.status, [p.name for p in waiting.pending]) == ("waiting", ["searcher", "writer"])
+    assert (waiting.status, {p.name for p in waiting.pending}) == ("waiting", {"searcher", "writer"})
     assert "A good searcher" in models.asked[0].text
     for pending in waiting.pending:
         assert pending.task_id is not None
