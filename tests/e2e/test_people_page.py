@@ -19,7 +19,7 @@ async def test_the_walk(hearth: Instance) -> None:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(110):
             out, err = await process.communicate()
     finally:
         if process.returncode is None:
