@@ -1,5 +1,6 @@
 """Files in a directory that nothing gets out of."""
 
+import fcntl
 import os
 import socket
 import threading
@@ -167,12 +168,16 @@ def test_the_number_of_files_is_bounded(root: Path) -> None:
             act()
 
 
-def test_two_processes_do_not_write_at_once(tree: FileTree) -> None:
-    tree.write("a.txt", "a" * 900)
-    with ThreadPoolExecutor(8) as pool:
-        written = [pool.submit(tree.write, f"{n}.txt", "x" * 900) for n in range(8)]
-    assert sum(future.exception() is None for future in written) == 1
-    assert sum(entry.size_bytes for entry in tree.walk()) <= 2500
+@pytest.mark.parametrize("act", ["write", "move"])
+def test_nobody_writes_while_another_process_counts(tree: FileTree, root: Path, act: str) -> None:
+    descriptor = os.open(root, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(getattr(tree, act), "notes/todo.txt", "b.txt")
+        with pytest.raises(TimeoutError):
+            made.result(timeout=0.2)
+        os.close(descriptor)
+        made.result(timeout=10)
 
 
 def test_what_a_process_left_that_died_is_removed(tree: FileTree, root: Path) -> None:
