@@ -4,12 +4,17 @@ import asyncio
 from datetime import timedelta
 from typing import Any, TypedDict
 
+from agent_service.outbox import Outbox
+from agent_service.publisher import EventPublisher
 from agent_service.request_store import RequestAnswer
 from agent_service.requests import RunWaits
+from agent_service.settings import ApiSettings
 from agent_service.task_requests import TaskRequests
 from agent_service.workflow import GraphWorkflow, RunContext, step
+from hearth_runtime.events import EventKind
 from hearth_runtime.tasks import Pending, PendingKind, TaskStatus
 from langgraph.graph import END, START, StateGraph
+from redis.asyncio import Redis
 from servers.agent_bench import OUTPUT, Bench, Working
 
 
@@ -154,3 +159,50 @@ async def test_a_sub_task_that_nobody_started_is_not_waited_for(bench: Bench) ->
     await within(10, running)
     task = await bench.stored.get(task_id)
     assert (task.status, task.error_code) == ("failed", "invalid_argument")
+
+
+async def test_a_wait_that_its_worker_could_not_tell_of_is_told_from_the_row(bench: Bench, redis: Redis) -> None:
+    task_id = await bench.storage.new_task()
+    await bench.storage.put_first(task_id)
+    claim = await bench.stored.claim(worker_id="gone", lease=timedelta(seconds=30))
+    # The worker is killed right after this.
+    await bench.requests.wait(claim.task, [question("q")])
+    earlier = "UPDATE tasks SET waiting_since = waiting_since - interval '3 s' WHERE id = $1"
+    await bench.storage.sql(earlier, task_id)
+    publisher = EventPublisher(redis, limit=100)
+    draining = asyncio.create_task(publisher.run())
+    outbox = Outbox(bench.stored, publisher, ApiSettings())
+    for _ in range(2):
+        await outbox.drain()
+    (told,) = [event for event in await bench.events(task_id) if event.kind is EventKind.STATUS]
+    assert told.context["status"] == "waiting"
+    assert [pending["id"] for pending in told.context["pending"]] == ["q"]
+    draining.cancel()
+    await asyncio.gather(draining, return_exceptions=True)
+
+
+async def test_cancelling_a_tree_tells_the_worker_of_each_that_runs(bench: Bench) -> None:
+    agent_id = await bench.storage.new_agent()
+    reached = asyncio.Event()
+
+    async def hand_over(context: RunContext) -> dict[str, Any]:
+        return await context.requests.run_agent(call_id="c", agent_id=agent_id, task_input={"prompt": "part"})
+
+    async def forever(_: RunContext) -> dict[str, Any]:
+        reached.set()
+        await asyncio.Event().wait()
+        return OUTPUT
+
+    task_id, _, running = await bench.start(hand_over)
+    await within(10, running)
+    child_id = (await bench.stored.get(task_id)).pending[0].task_id
+    assert child_id is not None
+    _, child = await bench.run_task(child_id, Working(forever))
+    await reached.wait()
+    change = await bench.stored.cancel(task_id)
+    assert change.task.status == TaskStatus.CANCELLED
+    assert [(a.task.id, a.task.status) for a in change.affected] == [(child_id, TaskStatus.RUNNING)]
+    # The heartbeat brings it, also where nobody told.
+    await within(10, child)
+    assert (await bench.stored.get(child_id)).status == TaskStatus.CANCELLED
+    assert await bench.statuses(task_id) == ["running", "waiting"]
