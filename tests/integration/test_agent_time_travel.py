@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from agent_service.bell import Bell
+from agent_service.chat_workflow import ChatWorkflow
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.history_store import StoredHistories
+from agent_service.plan_workflow import PlanWorkflow, TeamWorkflow
 from agent_service.reflect_workflow import ReflectWorkflow
 from agent_service.request_store import RequestAnswer
 from agent_service.time_travel import ForkRequest, TaskCheckpoint, TimeTravel
@@ -220,6 +222,44 @@ async def test_a_replay_is_identical_and_asks_nobody(bench: Bench, travel: TimeT
         assert (replayed.status, replayed.error_message) == ("completed", None)
         assert task.output is not None
         assert replayed.output == {**task.output, "replay": {"identical": True, "first_difference": None}}
+
+
+def planner(asked: Asked) -> Reply:
+    """Plans two steps side by side and one after them."""
+    properties = (asked.output_schema or {}).get("properties", {})
+    if "steps" in properties:
+        plan = (("look", "helper", ()), ("see", "helper", ()), ("tell", "none", (1, 2)))
+        return {"steps": [{"task": task, "by": by, "needs": list(needs)} for task, by, needs in plan]}
+    if "ok" in properties:
+        return {"problem": "", "ok": True}
+    return dict.fromkeys(properties, "it") if properties else "the answer"
+
+
+async def test_a_replay_of_a_plan_makes_none_of_its_calls(bench: Bench, travel: TimeTravel) -> None:
+    tool = FakeTool("helper", lambda a: f"found {a['what']}", what=CITY)
+    bench.models, bench.tools = ScriptedModels(planner), (tool,)
+    task = await ran(bench, await bench.storage.new_task(), PlanWorkflow())
+    assert (task.status, len(tool.calls)) == ("completed", 2)
+    replayed = await replayed_task(bench, travel, task, PlanWorkflow())
+    assert task.output is not None
+    assert replayed.output == {**task.output, "replay": {"identical": True, "first_difference": None}}
+    assert len(tool.calls) == 2
+
+
+async def test_a_replay_of_a_team_starts_no_task(bench: Bench, travel: TimeTravel) -> None:
+    helper = await bench.storage.new_agent(name="helper", description="Helps")
+    bench.models = ScriptedModels(planner)
+    agent_id = await bench.storage.new_agent(config=agent_pb2.AgentConfig(agents=[helper]))
+    waiting = await ran(bench, await bench.storage.new_task(agent_id=agent_id), TeamWorkflow())
+    assert len(waiting.pending) == 2
+    for pending in waiting.pending:
+        await ran(bench, str(pending.task_id), ChatWorkflow())
+    task = await ran(bench, waiting.id, TeamWorkflow())
+    assert task.status == "completed"
+    replayed = await replayed_task(bench, travel, task, TeamWorkflow())
+    assert task.output is not None
+    assert replayed.output == {**task.output, "replay": {"identical": True, "first_difference": None}}
+    assert await bench.storage.sql("SELECT FROM tasks WHERE parent_task_id = $1", replayed.id) == []
 
 
 async def test_a_replay_is_given_what_people_said(bench: Bench, travel: TimeTravel) -> None:
