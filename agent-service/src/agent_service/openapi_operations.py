@@ -21,6 +21,9 @@ MAX_REFERENCES = 12
 MAX_SCHEMA_DEPTH = 8
 # The parser of YAML calls itself for each level, and a process that does so too often dies.
 MAX_YAML_DEPTH = 200
+# A mapping may take over another's members (`<<: *other`), and that one another's: each level multiplies them.
+MAX_YAML_MEMBERS = 1000
+MAX_YAML_ALIASES = 1000
 # Values that may be read while references are followed: a document may be small and refer to itself a thousand times.
 MAX_VALUES = 200_000
 MAX_DESCRIPTION_CHARACTERS = 1000
@@ -68,8 +71,8 @@ def parsed(text: str) -> dict[str, Any]:
         document = orjson.loads(text)
     except orjson.JSONDecodeError:
         try:
-            _check_depth(text)
-            document = yaml.load(text, Loader=yaml.CSafeLoader)
+            _check_shape(text)
+            document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe one, that counts
         except (yaml.YAMLError, RecursionError, ValueError) as error:
             raise BadDocument(f"It is neither JSON nor YAML: {str(error)[:200]}") from error
     if not isinstance(document, dict) or not str(document.get("openapi", "")).startswith("3."):
@@ -77,12 +80,23 @@ def parsed(text: str) -> dict[str, Any]:
     return document
 
 
-def _check_depth(text: str) -> None:
-    depth = 0
+class _Loader(yaml.CSafeLoader):
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        given = len(node.value)
+        super().flatten_mapping(node)
+        if len(node.value) > max(given, MAX_YAML_MEMBERS):
+            raise BadDocument(f"A mapping in it takes over more than {MAX_YAML_MEMBERS} members.")
+
+
+def _check_shape(text: str) -> None:
+    depth = aliases = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_YAML_DEPTH:
             raise BadDocument(f"It has more than {MAX_YAML_DEPTH} levels.")
+        aliases += isinstance(event, yaml.AliasEvent)
+        if aliases > MAX_YAML_ALIASES:
+            raise BadDocument(f"It has more than {MAX_YAML_ALIASES} aliases.")
 
 
 def base_url_of(document: Mapping[str, Any], *, found_at: str | None = None) -> str | None:

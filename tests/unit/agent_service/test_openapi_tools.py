@@ -164,6 +164,13 @@ def test_a_schema_that_holds_itself_ends() -> None:
     assert len(json.dumps(operation.parameters)) < 2000
 
 
+def _merged(*, levels: int) -> str:
+    """Ten million members, unless somebody counts."""
+    mappings = ["a0: &a0 {k: v}"]
+    mappings += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, levels + 1)]
+    return "\n".join(mappings)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -180,12 +187,19 @@ def test_a_schema_that_holds_itself_ends() -> None:
         ('{"a":' * 100_000, "more than 200 levels"),
         ("openapi: " + "- " * 100_000, "neither|levels"),
         ("a: &a [*a]", "no OpenAPI document"),
+        (_merged(levels=7), "takes over more than 1000 members"),
+        ("a: &a 1\nb: [" + "*a, " * 1001 + "]", "more than 1000 aliases"),
         ("x" * 2_000_001, "more than 2000000 characters"),
     ],
 )
 def test_bad_documents_say_what_is_wrong(text: str, says: str) -> None:
     with pytest.raises(BadDocument, match=says):
         operations_of(parsed(text))
+
+
+def test_a_large_document_is_read_also_from_yaml() -> None:
+    paths = "\n".join(f"  /p{n}: {{get: {{operationId: o{n}, summary: &s{n % 9} x}}}}" for n in range(1500))
+    assert [o.path for o in operations_of(parsed(f"openapi: 3.0.0\npaths:\n{paths}"), ["o1499"])] == ["/p1499"]
 
 
 def test_a_document_that_explodes_is_refused() -> None:
