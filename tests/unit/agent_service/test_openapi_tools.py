@@ -198,7 +198,7 @@ def test_bad_documents_say_what_is_wrong(text: str, says: str) -> None:
 
 
 def test_a_large_document_is_read_also_from_yaml() -> None:
-    paths = "\n".join(f"  /p{n}: {{get: {{operationId: o{n}, summary: &s{n % 9} x}}}}" for n in range(1500))
+    paths = "\n".join(f"  /p{n}: {{get: {{operationId: o{n}, summary: x}}}}" for n in range(1500))
     assert [o.path for o in operations_of(parsed(f"openapi: 3.0.0\npaths:\n{paths}"), ["o1499"])] == ["/p1499"]
 
 
