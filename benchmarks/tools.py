@@ -10,6 +10,8 @@ Answers of the model are kept in the cache folder, so that a second run asks onl
 import argparse
 import asyncio
 import json
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -137,6 +139,8 @@ async def run(options: argparse.Namespace) -> None:
         for technique in TECHNIQUES
         for category in parts
         if technique == "all" or (options.techniques and category == "multiple, second half")
+        if not options.category or category in options.category
+        if not options.technique or technique in options.technique
     ]
     scores: list[Score] = []
     started = time.monotonic()
@@ -164,9 +168,12 @@ def main() -> None:
     parser.add_argument("--model", default=EMBEDDED)
     parser.add_argument("--embedding-model", default=EMBEDDED_VECTORS)
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/hearth-benchmarks").expanduser())
+    parser.add_argument("--category", action="append", help="only this one, as the table names it; may be repeated")
+    parser.add_argument("--technique", action="append", help="only this row of the table; may be repeated")
     parser.add_argument("--limit", type=int, help="only so many questions of each category")
     parser.add_argument("--no-techniques", dest="techniques", action="store_false", help="only with all of them on")
     parser.add_argument("--no-write", dest="write", action="store_false", help=f"leave {RESULTS.name} as it is")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which ends the embedded server as well
     asyncio.run(run(parser.parse_args()))
 
 

@@ -166,7 +166,8 @@ class Question:
         score = {SpanKind.QUOTED: 1.5, SpanKind.NAME: 1.2, SpanKind.FORMULA: -1.0, SpanKind.DATE: -1.0}.get(
             span.kind, 0.0
         )
-        is_time, is_formula = bool(TIMES & set(argument.name_words)), argument.head in FORMULAS
+        is_time = bool(TIMES & set(argument.name_words)) or stem("date") in argument.words
+        is_formula = argument.head in FORMULAS
         if span.kind is SpanKind.DATE:
             score += 4.0 if is_time or argument.schema.get("format") in ("date", "date-time") else 0.0
         if span.kind is SpanKind.FORMULA:
@@ -190,6 +191,8 @@ class Question:
         for token in after[:1]:
             if token[0].isalpha() and token.lower() not in FUNCTION_WORDS:
                 score += 0.5 * self._word_fit(token, argument)
+        if span.kind is SpanKind.NAME and len(stems) > 1 and argument.head in stems:
+            score += 1.5  # "Yosemite National Park" is a park
         if span.kind is SpanKind.PHRASE:
             known = [s for s in stems if s in self._purpose or s in argument.name_words]
             score -= 1.5 * len(known) / max(1, len(stems))

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent_service.tool import ToolSpec
-from agent_service.tool_candidates import CHOICES_SHOWN, Argument, Candidate, Question, arguments_in, assign, overlap
+from agent_service.tool_candidates import (
+    CHOICES_SHOWN,
+    PLACES,
+    Argument,
+    Candidate,
+    Question,
+    arguments_in,
+    assign,
+    overlap,
+)
 from agent_service.tool_dates import Date, written
 from agent_service.tool_lists import lists_in
 from agent_service.tool_mentions import mention, said_options
@@ -19,7 +28,7 @@ NEGATIONS = frozenset(
     ["no", "not", "never", "without", "few", "isn't", "don't", "doesn't", "exclude", "excluding", "little"]
 )
 LEAST_NUMBER_FIT = 1.0  # below it, an optional number is not spoken of
-LEAST_TEXT_FIT = 2.5
+LEAST_TEXT_FIT = 2.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +80,8 @@ def _named_value(question: Question, argument: Argument) -> list[Candidate] | No
         return None
     closed = bool(values)
     options = values or said_options(argument.description)
+    if not closed and PLACES & set(argument.name_words):
+        options = []  # a description's places are of its examples, not the ones to choose from
     scored = [(option, mention(question, str(option))) for option in options]
     named = sorted(((o, m) for o, m in scored if m is not None), key=lambda item: -item[1].score)
     if named:

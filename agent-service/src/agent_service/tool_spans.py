@@ -82,7 +82,10 @@ _FORMULA = re.compile(
 )
 _NAME = re.compile(
     r"\b(?:[A-Z][\w&’'.-]*[\w]|[A-Z])"
-    r"(?:\s+(?:(?:of|the|de|la|and the|von|van|del|in the)\s+)?(?:[A-Z][\w&’'.-]*[\w]|[A-Z]|\d+)\b)*"
+    r"(?:\s+(?:(?:of|the|de|la|and the|von|van|del|da|di|du|der|bin)\s+)?(?:[A-Z][\w&’'.-]*[\w]|[A-Z]|\d+)\b)*"
+)
+_SECOND_NAME = re.compile(
+    r",\s+([A-Z][\w.-]*(?:\s[A-Z][\w.-]*)*)(?!\w|,\s+[A-Z]|,?\s+(?:and|or|&)\s+[A-Z][\w.-]*(?:\s[A-Z][\w.-]*)*(?![\w,]))"
 )
 # Written without a space, and meant as a whole.
 _URL = r"https?://[^\s\"'<>]*[\w/]"
@@ -109,6 +112,7 @@ def spans_of(text: str) -> list[Span]:
     names = [
         n for n in _names(text) if not any(end <= n.start <= end + 1 and n.value.lower() in UNITS for end in units)
     ]
+    names = [n for n in names if not any(d.start <= n.start < d.end for d in dates)]
     names += [Span(kind=SpanKind.NAME, start=m.start(), end=m.end(), value=m[0]) for m in _IDENTIFIER.finditer(text)]
     whole = [*values, *names]
     phrases = [p for p in _phrases(text) if not any(_cuts(p, w) for w in whole)]
@@ -221,10 +225,12 @@ def _names(text: str) -> Iterator[Span]:
             else:
                 yield from _name(start + len(first) + 1, rest)
         yield from _name(start, value)
-        # "Paris, France"
-        after = re.match(r",\s+([A-Z][\w.-]*(?:\s[A-Z][\w.-]*)*)", text[match.end() :])
+        # "Paris, France", but not the first two of "Oslo, Paris and Rome".
+        after = _SECOND_NAME.match(text, match.end())
         if after and value and after[1] != "I":
-            yield Span(kind=SpanKind.NAME, start=start, end=match.end() + after.end(), value=value + after[0])
+            yield Span(
+                kind=SpanKind.NAME, start=start, end=after.end(1), value=value + text[match.end() : after.end(1)]
+            )
 
 
 def _name(start: int, value: str) -> Iterator[Span]:

@@ -19,12 +19,12 @@ PREPOSITIONS = _set(
     "within without including excluding regarding featuring containing based called named titled"
 )
 FUNCTION_WORDS = PREPOSITIONS | _set(
-    "a also an and any are be because been being both but can could did do does each either every find "
-    "for get give had has have he her him his how i if is it its just let's let may me might more most "
-    "much must my need neither no nor not now or our please provide shall she should show so some such "
-    "tell that the their them then there these they this those too us want was we were what what's when "
-    "where whether which while who whom whose why will would you your i'm i'd i'll calculate compute "
-    "determine search look looking know help order given also make many"
+    "a also an and any are be because been being both but can could did do does each either every find for get "
+    "give had has have he her him his how i if is it its just let's let may me might more most much must my "
+    "need neither no nor not now or our please provide shall she should show so some such tell that the their "
+    "them then there these they this those too us want was we were what what's when where whether which while "
+    "who whom whose why will would you your i'm i'd i'll calculate compute determine search look looking know "
+    "help order given also make many shorter longer larger smaller greater higher lower least fewer "
 )
 
 # What each unit is called, and what it measures.
