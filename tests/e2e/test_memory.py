@@ -89,7 +89,7 @@ async def test_a_session_with_a_run_is_not_deleted_under_it(client: Client) -> N
 
 
 async def test_the_tool_recall_finds_what_remember_kept(client: Client) -> None:
-    agent = await client.create_agent(config={"workflow": "tools", "max_tokens": 48, "temperature": 0})
+    agent = await client.create_agent(config={"workflow": "tools", "max_tokens": 24, "temperature": 0})
     for name in ("remember", "recall"):
         answer = await client.http.post(f"/agents/{agent['id']}/tools", json={"tool_name": name})
         assert answer.status_code == 201, answer.text
@@ -98,9 +98,8 @@ async def test_the_tool_recall_finds_what_remember_kept(client: Client) -> None:
         json={"agent_id": agent["id"], "arguments": {"fact": "The code of the garden gate is 4711."}},
     )
     assert tried.json()["content"] == "Kept: The code of the garden gate is 4711."
-    task = await client.wait(
-        await client.run(agent["id"], "Look up what was kept in earlier conversations about the garden gate.")
-    )
+    task_id = await client.run(agent["id"], "Look up what was kept in earlier conversations about the garden gate.")
+    task = await client.wait(task_id, seconds=120)
     assert task["status"] == "completed", task
     logs = await client.all_pages(f"/tasks/{task['id']}/logs")
     results = [item["context"] for item in logs if item["kind"] == "tool_result"]
