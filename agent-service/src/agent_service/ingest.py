@@ -18,8 +18,8 @@ from agent_service.extraction import Extracted, FileName, extract
 from agent_service.inference import Models
 from agent_service.workflow import GraphWorkflow, RunContext, step
 
-# So many chunks are embedded, and their vectors kept, at a time: few, so that whoever searches meanwhile waits little for
-# the model. So many such batches are one step.
+# So many chunks are embedded, and their vectors kept, at a time: few, so that whoever searches meanwhile waits little
+# for the model. So many such batches are one step.
 BATCH_CHUNKS = 16
 STEP_BATCHES = 32
 EMBED_SECONDS = 300.0
