@@ -149,6 +149,32 @@ async def test_a_client_tool_is_called_by_a_run_and_answered_by_its_client(
     assert (late.status_code, late.json()["code"]) == (409, "already_answered")
 
 
+async def test_a_person_answers_one_of_the_choices(one: Client, fake_ollama: FakeOllama) -> None:
+    call = {"function": {"name": "ask_human", "arguments": {"question": "Which colour?"}}}
+    fake_ollama.behave(
+        "asker:1b",
+        Behaviour(pieces=(), tool_calls=(call,), capabilities=("completion", "tools")),
+        Behaviour(pieces=("It will be blue.",), capabilities=("completion", "tools")),
+    )
+    agent = await one.create_agent(model_name="asker:1b", config={"workflow": "tools"})
+    row = {"tool_name": "ask_human", "tool_config": {"choices": ["red", "blue"]}}
+    added = await one.http.post(f"/agents/{agent['id']}/tools", json=row)
+    assert added.status_code == 201, added.text
+    task_id = await one.run(agent["id"], "Paint the door.")
+    (pending,) = (await one.wait(task_id, status=("waiting",)))["pending"]
+    assert (pending["kind"], pending["name"]) == ("question", "ask_human")
+    assert pending["arguments"] == {"question": "Which colour?", "choices": ["red", "blue"]}
+    resume_path = f"/tasks/{task_id}/resume"
+    wrong = await one.http.post(resume_path, json={"results": [{"id": pending["id"], "output": "green"}]})
+    assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "results[0].output")
+    right = await one.http.post(resume_path, json={"results": [{"id": pending["id"], "output": "blue"}]})
+    assert right.status_code == 202, right.text
+    task = await one.wait(task_id)
+    assert (task["status"], task["output"]["text"]) == ("completed", "It will be blue.")
+    asked = fake_ollama.requests["asker:1b"][-1].body["messages"]
+    assert any("blue" in str(message) for message in asked)
+
+
 async def test_a_cancel_ends_a_wait_at_once(one: Client) -> None:
     asker = await one.create_agent(config={"workflow": "test.asks"})
     task_id = await one.run(asker["id"])
