@@ -144,7 +144,9 @@ class FileTree:
 
     def _replace(self, path: str, parts: list[str], content: bytes) -> None:
         with self._directory(parts[:-1], make=True) as (directory, _):
-            self._refuse_what_is_no_file(parts, directory)
+            status = _status(parts[-1], directory)
+            if status is not None and not _is_plain(status):
+                raise FileProblem(f"{path} is there and is no plain file.")
             _remove_what_was_left(directory)
             temporary = f"{TEMPORARY}{os.getpid()}-{os.urandom(8).hex()}"
             try:
@@ -238,11 +240,6 @@ class FileTree:
             finally:
                 os.close(descriptor)
 
-    def _refuse_what_is_no_file(self, parts: list[str], directory: int) -> None:
-        status = _status(parts[-1], directory)
-        if status is not None and not _is_plain(status):
-            raise FileProblem(f"{'/'.join(parts)} is there and is no plain file.")
-
 
 def _parts(path: str, *, of_file: bool = False) -> list[str]:
     """The names in a path. Raises FileProblem where it is none that could be inside."""
@@ -254,9 +251,7 @@ def _parts(path: str, *, of_file: bool = False) -> list[str]:
     if ".." in parts:
         raise FileProblem("A path must not contain `..`: everything is inside the agent's directory.")
     if len(parts) > MAX_DEPTH or any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
-        raise FileProblem(
-            f"The path is too deep, or a name in it too long: {MAX_DEPTH} names of {MAX_NAME_BYTES} bytes."
-        )
+        raise FileProblem(f"The path is too deep, or a name too long: {MAX_DEPTH} names of {MAX_NAME_BYTES} bytes.")
     if any(part.startswith(TEMPORARY) for part in parts):
         raise FileProblem(f"Names that begin with {TEMPORARY} are Hearth's own.")
     if of_file and (not parts or path.endswith("/")):
