@@ -6,12 +6,14 @@ from typing import Any
 from agent_service.chat_workflow import ChatWorkflow
 from agent_service.plan import steps_of
 from agent_service.plan_workflow import PlanWorkflow, TeamWorkflow
+from agent_service.workflow import RunContext
 from fakes.models import Asked, Reply, ScriptedModels
 from fakes.tools import FakeTool
 from hearth.agent.v1 import agent_pb2
+from hearth_runtime.agents import Budget
 from hearth_runtime.events import EventKind
 from hearth_runtime.tasks import Task
-from servers.agent_bench import Bench
+from servers.agent_bench import Bench, Working
 
 
 class Planner:
@@ -160,3 +162,36 @@ async def test_a_team_without_members_says_what_is_missing(bench: Bench) -> None
     task = await bench.stored.get(task_id)
     assert (task.status, task.error_code) == ("failed", "invalid_argument")
     assert "config.agents" in str(task.error_message)
+
+
+async def test_a_budget_goes_down_the_tree_and_what_is_used_there_counts_above(bench: Bench) -> None:
+    helper = await bench.storage.new_agent(
+        name="searcher", config=agent_pb2.AgentConfig(budget=agent_pb2.Budget(max_tool_calls=9, max_steps=3))
+    )
+    bench.models = ScriptedModels(Planner([("look it up", "searcher", [])]))
+    budget = agent_pb2.Budget(max_model_tokens=70, max_tool_calls=4)
+    agent_id = await bench.storage.new_agent(config=agent_pb2.AgentConfig(agents=[helper], budget=budget))
+    task_id = await bench.storage.new_task(agent_id=agent_id, input='{"prompt": "Do it."}')
+    _, running = await bench.run_task(task_id, TeamWorkflow())
+    await running
+    (pending,) = (await bench.stored.get(task_id)).pending
+    assert pending.task_id is not None
+    child = await bench.stored.get(pending.task_id)
+    assert child.input["budget"] == {"max_model_tokens": 70, "max_tool_calls": 4}
+    seen: list[Any] = []
+
+    async def work(context: RunContext) -> dict[str, Any]:
+        seen.append(context.agent.config.budget)
+        usage = {"prompt_tokens": 40, "completion_tokens": 5}
+        return {"text": "found", "data": None, "usage": usage, "model": "m"}
+
+    _, working = await bench.run_task(pending.task_id, Working(work))
+    await working
+    assert seen == [Budget(max_model_tokens=70, max_tool_calls=4, max_steps=3)]
+    _, again = await bench.run_task(task_id, TeamWorkflow())
+    await again
+    task = await bench.stored.get(task_id)
+    assert task.output is not None
+    # 15 for the plan, 45 below, 15 for the check: the limit of 70 is reached before the answer.
+    assert task.output["ended_by"] == "model_tokens"
+    assert task.output["usage"]["prompt_tokens"] == 10 + 40 + 10 + 10

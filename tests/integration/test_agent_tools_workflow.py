@@ -15,6 +15,7 @@ from hearth.agent.v1 import agent_pb2
 from hearth_runtime.events import EventKind
 from hearth_runtime.tasks import Task
 from servers.agent_bench import Bench
+from system.waiting import eventually
 
 NATIVE = frozenset({"completion", "tools"})
 CITY = {"type": "string"}
@@ -212,6 +213,23 @@ async def test_a_call_that_needs_approval_waits_for_a_person(
     assert "Not today." in models.asked[-1].text or called
     # The choice was kept: the model was asked for it once.
     assert len(models.asked) == 2
+
+
+async def test_a_call_that_nobody_approves_in_time_is_refused(bench: Bench) -> None:
+    models, tool = native(call("Paris"), "done"), weather(needs_approval=True)
+    task_id, running = await start(bench, models, tool, approval_timeout_seconds=0.01)
+    await running
+
+    async def is_due() -> bool:
+        await bench.stored.take_due(queue="runs", limit=100, ring_again_after=timedelta(hours=1), delivered_before=None)
+        return (await bench.stored.get(task_id)).status == "pending"
+
+    await eventually(is_due, what="the end of the wait")
+    _, again = await bench.run_task(task_id, ToolsWorkflow())
+    await again
+    assert (await bench.stored.get(task_id)).status == "completed"
+    assert tool.calls == []
+    assert "Nobody answered in time." in models.asked[-1].text
 
 
 async def test_an_agent_without_tools_answers(bench: Bench) -> None:

@@ -67,7 +67,8 @@ class Shelf(ToolShelf):
     @asynccontextmanager
     async def opened(self, scope: ToolScope) -> AsyncIterator[list[Tool]]:
         assert scope.requests is not None
-        yield [*self._tools, *await members(scope.agent.config.agents, self._agents, scope.requests)]
+        config = scope.agent.config
+        yield [*self._tools, *await members(config.agents, self._agents, scope.requests, config.budget)]
 
 
 class Bench:

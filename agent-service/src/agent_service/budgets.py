@@ -1,6 +1,7 @@
 """What a run has used and what it may use."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from hearth_runtime.agents import Budget
 
@@ -30,6 +31,17 @@ class Spent:
             tool_calls=self.tool_calls + other.tool_calls,
             seconds=self.seconds + other.seconds,
         )
+
+
+def tightest(own: Budget | None, given: dict[str, Any]) -> Budget | None:
+    """An agent's own budget within what its parent's run was given: of each limit the smaller one that is set."""
+    if not given:
+        return own
+    values = {}
+    for field in fields(Budget):
+        set_ones = [v for v in (getattr(own, field.name, None), given.get(field.name)) if v is not None]
+        values[field.name] = min(set_ones, default=None)
+    return Budget(**values)
 
 
 @dataclass(frozen=True, kw_only=True)

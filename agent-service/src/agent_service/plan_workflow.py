@@ -156,7 +156,7 @@ async def _observe(state: PlanState, context: RunContext) -> Changes:
         text = "\n".join(observation.content for observation in observations)
         problem = text if any(observation.is_error for observation in observations) else ""
         made[result.step.id] = replace(result, state="failed" if problem else "made", text=text, problem=problem)
-    return {"results": made, "spent": Spent(tool_calls=len(calls))}
+    return {"results": made, "spent": sum((o.spent for o in observed.values()), Spent())}
 
 
 async def _check(state: PlanState, context: RunContext) -> Changes:

@@ -26,6 +26,7 @@ from prometheus_client import Counter, Histogram
 
 from agent_service.agents import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_SECONDS
 from agent_service.bell import Bell
+from agent_service.budgets import tightest
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.checkpointer import Checkpointer
 from agent_service.client_tools import client_tools
@@ -45,7 +46,7 @@ from agent_service.storage import StoredTasks
 from agent_service.summaries import Summaries, recalled
 from agent_service.task_requests import KeptRequests, TaskRequests
 from agent_service.task_tree import TaskTree
-from agent_service.tasks import Change, Claim, turns_of
+from agent_service.tasks import BUDGET, Change, Claim, turns_of
 from agent_service.tool import Tool, ToolHost, ToolScope
 from agent_service.tool_calls import ToolCalls
 from agent_service.toolbox import Toolbox, ToolShelf
@@ -97,6 +98,8 @@ class Run:
     ) -> None:
         self._claim = claim
         self._task = claim.task
+        budget = tightest(claim.agent.config.budget, claim.task.input.get(BUDGET, {}))
+        self._agent = replace(claim.agent, config=replace(claim.agent.config, budget=budget))
         self._worker_id = worker_id
         self._store = store
         self._stored_requests = requests
@@ -188,7 +191,7 @@ class Run:
         return await self._end_completed(output)
 
     async def _attempt(self) -> dict[str, Any]:
-        agent = self._claim.agent
+        agent = self._agent
         timeout_seconds = agent.config.timeout_seconds or DEFAULT_TIMEOUT_SECONDS
         conversation = (
             *recalled(self._claim.session_summary),
@@ -234,7 +237,7 @@ class Run:
     @asynccontextmanager
     async def _open_tools(self) -> AsyncIterator[Toolbox]:
         scope = ToolScope(
-            agent=self._claim.agent,
+            agent=self._agent,
             session_id=self._task.session_id,
             task_id=self._task.id,
             requests=self._requests,
@@ -247,10 +250,16 @@ class Run:
     async def _tools(self, scope: ToolScope) -> AsyncIterator[Sequence[Tool]]:
         """The agent's tools, and those of the client."""
         async with self._shelf.opened(scope) as tools:
-            yield [*tools, *client_tools(self._task, self._claim.agent, self._requests)]
+            yield [*tools, *client_tools(self._task, self._agent, self._requests)]
 
     def _toolbox(self, tools: Sequence[Tool]) -> Toolbox:
-        return Toolbox(tools, tool_calls=self._journal(self._recording), events=self._events, requests=self._requests)
+        return Toolbox(
+            tools,
+            tool_calls=self._journal(self._recording),
+            events=self._events,
+            requests=self._requests,
+            approval_timeout_seconds=self._agent.config.approval_timeout_seconds,
+        )
 
     def _journal(self, answers: Recording | None = None) -> ToolCalls:
         return ToolCalls(self._checkpoints, task_id=self._task.id, attempt=self._task.attempt, answers=answers)
@@ -286,7 +295,7 @@ class Run:
         )
         if self._task.session_id is not None:
             turns = (*self._claim.session_turns, *new_turns)
-            self._summaries.after_run(self._claim.agent, self._task.session_id, turns)
+            self._summaries.after_run(self._agent, self._task.session_id, turns)
         return "completed"
 
     async def _end_interrupted(self, reason: Interruption) -> str:
@@ -324,7 +333,7 @@ class Run:
         return "cancelled" if task.status is TaskStatus.CANCELLED else "waiting"
 
     async def _end_failed(self, error: HearthError) -> str:
-        config = self._claim.agent.config
+        config = self._agent.config
         max_retries = DEFAULT_MAX_RETRIES if config.max_retries is None else config.max_retries
         delay = self._retries.delay(error, retries_done=self._task.retry_count, max_retries=max_retries)
         trace.get_current_span().record_exception(error)

@@ -13,6 +13,10 @@ from agent_service.attached import texts_before
 ROLES = ("system", "user", "assistant", "tool")
 
 
+# In the input of a sub-task: what its parent's budget leaves to it.
+BUDGET = "budget"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """A task that this worker may run, with all that a run needs. `session_summary` is of the session's turns before
@@ -64,7 +68,7 @@ def turns_of(task_input: dict[str, Any]) -> tuple[Turn, ...]:
 
     Raises InvalidArgument where it is neither a prompt nor messages.
     """
-    asked = {name: value for name, value in task_input.items() if name != "attachments"}
+    asked = {name: value for name, value in task_input.items() if name not in ("attachments", BUDGET)}
     match asked:
         case {"prompt": str(prompt), **rest} if not rest and prompt:
             return (Turn(role="user", content=texts_before(prompt, task_input)),)

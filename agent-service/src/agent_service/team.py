@@ -6,12 +6,14 @@ worker, so parents never keep their children from running.
 
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from hearth_runtime.agents import Agent
+from hearth_runtime.agents import Agent, Budget
 
 from agent_service.requests import Requests
 from agent_service.storage import StoredAgents
+from agent_service.tasks import BUDGET
 from agent_service.tool import Tool, ToolResult, ToolSpec
 
 TASK = "task"
@@ -35,8 +37,9 @@ PARAMETERS = {
 class Member:
     """An agent as a tool. It may be asked again: its sub-task is found, and not started twice."""
 
-    def __init__(self, agent: Agent, name: str, requests: Requests) -> None:
+    def __init__(self, agent: Agent, name: str, requests: Requests, budget: Budget | None) -> None:
         self._agent = agent
+        self._budget = {} if budget is None else {k: v for k, v in asdict(budget).items() if v is not None}
         self._requests = requests
         self.spec = ToolSpec(
             name=name,
@@ -48,19 +51,24 @@ class Member:
 
     async def call(self, arguments: dict[str, Any], *, call_id: str) -> ToolResult:
         """How its run ended. Raises RunWaits until it has."""
-        ended = await self._requests.run_agent(
-            call_id=call_id, agent_id=self._agent.id, task_input={"prompt": arguments[TASK]}
-        )
+        task_input: dict[str, Any] = {"prompt": arguments[TASK]}
+        if self._budget:
+            task_input[BUDGET] = self._budget
+        ended = await self._requests.run_agent(call_id=call_id, agent_id=self._agent.id, task_input=task_input)
         data = {"task_id": ended["task_id"], "status": ended["status"]}
         if ended["status"] != "completed":
             why = ended.get("error_message") or ended["status"]
             return ToolResult(content=f"{self._agent.name} did not finish: {why}", is_error=True, data=data)
         output = ended["output"]
-        return ToolResult(content=output["text"], data={**data, "data": output.get("data")})
+        return ToolResult(
+            content=output["text"], data={**data, "data": output.get("data"), "usage": output.get("usage")}
+        )
 
 
-async def members(agent_ids: Sequence[str], stored: StoredAgents, requests: Requests) -> list[Tool]:
-    """These agents as tools, named after them. Raises AgentNotFound."""
+async def members(
+    agent_ids: Sequence[str], stored: StoredAgents, requests: Requests, budget: Budget | None
+) -> list[Tool]:
+    """These agents as tools, named after them, none of which may use more than `budget`. Raises AgentNotFound."""
     tools: list[Tool] = []
     names: set[str] = set()
     for agent_id in agent_ids:
@@ -71,5 +79,5 @@ async def members(agent_ids: Sequence[str], stored: StoredAgents, requests: Requ
             count += 1
             name = f"{base}_{count}"
         names.add(name)
-        tools.append(Member(agent, name, requests))
+        tools.append(Member(agent, name, requests, budget))
     return tools

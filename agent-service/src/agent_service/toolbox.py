@@ -11,6 +11,7 @@ from hearth_runtime.errors import InvalidArgument
 from hearth_runtime.events import EventKind, EventLevel
 from hearth_runtime.tasks import Pending, PendingKind
 
+from agent_service.budgets import Spent
 from agent_service.opened_tools import open_tools
 from agent_service.prompt import as_data
 from agent_service.publisher import RunEvents
@@ -52,6 +53,14 @@ class Observation:
     is_error: bool
     data: Any
 
+    @property
+    def spent(self) -> Spent:
+        """What it took: the call, and what a sub-task has used, which counts for whoever asked for it."""
+        match self.data:
+            case {"task_id": str(), "usage": {"prompt_tokens": int(prompt), "completion_tokens": int(completion)}}:
+                return Spent(tool_calls=1, prompt_tokens=prompt, completion_tokens=completion)
+        return Spent(tool_calls=1)
+
     def as_text(self) -> str:
         """For the prompt."""
         status = "error" if self.is_error else "ok"
@@ -76,14 +85,24 @@ class ToolShelf:
             for row in await self._stored.of_agent(scope.agent.id):
                 tools += await stack.enter_async_context(open_tools(row, self._kinds, scope, self._host))
             if scope.requests is not None:
-                tools += await members(scope.agent.config.agents, self._agents, scope.requests)
+                tools += await members(
+                    scope.agent.config.agents, self._agents, scope.requests, scope.agent.config.budget
+                )
             yield tools
 
 
 class Toolbox:
     """Calls tools by their names."""
 
-    def __init__(self, tools: Sequence[Tool], *, tool_calls: ToolCalls, events: RunEvents, requests: Requests) -> None:
+    def __init__(
+        self,
+        tools: Sequence[Tool],
+        *,
+        tool_calls: ToolCalls,
+        events: RunEvents,
+        requests: Requests,
+        approval_timeout_seconds: float | None,
+    ) -> None:
         self._tools: dict[str, Tool] = {}
         for tool in tools:
             if tool.spec.name in self._tools:
@@ -92,6 +111,7 @@ class Toolbox:
         self._tool_calls = tool_calls
         self._events = events
         self._requests = requests
+        self._approval_timeout_seconds = approval_timeout_seconds
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
@@ -165,7 +185,13 @@ class Toolbox:
 
     async def _approval(self, call: PlannedCall) -> dict[str, Any]:
         """What a person says to the call. It is kept as a call of its own, so that a replay asks nobody."""
-        pending = Pending(id=f"{call.id}:approval", kind=PendingKind.APPROVAL, name=call.tool, arguments=call.arguments)
+        pending = Pending(
+            id=f"{call.id}:approval",
+            kind=PendingKind.APPROVAL,
+            name=call.tool,
+            arguments=call.arguments,
+            timeout_seconds=self._approval_timeout_seconds,
+        )
         answer: dict[str, Any] = await self._tool_calls.make(
             call_id=pending.id,
             tool_name=call.tool,

@@ -70,7 +70,7 @@ def _next(state: ToolsState) -> str:
 
 async def _observe(state: ToolsState, context: RunContext) -> Changes:
     observations = await context.toolbox.call_all(state["planned"])
-    return {"observations": observations, "spent": Spent(tool_calls=len(observations))}
+    return {"observations": observations, "spent": sum((o.spent for o in observations), Spent())}
 
 
 async def _answer(state: ToolsState, context: RunContext) -> Changes:

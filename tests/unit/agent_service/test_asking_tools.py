@@ -124,7 +124,9 @@ async def test_a_default_that_is_no_choice_is_refused() -> None:
 async def test_a_sub_task_is_handed_to_the_agent_that_is_named() -> None:
     requests = FakeRequests(done={"task_id": "t", "status": "completed", "output": {"text": "blue"}})
     painter, writer = agent(), agent()
-    tools = RunAgent({"painter": Member(painter, "painter", requests), "writer": Member(writer, "writer", requests)})
+    tools = RunAgent(
+        {"painter": Member(painter, "painter", requests, None), "writer": Member(writer, "writer", requests, None)}
+    )
     assert tools.spec.parameters["properties"]["agent"]["enum"] == ["painter", "writer"]
     with pytest.raises(RunWaits):
         await tools.call({"agent": "writer", "task": "Write."}, call_id="open")

@@ -64,5 +64,7 @@ class RunAgentKind:
         """Raises AgentNotFound."""
         found: Sequence[Tool] = ()
         if scope.requests is not None:
-            found = await members(config["agents"], StoredAgents(host.storage), scope.requests)
+            found = await members(
+                config["agents"], StoredAgents(host.storage), scope.requests, scope.agent.config.budget
+            )
         yield [RunAgent({member.spec.name: member for member in found})]

@@ -109,7 +109,7 @@ class AgentConfig(Body):
     workflow: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,99}$")] | None = Field(
         None,
         description="What a run does: `chat` if left out, which is one answer of the model; `tools`, `plan`, "
-        "`reflect`; or a workflow of your own that the workers have installed",
+        "`team`, `reflect`; or a workflow of your own that the workers have installed",
         examples=["chat"],
     )
     tools: ClientTools | None = Field(
@@ -140,6 +140,13 @@ class AgentConfig(Body):
         max_length=20,
         description="What the workflow `reflect` holds its draft against",
         examples=[["It answers the question.", "It is at most three sentences long."]],
+    )
+    approval_timeout_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=31_536_000,
+        description="How long a call that needs approval waits for a person before it is refused; for ever if left out",
+        examples=[86_400],
     )
     max_revisions: Annotated[int, Field(ge=0, le=10), WHOLE] | None = Field(
         None, description="How often a draft (`reflect`) or a plan (`plan`) is revised; 2 if left out", examples=[2]

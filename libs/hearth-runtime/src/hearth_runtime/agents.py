@@ -87,6 +87,7 @@ class AgentConfig:
     budget: Budget | None = None
     criteria: tuple[str, ...] = ()
     max_revisions: int | None = None
+    approval_timeout_seconds: float | None = None
     memory: MemoryConfig | None = None
 
     def to_json(self) -> dict[str, Any]:

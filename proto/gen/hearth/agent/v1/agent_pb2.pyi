@@ -90,6 +90,7 @@ class AgentConfig(_message.Message):
     AGENTS_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
     CRITERIA_FIELD_NUMBER: _builtins.int
+    APPROVAL_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     MAX_REVISIONS_FIELD_NUMBER: _builtins.int
     MEMORY_FIELD_NUMBER: _builtins.int
     system_prompt: _builtins.str
@@ -106,6 +107,8 @@ class AgentConfig(_message.Message):
     """how long the host keeps the model loaded: "5m" """
     workflow: _builtins.str
     """what a run does: the name of an entry point of hearth.workflows, "chat" if not set"""
+    approval_timeout_seconds: _builtins.float
+    """after which a call that nobody approved is refused; never if not set"""
     max_revisions: _builtins.int
     """of a draft ("reflect") or of a plan ("plan", "team")"""
     @_builtins.property
@@ -150,13 +153,16 @@ class AgentConfig(_message.Message):
         agents: _abc.Iterable[_builtins.str] | None = ...,
         budget: Global___Budget | None = ...,
         criteria: _abc.Iterable[_builtins.str] | None = ...,
+        approval_timeout_seconds: _builtins.float | None = ...,
         max_revisions: _builtins.int | None = ...,
         memory: Global___MemoryConfig | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget", b"_budget", "_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_revisions", b"_max_revisions", "_max_tokens", b"_max_tokens", "_memory", b"_memory", "_output_schema", b"_output_schema", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "budget", b"budget", "context_tokens", b"context_tokens", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_revisions", b"max_revisions", "max_tokens", b"max_tokens", "memory", b"memory", "output_schema", b"output_schema", "seed", b"seed", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_approval_timeout_seconds", b"_approval_timeout_seconds", "_budget", b"_budget", "_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_revisions", b"_max_revisions", "_max_tokens", b"_max_tokens", "_memory", b"_memory", "_output_schema", b"_output_schema", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "approval_timeout_seconds", b"approval_timeout_seconds", "budget", b"budget", "context_tokens", b"context_tokens", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_revisions", b"max_revisions", "max_tokens", b"max_tokens", "memory", b"memory", "output_schema", b"output_schema", "seed", b"seed", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget", b"_budget", "_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_revisions", b"_max_revisions", "_max_tokens", b"_max_tokens", "_memory", b"_memory", "_output_schema", b"_output_schema", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "agents", b"agents", "budget", b"budget", "context_tokens", b"context_tokens", "criteria", b"criteria", "fallback_models", b"fallback_models", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_revisions", b"max_revisions", "max_tokens", b"max_tokens", "memory", b"memory", "output_schema", b"output_schema", "seed", b"seed", "stop", b"stop", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "tools", b"tools", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_approval_timeout_seconds", b"_approval_timeout_seconds", "_budget", b"_budget", "_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_revisions", b"_max_revisions", "_max_tokens", b"_max_tokens", "_memory", b"_memory", "_output_schema", b"_output_schema", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "agents", b"agents", "approval_timeout_seconds", b"approval_timeout_seconds", "budget", b"budget", "context_tokens", b"context_tokens", "criteria", b"criteria", "fallback_models", b"fallback_models", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_revisions", b"max_revisions", "max_tokens", b"max_tokens", "memory", b"memory", "output_schema", b"output_schema", "seed", b"seed", "stop", b"stop", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "tools", b"tools", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__approval_timeout_seconds: _TypeAlias = _typing.Literal["approval_timeout_seconds"]  # noqa: Y015
+    _WhichOneofArgType__approval_timeout_seconds: _TypeAlias = _typing.Literal["_approval_timeout_seconds", b"_approval_timeout_seconds"]  # noqa: Y015
     _WhichOneofReturnType__budget: _TypeAlias = _typing.Literal["budget"]  # noqa: Y015
     _WhichOneofArgType__budget: _TypeAlias = _typing.Literal["_budget", b"_budget"]  # noqa: Y015
     _WhichOneofReturnType__context_tokens: _TypeAlias = _typing.Literal["context_tokens"]  # noqa: Y015
@@ -185,6 +191,8 @@ class AgentConfig(_message.Message):
     _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
     _WhichOneofReturnType__workflow: _TypeAlias = _typing.Literal["workflow"]  # noqa: Y015
     _WhichOneofArgType__workflow: _TypeAlias = _typing.Literal["_workflow", b"_workflow"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__approval_timeout_seconds) -> _WhichOneofReturnType__approval_timeout_seconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__budget) -> _WhichOneofReturnType__budget | None: ...
     @_typing.overload
