@@ -227,7 +227,6 @@ async def test_the_index_serves_recall_and_a_filter_starves_nothing(storage: Any
         .replace("$5::text[]", "(SELECT array_agg('u' || n) FROM generate_series(0, 49) AS n)")
         .replace("$6", "40")
         .replace("$7", "10")
-        .replace("$8", "false")
     )
     plan = "\n".join(row[0] for row in await storage.sql(f"EXPLAIN {statement}"))
     assert f"Index Scan using {index.name}" in plan, plan

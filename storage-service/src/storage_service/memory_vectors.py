@@ -48,19 +48,18 @@ class MemoryVectors:
         """The facts of these subjects that answer best. Raises InvalidArgument for a vector of another length."""
         await self.check_length(embedding)
         compared = max(limit * COMPARED_FACTOR, LEAST_COMPARED)
+        statement = typed(SQL["recall"], len(embedding.values))
+        scopes, names = [s.scope.value for s in subjects], [s.subject for s in subjects]
+        arguments = (text_of(embedding.values), embedding.model, agent_id, scopes, names, compared, limit)
         async with self._database.transaction() as transaction:
             await transaction.fetchrow(SQL["tune_scan"], compared)
-            rows = await transaction.fetch(
-                typed(SQL["recall"], len(embedding.values)),
-                text_of(embedding.values),
-                embedding.model,
-                agent_id,
-                [s.scope.value for s in subjects],
-                [s.subject for s in subjects],
-                compared,
-                limit,
-                is_recall,
-            )
+            rows = await transaction.fetch(statement, *arguments)
+            if len(rows) < limit:
+                # There are no more, or the index did not reach them; of so few the exact order is cheap.
+                await transaction.fetchrow(SQL["scan_exactly"])
+                rows = await transaction.fetch(statement, *arguments)
+            if is_recall:
+                await transaction.fetchrow(SQL["count_recall"], [row["id"] for row in rows])
         if rows:
             # It may have been lost, or never built, as after restoring a database.
             self.ask_for_index(embedding)

@@ -139,9 +139,17 @@ SELECT
     set_config('hnsw.ef_search', least(greatest($1, 40), 1000)::text, true),
     set_config('hnsw.max_scan_tuples', '200000', true);
 
+-- name: scan_exactly
+-- Until the transaction ends, nothing is ordered by an index: a scan of an HNSW index may not reach all that it holds.
+SELECT set_config('enable_indexscan', 'off', true);
+
+-- name: count_recall
+-- $1 ids of facts that a run is told of.
+UPDATE memories SET last_recalled_at = now(), recall_count = recall_count + 1 WHERE id = ANY ($1::uuid[]);
+
 -- name: recall
--- $1 vector as text, $2 model, $3 agent_id, $4 scopes and $5 their subjects, $6 how many are compared, $7 limit, $8 they
--- count as recalled. {type} is the vector's type, which the index has too.
+-- $1 vector as text, $2 model, $3 agent_id, $4 scopes and $5 their subjects, $6 how many are compared, $7 limit. {type} is
+-- the vector's type, which the index has too.
 -- The score is that of https://arxiv.org/abs/2304.03442, section 4.1, with weights of its own: similarities are taken
 -- relative to the best, since those of some models all lie close together. Recency halves every 30 days.
 WITH nearest AS MATERIALIZED (
@@ -167,11 +175,6 @@ WITH nearest AS MATERIALIZED (
     FROM measured
     ORDER BY score DESC, id DESC
     LIMIT $7
-), recalled AS (
-    UPDATE memories
-    SET last_recalled_at = now(), recall_count = memories.recall_count + 1
-    FROM best
-    WHERE memories.id = best.id AND $8
 )
 SELECT * FROM best ORDER BY score DESC, id DESC;
 
