@@ -73,7 +73,7 @@ class SearchDocumentsKind:
                 "maxItems": 100,
                 "uniqueItems": True,
                 "default": [],
-                "description": "The collections to search; all of them if there is none",
+                "description": "The collections to search; all of them, the first 100 by name, if there is none",
             },
             "limit": {
                 "type": "integer",

@@ -111,7 +111,9 @@ class SearchRequest(Body):
         description="A question, or words", examples=["How much may a hotel cost?"]
     )
     collections: Annotated[list[CollectionName], AfterValidator(limited(MAX_COLLECTIONS))] = Field(
-        default=[], description="Where to search; all collections if left out", examples=[["handbooks"]]
+        default=[],
+        description="Where to search; all collections, the first 100 by name, if left out",
+        examples=[["handbooks"]],
     )
     limit: Annotated[int, Field(ge=1, le=100), WHOLE] = Field(10, description="How many chunks at most")
     filter: dict[str, Any] = Field(
