@@ -222,6 +222,32 @@ async def test_the_top_of_a_tree_tells_itself_once(redis: Redis) -> None:
         assert len(await published(redis)) == 1
 
 
+async def test_what_a_sub_task_tells_after_the_end_of_its_top_is_its_own(redis: Redis) -> None:
+    top_id, child_id, agent_id = new_id(), new_id(), new_id()
+    ended_at = datetime(2026, 1, 1, tzinfo=UTC)
+    later = ended_at + timedelta(seconds=1)
+
+    def top(attempt: int) -> RunEvents:
+        return RunEvents(publisher, task_id=top_id, agent_id=agent_id, attempt=attempt, traceparent="")
+
+    async with publishing(redis) as publisher:
+        child = RunEvents(
+            publisher, task_id=child_id, agent_id=agent_id, attempt=1, traceparent="", root_task_id=top_id
+        )
+        # A wait is no end.
+        await top(1).publish(EventKind.STATUS, message="waits", context={"status": "waiting"}, ended=ended_at)
+        await child.status("running", "before")
+        await top(2).publish(EventKind.STATUS, message="over", context={"status": "completed"}, ended=later)
+        await child.status("cancelled", "after")
+        await top(3).status("running", "started again")
+        await child.status("running", "after the new start")
+        await child.flush()
+        told = [e.message for e in await published(redis) if e.kind is EventKind.SUB_TASK]
+        own = [e.message for e in await published(redis) if e.task_id == child_id]
+    assert told == ["before", "after the new start"]
+    assert own == ["before", "after", "after the new start"]
+
+
 async def test_an_end_is_told_once_whoever_tells_it(redis: Redis) -> None:
     ended_at = datetime(2026, 1, 1, tzinfo=UTC)
     task = Task(

@@ -123,8 +123,9 @@ class EventPublisher:
         arguments: list[str | int | bytes] = [self._batches, REMEMBER_SECONDS]
         for waiting in batch:
             event, ended = waiting.event, "" if waiting.ended is None else waiting.ended.isoformat()
-            copy = b"" if waiting.copy is None else waiting.copy.encode()
-            arguments += [event.task_id, event.attempt, ended, event.encode(), copy]
+            is_end = "1" if ended and TaskStatus(event.context["status"]).is_final else ""
+            top, copy = ("", b"") if waiting.copy is None else (waiting.copy.task_id, waiting.copy.encode())
+            arguments += [event.task_id, event.attempt, ended, is_end, event.encode(), top, copy]
         if left_out := await self._script(keys=[EVENTS_STREAM, self._key], args=arguments):
             OUTDATED.inc(left_out)
 
