@@ -73,7 +73,10 @@ def agent_of(message: agent_pb2.Agent) -> Agent:
             fields[name] = schema.model_construct(**fields[name])
     if "tools" in fields:
         fields["tools"] = [
-            ClientTool.model_construct(type="client", **{**tool, "parameters": json.loads(tool["parameters"])})
+            # protobuf leaves out an empty description.
+            ClientTool.model_construct(
+                type="client", **{"description": "", **tool, "parameters": json.loads(tool["parameters"])}
+            )
             for tool in fields["tools"]
         ]
     return Agent(

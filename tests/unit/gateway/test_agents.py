@@ -57,6 +57,12 @@ async def test_what_is_left_out_stays_out(world: World) -> None:
     assert agent["description"] == ""
 
 
+async def test_a_client_tool_keeps_a_description_that_is_empty(world: World) -> None:
+    tool = {"type": "client", "name": "look_up", "description": "", "parameters": {"type": "object"}}
+    agent = (await create(world, config={"tools": [tool]})).json()
+    assert agent["config"] == {"tools": [tool]}
+
+
 @pytest.mark.parametrize(
     ("sent", "shown"),
     [("5m", "5m"), ("0", "0"), (0, "0"), ("-1", "-1"), (-1, "-1"), (300, "300s"), ("300", "300s"), (1.5, "1.5s")],
