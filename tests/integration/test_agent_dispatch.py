@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from agent_service.acceptance import Tasks
-from agent_service.bell import WORKERS_GROUP, Bell, broker_of
+from agent_service.bell import WORKER_KEYS, WORKERS_GROUP, Bell, broker_of
 from agent_service.dispatcher import Dispatcher
 from agent_service.publisher import EventPublisher
 from agent_service.request_store import StoredRequests
@@ -158,11 +158,14 @@ async def test_a_deleted_agent_takes_no_runs(api: Api, storage: Any) -> None:
 
 
 async def test_workers_are_counted_while_they_are_heard(api: Api) -> None:
-    assert await api.bell.count_workers() == 0
-    await api.bell.announce_worker("one")
-    await api.bell.announce_worker("two")
-    await api.bell.announce_worker("two")
-    assert await api.bell.count_workers() == 2
+    assert await api.bell.workers() == []
+    await api.bell.announce_worker("one", ["runs"])
+    await api.bell.announce_worker("two", ["runs", "long"])
+    await api.bell.announce_worker("two", ["runs", "long"])
+    assert sorted(map(sorted, await api.bell.workers())) == [["long", "runs"], ["runs"]]
     await ensure_group(api.redis, TASKS_STREAM, WORKERS_GROUP)
-    await api.bell.dismiss_worker("one")
-    assert await api.bell.count_workers() == 1
+    await api.bell.dismiss_worker("one", ["runs"])
+    assert await api.bell.workers() == [{"runs", "long"}]
+    # As a worker of the version before says it.
+    await api.redis.set(f"{WORKER_KEYS}old", "")
+    assert frozenset(("runs", "documents")) in await api.bell.workers()

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from agent_service.bell import STREAMS
 from agent_service.documents import SearchMode
 from agent_service.ingest import BATCH_CHUNKS, IngestWorkflow
 from hearth_runtime.documents import DocumentStatus
 from hearth_runtime.errors import CollectionNotFound, DocumentIncomplete, DocumentNotFound
 from hearth_runtime.identifiers import new_id
+from hearth_runtime.redis_streams import tasks_stream
 from hearth_runtime.tasks import DOCUMENTS, TaskStatus
 from redis.asyncio import Redis
 from servers.agent_bench import Bench
@@ -35,7 +35,7 @@ async def collection(desk: Desk) -> str:
 async def test_a_document_is_read_and_found(desk: Desk, collection: str, redis: Redis) -> None:
     document, task = await desk.upload(HANDBOOK, collection=collection, name="handbook.md", year=2026)
     assert (document.status, document.task_id, task.queue) == (DocumentStatus.PENDING, task.id, DOCUMENTS)
-    assert await redis.xlen(STREAMS[DOCUMENTS]) == 1
+    assert await redis.xlen(tasks_stream(DOCUMENTS)) == 1
     assert await desk.search("holiday", collection=collection) == []
     ended = await desk.run(task.id)
     assert ended.status is TaskStatus.COMPLETED

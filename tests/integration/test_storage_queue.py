@@ -195,7 +195,20 @@ async def test_the_metrics_and_the_dependency_show_it(storage: Any) -> None:
             if 'hearth_tasks{status="running"} 1.0' in text and 'hearth_tasks{status="pending"} 0.0' in text:
                 break
             await asyncio.sleep(0.05)
-    assert "hearth_queue_oldest_seconds 0.0" in text
+    assert 'hearth_queue_oldest_seconds{queue="runs"} 0.0' in text
+    assert 'hearth_queue_pending{queue="runs"} 0.0' in text
+    long = await storage.new_agent(config=agent_pb2.AgentConfig(queue="long"))
+    task_id = await storage.new_task(agent_id=long)
+    await storage.sql("UPDATE tasks SET next_attempt_at = now() - interval '1 hour' WHERE id = $1", task_id)
+
+    async def is_shown(sample: str) -> bool:
+        return sample in (await runtime.GetMetrics(runtime_service_pb2.GetMetricsRequest())).text
+
+    await eventually(
+        lambda: is_shown('hearth_queue_oldest_seconds{queue="long"} 36'), what="the age of what waits there"
+    )
+    await storage.empty_queue()
+    await eventually(lambda: is_shown('hearth_queue_oldest_seconds{queue="long"} 0.0'), what="an empty queue")
 
 
 async def claimed(storage: Any, count: int) -> list[str]:

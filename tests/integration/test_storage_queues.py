@@ -59,3 +59,37 @@ async def test_hearths_own_agent_is_neither_listed_nor_changed(storage: Any) -> 
         await storage.agents.DeactivateAgent(agent_store_pb2.DeactivateAgentRequest(id=DOCUMENTS_AGENT_ID))
     agent = (await storage.agents.GetAgent(agent_store_pb2.GetAgentRequest(id=DOCUMENTS_AGENT_ID))).agent
     assert (agent.name, agent.config.workflow, agent.is_active) == ("documents", "ingest", True)
+
+
+async def test_an_agent_names_its_queue_and_its_tasks_wait_there(storage: Any) -> None:
+    agent_id = await storage.new_agent(config=agent_pb2.AgentConfig(queue="long"))
+    first = await storage.new_task(agent_id=agent_id)
+    with pytest.raises(NoTaskWaits):
+        await claim(storage, "runs")
+    changed = agent_pb2.Agent(id=agent_id, name="n", model_name="m", is_active=True)
+    agent = (await storage.agents.UpdateAgent(agent_store_pb2.UpdateAgentRequest(agent=changed))).agent
+    assert not agent.config.HasField("queue")
+    second = await storage.new_task(agent_id=agent_id)
+    assert (await claim(storage, "runs")).id == second
+    # What was accepted before stays where it is.
+    assert (await claim(storage, "long")).id == first
+
+
+async def test_the_queues_are_those_in_which_something_waits_or_runs(storage: Any) -> None:
+    async def queues() -> list[str]:
+        return sorted((await storage.tasks.ListQueues(task_store_pb2.ListQueuesRequest())).queues)
+
+    await storage.sql("TRUNCATE tasks CASCADE")
+    assert await queues() == []
+    for name in ("zeta", "alpha", "alpha"):
+        await storage.new_task(agent_id=await storage.new_agent(config=agent_pb2.AgentConfig(queue=name)))
+    assert await queues() == ["alpha", "zeta"]
+    await claim(storage, "zeta")
+    assert await queues() == ["alpha", "zeta"]
+
+
+async def test_an_agent_in_a_queue_of_its_own_is_as_any_other(storage: Any) -> None:
+    agent_id = await storage.new_agent(config=agent_pb2.AgentConfig(queue="long"))
+    answer = await storage.agents.ListAgents(agent_store_pb2.ListAgentsRequest(page_size=500))
+    assert agent_id in [agent.id for agent in answer.agents]
+    await storage.agents.DeactivateAgent(agent_store_pb2.DeactivateAgentRequest(id=agent_id))

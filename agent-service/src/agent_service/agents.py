@@ -1,5 +1,6 @@
 """Agents: what they are and what they must be."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -7,6 +8,7 @@ from hearth_runtime.agents import Agent, AgentConfig
 from hearth_runtime.errors import FieldViolation, InvalidArgument
 from hearth_runtime.identifiers import is_id, new_id
 from hearth_runtime.memories import MemoryScope
+from hearth_runtime.tasks import DOCUMENTS, RUNS
 
 from agent_service.client_tools import unfit_client_tools
 
@@ -23,8 +25,9 @@ class AgentDraft:
     model_name: str
     config: AgentConfig
 
-    def validate(self) -> None:
-        """Raises InvalidArgument where a run of it could not even begin. The public bounds are the gateway's."""
+    def validate(self, queues: Sequence[str]) -> None:
+        """Raises InvalidArgument where a run of it could not even begin, as in a queue that is none of `queues`. The
+        public bounds are the gateway's."""
         wrong = [
             FieldViolation(field=field, message="must not be empty")
             for field in ("name", "model_name")
@@ -37,6 +40,11 @@ class AgentDraft:
         memory = self.config.memory
         if memory is not None and memory.scope not in (None, *MemoryScope):
             wrong.append(FieldViolation(field="config.memory.scope", message="must be agent, session or user"))
+        fit = [name for name in queues if name != DOCUMENTS]
+        if self.config.queue not in (None, RUNS, *fit):
+            named = ", ".join(dict.fromkeys([RUNS, *fit]))
+            message = f"must be one of {named}, which HEARTH_QUEUES of agent-service names"
+            wrong.append(FieldViolation(field="config.queue", message=message))
         wrong += unfit_client_tools(self.config.tools, field="config.tools")
         wrong += [
             FieldViolation(field=f"config.agents[{place}]", message="must be an agent's id")
@@ -58,17 +66,18 @@ class AgentStore(Protocol):
 
 
 class Agents:
-    """The rules over the store."""
+    """The rules over the store. `queues` are those that an agent may name."""
 
-    def __init__(self, store: AgentStore) -> None:
+    def __init__(self, store: AgentStore, *, queues: Sequence[str]) -> None:
         self._store = store
+        self._queues = queues
 
     async def create(self, draft: AgentDraft) -> Agent:
         """A new, active agent."""
-        draft.validate()
+        draft.validate(self._queues)
         return await self._store.insert(new_id(), draft)
 
     async def update(self, agent_id: str, draft: AgentDraft, *, is_active: bool) -> Agent:
         """Replaces what a client may set."""
-        draft.validate()
+        draft.validate(self._queues)
         return await self._store.update(agent_id, draft, is_active=is_active)

@@ -6,12 +6,14 @@ See docs/adr/0002-doorbells-are-not-acknowledged.md.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from faststream.redis import RedisBroker
 from faststream.redis.opentelemetry import RedisTelemetryMiddleware
 from hearth_runtime.events import StreamId
-from hearth_runtime.redis_streams import CONTROL_CHANNEL, DOCUMENT_TASKS_STREAM, TASKS_STREAM
+from hearth_runtime.redis_streams import CONTROL_CHANNEL, tasks_stream
 from hearth_runtime.tasks import DOCUMENTS, RUNS
 from loguru import logger
 from pydantic import BaseModel
@@ -26,8 +28,6 @@ WORKER_KEYS = "hearth.worker."
 WORKER_HEARD_SECONDS = 10
 # A client waits for its 202 meanwhile, so an absent Redis must not cost it more than this.
 TIMEOUT_SECONDS = 1.0
-# Where the doorbells of each queue ring.
-STREAMS = {RUNS: TASKS_STREAM, DOCUMENTS: DOCUMENT_TASKS_STREAM}
 
 
 class Doorbell(BaseModel):
@@ -45,7 +45,7 @@ class Bell:
 
     async def ring(self, task_id: str, *, queue: str = RUNS) -> bool:
         """Wakes one worker for the task; tells whether Redis took it."""
-        return await self._send(task_id, stream=STREAMS[queue])
+        return await self._send(task_id, stream=tasks_stream(queue))
 
     async def tell_cancel(self, task_id: str) -> bool:
         """Tells all workers; whoever runs the task stops it."""
@@ -69,7 +69,7 @@ class Bell:
 
         Trims what was delivered. Raises RedisError or OSError where Redis is away.
         """
-        name = STREAMS[queue]
+        name = tasks_stream(queue)
         try:
             stream = await self._redis.xinfo_stream(name)
             groups = await self._redis.xinfo_groups(name)
@@ -83,18 +83,23 @@ class Bell:
             return None
         return datetime.fromtimestamp(StreamId.parse(delivered.decode()).milliseconds / 1000, UTC)
 
-    async def announce_worker(self, worker_id: str) -> None:
-        """Says that this worker listens; it counts until WORKER_HEARD_SECONDS later."""
-        await self._redis.set(f"{WORKER_KEYS}{worker_id}", "", ex=WORKER_HEARD_SECONDS)
+    async def announce_worker(self, worker_id: str, queues: Sequence[str]) -> None:
+        """Says that this worker serves these queues; it counts until WORKER_HEARD_SECONDS later."""
+        await self._redis.set(f"{WORKER_KEYS}{worker_id}", ",".join(queues), ex=WORKER_HEARD_SECONDS)
 
-    async def dismiss_worker(self, worker_id: str) -> None:
+    async def dismiss_worker(self, worker_id: str, queues: Sequence[str]) -> None:
         """Says that it no longer does."""
         await self._redis.delete(f"{WORKER_KEYS}{worker_id}")
-        await self._redis.xgroup_delconsumer(TASKS_STREAM, WORKERS_GROUP, worker_id)
+        for queue in queues:
+            await self._redis.xgroup_delconsumer(tasks_stream(queue), WORKERS_GROUP, worker_id)
 
-    async def count_workers(self) -> int:
-        """How many workers listen."""
-        return len([key async for key in self._redis.scan_iter(match=f"{WORKER_KEYS}*", count=1000)])
+    async def workers(self) -> list[frozenset[str]]:
+        """For each worker that listens, the queues that it serves."""
+        keys = [key async for key in self._redis.scan_iter(match=f"{WORKER_KEYS}*", count=1000)]
+        values: list[Any] = await self._redis.mget(keys) if keys else []
+        told = [value.decode() for value in values if value is not None]
+        # One of a version that named none serves the queues that there were.
+        return [frozenset(value.split(",")) if value else frozenset((RUNS, DOCUMENTS)) for value in told]
 
 
 def broker_of(settings: QueueSettings) -> RedisBroker:

@@ -3,9 +3,10 @@
 import asyncio
 from datetime import timedelta
 
-from hearth_runtime.errors import HearthError
+from hearth_runtime.dependencies import Dependency
+from hearth_runtime.errors import HearthError, Unavailable
 from hearth_runtime.lifecycle import pause
-from hearth_runtime.tasks import QUEUES, TaskStatus
+from hearth_runtime.tasks import DOCUMENTS, RUNS, TaskStatus
 from hearth_runtime.telemetry import context_of
 from loguru import logger
 from opentelemetry import context
@@ -20,12 +21,17 @@ SWEPT = Counter("hearth_dispatcher_tasks_total", "Tasks that a sweep found due, 
 
 
 class Dispatcher:
-    """Sweeps until stopped. Any number may run: storage gives each due task to one of them."""
+    """Sweeps until stopped. Any number may run: storage gives each due task to one of them.
+
+    `queues` are those that it looks at: those that are named, and those in which anything waited at the last look.
+    """
 
     def __init__(self, store: StoredTasks, bell: Bell, settings: ApiSettings) -> None:
         self._store = store
         self._bell = bell
         self._settings = settings
+        self._named = (RUNS, DOCUMENTS, *settings.queue_names)
+        self.queues = tuple(dict.fromkeys(self._named))
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Looks every `sweep_seconds`; at once again while there is more than one look takes."""
@@ -40,8 +46,10 @@ class Dispatcher:
                 logger.warning("the dispatcher could not look for due tasks", error=error.detail)
 
     async def sweep(self) -> bool:
-        """One look at each queue; tells whether there may be more."""
-        more = [await self._sweep(queue) for queue in QUEUES]
+        """One look at each queue; tells whether there may be more. Also at those that no setting names any more: what
+        was accepted there is not to wait for ever."""
+        self.queues = tuple(dict.fromkeys((*self._named, *await self._store.queues())))
+        more = [await self._sweep(queue) for queue in self.queues]
         return any(more)
 
     async def _sweep(self, queue: str) -> bool:
@@ -67,3 +75,22 @@ class Dispatcher:
                 context.detach(token)
             logger.info("found a task due", task_id=task.id, agent_id=task.agent_id, status=task.status.value)
         return len(due) >= self._settings.sweep_limit
+
+
+def workers_dependency(bell: Bell, dispatcher: Dispatcher) -> Dependency:
+    """The workers as a dependency to probe: each queue needs one that serves it."""
+    advice = "No worker is running: accepted runs wait. Start one: python -m agent_service.worker"
+
+    async def probe() -> str:
+        workers = await bell.workers()
+        if not workers:
+            raise Unavailable(advice)
+        unserved = [queue for queue in dispatcher.queues if not any(queue in served for served in workers)]
+        if unserved:
+            raise Unavailable(
+                f"No worker serves {', '.join(unserved)}: what is accepted there waits. Name it in HEARTH_QUEUES of a "
+                f"worker: HEARTH_QUEUES={','.join(unserved)} python -m agent_service.worker"
+            )
+        return f"{len(workers)} running"
+
+    return Dependency(name="workers", probe=probe, advice=advice, required=False)

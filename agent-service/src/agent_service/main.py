@@ -20,8 +20,6 @@ from hearth.agent.v1 import (
     tool_service_pb2_grpc,
 )
 from hearth_runtime.channels import open_channel
-from hearth_runtime.dependencies import Dependency
-from hearth_runtime.errors import Unavailable
 from hearth_runtime.lifecycle import run, run_with
 from hearth_runtime.redis_streams import connect, redis_dependency
 from hearth_runtime.server import Server
@@ -33,7 +31,7 @@ from agent_service.agents import Agents
 from agent_service.attachments import AttachmentReader
 from agent_service.bell import Bell, broker_of
 from agent_service.checkpoint_store import StoredCheckpoints
-from agent_service.dispatcher import Dispatcher
+from agent_service.dispatcher import Dispatcher, workers_dependency
 from agent_service.document_rpc import DocumentRpc
 from agent_service.document_store import StoredChunks, StoredDocuments
 from agent_service.documents import Documents, Searcher
@@ -80,10 +78,12 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
         stored_tools = StoredTools(channel, keys)
         host = ToolHost(settings=settings, storage=channel, inference=inference)
 
-        server = Server(settings, dependencies=[redis_dependency(redis, required=False), _workers_dependency(bell)])
+        server = Server(
+            settings, dependencies=[redis_dependency(redis, required=False), workers_dependency(bell, dispatcher)]
+        )
         server.register(
             agent_service_pb2_grpc.add_AgentServiceServicer_to_server,
-            AgentRpc(Agents(stored_agents), stored_agents),
+            AgentRpc(Agents(stored_agents, queues=settings.queue_names), stored_agents),
             agent_service_pb2,
         )
         server.register(
@@ -134,18 +134,6 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
             dispatcher.run(stopping),
             outbox.run(stopping),
         )
-
-
-def _workers_dependency(bell: Bell) -> Dependency:
-    advice = "No worker is running: accepted runs wait. Start one: python -m agent_service.worker"
-
-    async def probe() -> str:
-        count = await bell.count_workers()
-        if count == 0:
-            raise Unavailable(advice)
-        return f"{count} running"
-
-    return Dependency(name="workers", probe=probe, advice=advice, required=False)
 
 
 def main() -> None:

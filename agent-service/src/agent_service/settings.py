@@ -3,17 +3,34 @@
 from typing import Annotated
 
 from hearth_runtime.settings import RuntimeSettings
+from hearth_runtime.tasks import DOCUMENTS, RUNS
 from pydantic import AfterValidator, Field, SecretStr
 
 from agent_service.secret_keys import SecretKeys
 
+QUEUE_NAME = "[a-z][a-z0-9-]{0,39}"
+
 
 class QueueSettings(RuntimeSettings):
-    """What both processes need: the store and the wire."""
+    """What both processes need: the store, the wire and the queues."""
 
     storage_address: str = Field("dns:///127.0.0.1:50055", description="Where storage-service serves gRPC")
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis: redis://host:port/db or unix://PATH")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Redis: redis://host:port/db, rediss://… with TLS, or unix://PATH",
+    )
+    queues: str = Field(
+        f"{RUNS},{DOCUMENTS}",
+        pattern=rf"^ *{QUEUE_NAME} *(, *{QUEUE_NAME} *)*$",
+        description="Queues, with commas between them. Of the process `api`: those that agents may name in "
+        "`config.queue`. Of a worker: those that it serves",
+    )
     event_buffer: int = Field(10_000, ge=100, description="Events kept in memory while Redis is away")
+
+    @property
+    def queue_names(self) -> tuple[str, ...]:
+        """The queues, each once."""
+        return tuple(dict.fromkeys(name.strip() for name in self.queues.split(",")))
 
 
 class ModelSettings(RuntimeSettings):
@@ -82,7 +99,9 @@ class WorkerSettings(QueueSettings, ToolSettings, SecretSettings):
     """The process `worker`."""
 
     listen_address: str = Field("127.0.0.1:50056", description="Where this process serves gRPC: host:port or unix:PATH")
-    worker_concurrency: int = Field(4, ge=1, le=1024, description="How many runs a worker has going at once")
+    worker_concurrency: int = Field(
+        4, ge=1, le=1024, description="How many runs of each queue a worker has going at once"
+    )
     documents_concurrency: int = Field(1, ge=1, le=64, description="How many documents a worker reads beside its runs")
     lease_seconds: float = Field(12.0, ge=1, description="How long a task stays with a worker that is not heard of")
     lease_heartbeat_seconds: float = Field(3.0, gt=0, description="How often a worker extends its leases")

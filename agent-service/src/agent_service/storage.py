@@ -188,6 +188,10 @@ class StoredTasks:
         )
         return tuple(from_message(e, DueTask) for e in answer.unsettled), answer.settled_count
 
+    async def queues(self) -> tuple[str, ...]:
+        """The queues in which tasks wait for a worker or run."""
+        return tuple((await self._stub.ListQueues(task_store_pb2.ListQueuesRequest())).queues)
+
     async def take_due(
         self, *, queue: str = RUNS, limit: int, ring_again_after: timedelta, delivered_before: datetime | None
     ) -> tuple[DueTask, ...]:

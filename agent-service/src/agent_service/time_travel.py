@@ -9,7 +9,7 @@ import orjson
 from hearth_runtime.checkpoints import Checkpoint, SavedCheckpoint, TypedBytes
 from hearth_runtime.errors import AgentReserved, CheckpointNotFound, FieldViolation, InvalidArgument
 from hearth_runtime.identifiers import new_id
-from hearth_runtime.tasks import RUNS, Task
+from hearth_runtime.tasks import DOCUMENTS, Task
 from hearth_runtime.telemetry import current_traceparent
 from loguru import logger
 
@@ -135,7 +135,7 @@ class TimeTravel:
         return await self._started(task, created)
 
     async def _check(self, task_id: str) -> None:
-        if (await self._tasks.get(task_id)).queue != RUNS:
+        if (await self._tasks.get(task_id)).queue == DOCUMENTS:
             raise AgentReserved("This task reads a document: upload that again with POST /api/v1/documents.")
 
     async def _started(self, task: Task, created: bool) -> Task:

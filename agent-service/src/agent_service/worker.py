@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
@@ -16,18 +17,19 @@ from hearth_runtime.redis_streams import (
     connect,
     ensure_group,
     redis_dependency,
+    tasks_stream,
     wait_for_redis,
 )
 from hearth_runtime.server import Server
 from hearth_runtime.settings import load_settings
-from hearth_runtime.tasks import DOCUMENTS, RUNS
+from hearth_runtime.tasks import DOCUMENTS
 from hearth_runtime.telemetry import context_of, tracer
 from loguru import logger
 from prometheus_client import Gauge
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from agent_service.bell import STREAMS, WORKERS_GROUP, Bell, Doorbell, broker_of
+from agent_service.bell import WORKERS_GROUP, Bell, Doorbell, broker_of
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.history_store import StoredHistories
 from agent_service.inference import Models
@@ -53,7 +55,7 @@ ACTIVE_RUNS = Gauge("hearth_worker_runs", "Runs that a worker has going")
 
 
 class Worker:
-    """Claims and runs tasks, at most `worker_concurrency` at a time."""
+    """Claims and runs tasks of the queues that it serves, each of which has places of its own."""
 
     def __init__(
         self,
@@ -86,20 +88,29 @@ class Worker:
         self._estimates = estimates
         self._shelf = shelf
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
-        self._places = {RUNS: settings.worker_concurrency, DOCUMENTS: settings.documents_concurrency}
+        self._places = {
+            queue: settings.documents_concurrency if queue == DOCUMENTS else settings.worker_concurrency
+            for queue in settings.queue_names
+        }
         self._changed = asyncio.Event()
         self._stopping = False
 
-    async def on_doorbell(self, doorbell: Doorbell) -> None:
-        """Claims the task and starts its run. Returns when there is room for another one.
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Those that it serves."""
+        return tuple(self._places)
+
+    def listener(self, queue: str) -> Callable[[Doorbell], Awaitable[None]]:
+        """What hears the doorbells of a queue: claims a task and starts its run, and returns when there is room for
+        another one.
 
         While it has not returned no further doorbell is read, so that one is heard by a worker with room.
         """
-        await self._heard(doorbell, RUNS)
 
-    async def on_document(self, doorbell: Doorbell) -> None:
-        """The same for a document to be read, which takes none of the places of the other runs."""
-        await self._heard(doorbell, DOCUMENTS)
+        async def heard(doorbell: Doorbell) -> None:
+            await self._heard(doorbell, queue)
+
+        return heard
 
     async def _heard(self, doorbell: Doorbell, queue: str) -> None:
         if not self._stopping:
@@ -231,10 +242,11 @@ async def _listen(broker: RedisBroker, redis: Redis, bell: Bell, worker: Worker,
     """Subscribes to doorbells and control messages until `stopping` is set; again where Redis lost the group."""
     # Doorbells are not acknowledged: docs/adr/0002-doorbells-are-not-acknowledged.md.
     doorbells = {}
-    for queue, heard in ((RUNS, worker.on_doorbell), (DOCUMENTS, worker.on_document)):
-        doorbells[STREAMS[queue]] = broker.subscriber(
+    for queue in worker.queues:
+        stream = tasks_stream(queue)
+        doorbells[stream] = broker.subscriber(
             stream=StreamSub(
-                STREAMS[queue],
+                stream,
                 group=WORKERS_GROUP,
                 consumer=worker.id,
                 no_ack=True,
@@ -242,7 +254,7 @@ async def _listen(broker: RedisBroker, redis: Redis, bell: Bell, worker: Worker,
                 polling_interval=POLL_MILLISECONDS,
             )
         )
-        doorbells[STREAMS[queue]](heard)
+        doorbells[stream](worker.listener(queue))
     control = broker.subscriber(CONTROL_CHANNEL)
     control(worker.on_control)
 
@@ -251,10 +263,10 @@ async def _listen(broker: RedisBroker, redis: Redis, bell: Bell, worker: Worker,
     for stream in doorbells:
         await ensure_group(redis, stream, WORKERS_GROUP)
     await broker.start()
-    logger.info("waiting for tasks", worker_id=worker.id)
+    logger.info("waiting for tasks", worker_id=worker.id, queues=worker.queues)
     while True:
         try:
-            await bell.announce_worker(worker.id)
+            await bell.announce_worker(worker.id, worker.queues)
             # FastStream stops a subscriber whose group is gone, as after a FLUSHALL.
             for stream, subscriber in doorbells.items():
                 if not subscriber.running:
@@ -268,7 +280,7 @@ async def _listen(broker: RedisBroker, redis: Redis, bell: Bell, worker: Worker,
     # Each takes as long as its read does.
     await asyncio.gather(*(subscriber.stop() for subscriber in doorbells.values()))
     try:
-        await bell.dismiss_worker(worker.id)
+        await bell.dismiss_worker(worker.id, worker.queues)
     except (RedisError, OSError) as error:
         logger.warning("the worker could not be dismissed", error=repr(error))
 

@@ -29,8 +29,17 @@ class QueueStats:
     oldest_pending: timedelta
 
 
+@dataclass(frozen=True, kw_only=True)
+class QueueDepth:
+    """How many tasks wait in a queue, and how long the one that has been due the longest does."""
+
+    queue: str
+    pending: int
+    oldest_seconds: float
+
+
 class Queue:
-    """The queue of tasks."""
+    """The queue of tasks, which is several: each agent's tasks wait in the one that it names."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -43,7 +52,7 @@ class Queue:
         rows = await self._database.fetch(
             SQL["take_due_tasks"], limit, ring_again_after, delivered_before, WORKER_LOST, WORKER_LOST_MESSAGE, queue
         )
-        # Sub-tasks are runs: the other queue knows none.
+        # Once in a sweep, which always looks at this queue; trees may lie across several.
         return [*map(affected, rows), *(await self._into_step(limit) if queue == RUNS else ())]
 
     async def _into_step(self, limit: int) -> Sequence[AffectedTask]:
@@ -76,6 +85,17 @@ class Queue:
             running=row["running"],
             waiting=row["waiting"],
             oldest_pending=row["oldest_pending"] or timedelta(),
+        )
+
+    async def names(self) -> tuple[str, ...]:
+        """The queues in which tasks wait for a worker or run."""
+        return tuple(row["queue"] for row in await self._database.fetch(SQL["list_queues"]))
+
+    async def depths(self) -> tuple[QueueDepth, ...]:
+        """What waits in each queue in which anything does."""
+        rows = await self._database.fetch(SQL["queue_depths"])
+        return tuple(
+            QueueDepth(queue=row["queue"], pending=row["pending"], oldest_seconds=row["oldest_seconds"]) for row in rows
         )
 
     async def count_by_status(self) -> dict[TaskStatus, int]:

@@ -131,6 +131,9 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
             settled_count=settled_count,
         )
 
+    async def ListQueues(self, request: Any, context: Any) -> task_store_pb2.ListQueuesResponse:
+        return task_store_pb2.ListQueuesResponse(queues=await self._queue.names())
+
     async def GetQueueStats(self, request: Any, context: Any) -> task_store_pb2.GetQueueStatsResponse:
         return to_message(await self._queue.stats(), task_store_pb2.GetQueueStatsResponse)
 

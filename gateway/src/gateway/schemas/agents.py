@@ -156,6 +156,12 @@ class AgentConfig(Body):
         description="What the agent remembers of earlier conversations; nothing if left out",
         examples=[{"scope": "user", "extract": True}],
     )
+    queue: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")] | None = Field(
+        None,
+        description="The queue in which its runs wait for a worker, one of those that `HEARTH_QUEUES` names; `runs` if "
+        "left out. A class of tasks with a queue of its own takes no places of the others",
+        examples=["runs"],
+    )
 
 
 class AgentDraft(Body):

@@ -89,6 +89,7 @@ class AgentConfig:
     max_revisions: int | None = None
     approval_timeout_seconds: float | None = None
     memory: MemoryConfig | None = None
+    queue: str | None = None  # in which its runs wait for a worker
 
     def to_json(self) -> dict[str, Any]:
         """What is set."""

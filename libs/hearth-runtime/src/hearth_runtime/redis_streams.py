@@ -8,17 +8,23 @@ from redis.exceptions import RedisError, ResponseError
 
 from hearth_runtime.dependencies import Dependency
 from hearth_runtime.lifecycle import pause
+from hearth_runtime.tasks import RUNS
 
 TASKS_STREAM = "hearth.tasks"
-DOCUMENT_TASKS_STREAM = "hearth.tasks.documents"
 CONTROL_CHANNEL = "hearth.control"
 DEAD_STREAM = "hearth.dead"
 
 RETRY_SECONDS = 0.5
 
 
+def tasks_stream(queue: str) -> str:
+    """The stream on which the doorbells of the queue ring."""
+    return TASKS_STREAM if queue == RUNS else f"{TASKS_STREAM}.{queue}"
+
+
 def connect(url: str) -> Redis:
-    """A client of the server at `url` (redis://… or unix://PATH); nothing is sent before the first command."""
+    """A client of the server at `url` (redis://…, rediss://… or unix://PATH); nothing is sent before the first
+    command."""
     return Redis.from_url(url, health_check_interval=30, socket_connect_timeout=5)
 
 

@@ -120,6 +120,7 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "RecordResume",
         "SettleEnds",
         "GetQueueStats",
+        "ListQueues",
     ),
     "hearth.storage.v1.ToolStoreService": ("InsertTool", "GetTool", "ListTools", "UpdateTool"),
 }

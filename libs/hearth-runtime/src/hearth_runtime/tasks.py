@@ -7,10 +7,9 @@ from typing import Any
 
 from hearth_runtime.agents import ClientTool
 
-# The queue of the runs that clients start; documents are read in one of their own.
+# The queue of the runs of an agent that names none; documents are read in one of their own.
 RUNS = "runs"
 DOCUMENTS = "documents"
-QUEUES = (RUNS, DOCUMENTS)
 
 
 class TaskStatus(StrEnum):

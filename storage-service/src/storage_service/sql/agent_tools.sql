@@ -9,14 +9,14 @@ INSERT INTO agent_tools (
 )
 SELECT $1, agents.id, $3, $4, $5, $6, $7, $8, $9, $10, $11
 FROM agents
-WHERE agents.id = $2 AND agents.queue = 'runs' AND (SELECT count(*) FROM agent_tools WHERE agent_id = $2) < $12::integer
+WHERE agents.id = $2 AND agents.queue <> 'documents' AND (SELECT count(*) FROM agent_tools WHERE agent_id = $2) < $12::integer
 ON CONFLICT DO NOTHING
 RETURNING *;
 
 -- name: find_obstacles
 -- $1 agent_id, $2 name. No row where the agent is not there.
 SELECT
-    queue <> 'runs' AS is_reserved,
+    queue = 'documents' AS is_reserved,
     EXISTS (SELECT FROM agent_tools WHERE agent_id = $1 AND name = $2) AS is_name_taken
 FROM agents
 WHERE id = $1;

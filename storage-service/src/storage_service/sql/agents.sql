@@ -1,7 +1,7 @@
 -- name: insert_agent
 -- $1 id, $2 name, $3 description, $4 model_name, $5 config, $6 is_active. No row where the id is known.
-INSERT INTO agents (id, name, description, model_name, config, is_active)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO agents (id, name, description, model_name, config, is_active, queue)
+VALUES ($1, $2, $3, $4, $5::jsonb, $6, coalesce($5::jsonb ->> 'queue', 'runs'))
 ON CONFLICT (id) DO NOTHING
 RETURNING *;
 
@@ -24,7 +24,7 @@ FROM (
     FROM (
         SELECT *
         FROM agents
-        WHERE queue = 'runs'
+        WHERE queue <> 'documents'
           AND ($2::uuid IS NULL OR id < $2)
           AND ($3::boolean IS NULL OR is_active = $3)
           AND ($4::text IS NULL OR name ILIKE $4)
@@ -38,13 +38,14 @@ ORDER BY id DESC;
 -- name: update_agent
 -- $1 id, $2 name, $3 description, $4 model_name, $5 config, $6 is_active. Not one of Hearth's own.
 UPDATE agents
-SET name = $2, description = $3, model_name = $4, config = $5, is_active = $6, updated_at = now()
-WHERE id = $1 AND queue = 'runs'
+SET name = $2, description = $3, model_name = $4, config = $5::jsonb, is_active = $6, updated_at = now(),
+    queue = coalesce($5::jsonb ->> 'queue', 'runs')
+WHERE id = $1 AND queue <> 'documents'
 RETURNING *;
 
 -- name: deactivate_agent
 -- $1 id. Repeating it leaves updated_at alone. Not one of Hearth's own.
 UPDATE agents
 SET updated_at = CASE WHEN is_active THEN now() ELSE updated_at END, is_active = false
-WHERE id = $1 AND queue = 'runs'
+WHERE id = $1 AND queue <> 'documents'
 RETURNING id;

@@ -114,5 +114,29 @@ SELECT
         now() - (SELECT min(next_attempt_at) FROM tasks WHERE status = 'pending'), interval '0'
     ) AS oldest_pending;
 
+-- name: list_queues
+-- Of the tasks that wait for a worker or run. It goes along tasks_turn from each queue to the next, however many wait in
+-- one, and through the few that run.
+WITH RECURSIVE waiting AS (
+    (SELECT queue FROM tasks WHERE status = 'pending' ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT (SELECT tasks.queue FROM tasks WHERE status = 'pending' AND tasks.queue > waiting.queue ORDER BY queue LIMIT 1)
+    FROM waiting
+    WHERE waiting.queue IS NOT NULL
+)
+SELECT queue FROM waiting WHERE queue IS NOT NULL
+UNION
+SELECT queue FROM tasks WHERE status = 'running';
+
+-- name: queue_depths
+-- By queue; oldest_seconds is the wait of the one that has been due the longest.
+SELECT
+    queue,
+    count(*) AS pending,
+    greatest(extract(epoch FROM now() - min(next_attempt_at))::double precision, 0) AS oldest_seconds
+FROM tasks
+WHERE status = 'pending'
+GROUP BY queue;
+
 -- name: count_by_status
 SELECT status, count(*) AS count FROM tasks GROUP BY status;

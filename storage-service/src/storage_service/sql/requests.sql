@@ -24,7 +24,7 @@ SELECT count(*) AS count FROM task_requests WHERE task_id = $1 AND kind = 'task'
 WITH agent AS (
     SELECT id, name, queue, coalesce((config ->> 'max_retries')::integer, $5::integer) AS max_retries
     FROM agents
-    WHERE id = $2 AND is_active AND queue = 'runs'
+    WHERE id = $2 AND is_active AND queue <> 'documents'
 ), parent AS (
     UPDATE tasks SET root_task_id = coalesce(root_task_id, id) WHERE id = $6 RETURNING id, root_task_id, depth, end_user
 ), child AS (

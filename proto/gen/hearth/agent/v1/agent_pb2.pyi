@@ -93,6 +93,7 @@ class AgentConfig(_message.Message):
     APPROVAL_TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     MAX_REVISIONS_FIELD_NUMBER: _builtins.int
     MEMORY_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
     system_prompt: _builtins.str
     temperature: _builtins.float
     top_p: _builtins.float
@@ -111,6 +112,8 @@ class AgentConfig(_message.Message):
     """after which a call that nobody approved is refused; never if not set"""
     max_revisions: _builtins.int
     """of a draft ("reflect") or of a plan ("plan", "team")"""
+    queue: _builtins.str
+    """in which its runs wait for a worker, "runs" if not set; [a-z][a-z0-9-]{0,39}"""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -156,10 +159,11 @@ class AgentConfig(_message.Message):
         approval_timeout_seconds: _builtins.float | None = ...,
         max_revisions: _builtins.int | None = ...,
         memory: Global___MemoryConfig | None = ...,
+        queue: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_approval_timeout_seconds", b"_approval_timeout_seconds", "_budget", b"_budget", "_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_revisions", b"_max_revisions", "_max_tokens", b"_max_tokens", "_memory", b"_memory", "_output_schema", b"_output_schema", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "approval_timeout_seconds", b"approval_timeout_seconds", "budget", b"budget", "context_tokens", b"context_tokens", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_revisions", b"max_revisions", "max_tokens", b"max_tokens", "memory", b"memory", "output_schema", b"output_schema", "seed", b"seed", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_approval_timeout_seconds", b"_approval_timeout_seconds", "_budget", b"_budget", "_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_revisions", b"_max_revisions", "_max_tokens", b"_max_tokens", "_memory", b"_memory", "_output_schema", b"_output_schema", "_queue", b"_queue", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "approval_timeout_seconds", b"approval_timeout_seconds", "budget", b"budget", "context_tokens", b"context_tokens", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_revisions", b"max_revisions", "max_tokens", b"max_tokens", "memory", b"memory", "output_schema", b"output_schema", "queue", b"queue", "seed", b"seed", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_approval_timeout_seconds", b"_approval_timeout_seconds", "_budget", b"_budget", "_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_revisions", b"_max_revisions", "_max_tokens", b"_max_tokens", "_memory", b"_memory", "_output_schema", b"_output_schema", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "agents", b"agents", "approval_timeout_seconds", b"approval_timeout_seconds", "budget", b"budget", "context_tokens", b"context_tokens", "criteria", b"criteria", "fallback_models", b"fallback_models", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_revisions", b"max_revisions", "max_tokens", b"max_tokens", "memory", b"memory", "output_schema", b"output_schema", "seed", b"seed", "stop", b"stop", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "tools", b"tools", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_approval_timeout_seconds", b"_approval_timeout_seconds", "_budget", b"_budget", "_context_tokens", b"_context_tokens", "_keep_alive", b"_keep_alive", "_max_retries", b"_max_retries", "_max_revisions", b"_max_revisions", "_max_tokens", b"_max_tokens", "_memory", b"_memory", "_output_schema", b"_output_schema", "_queue", b"_queue", "_seed", b"_seed", "_system_prompt", b"_system_prompt", "_temperature", b"_temperature", "_timeout_seconds", b"_timeout_seconds", "_top_p", b"_top_p", "_workflow", b"_workflow", "agents", b"agents", "approval_timeout_seconds", b"approval_timeout_seconds", "budget", b"budget", "context_tokens", b"context_tokens", "criteria", b"criteria", "fallback_models", b"fallback_models", "keep_alive", b"keep_alive", "max_retries", b"max_retries", "max_revisions", b"max_revisions", "max_tokens", b"max_tokens", "memory", b"memory", "output_schema", b"output_schema", "queue", b"queue", "seed", b"seed", "stop", b"stop", "system_prompt", b"system_prompt", "temperature", b"temperature", "timeout_seconds", b"timeout_seconds", "tools", b"tools", "top_p", b"top_p", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__approval_timeout_seconds: _TypeAlias = _typing.Literal["approval_timeout_seconds"]  # noqa: Y015
     _WhichOneofArgType__approval_timeout_seconds: _TypeAlias = _typing.Literal["_approval_timeout_seconds", b"_approval_timeout_seconds"]  # noqa: Y015
@@ -179,6 +183,8 @@ class AgentConfig(_message.Message):
     _WhichOneofArgType__memory: _TypeAlias = _typing.Literal["_memory", b"_memory"]  # noqa: Y015
     _WhichOneofReturnType__output_schema: _TypeAlias = _typing.Literal["output_schema"]  # noqa: Y015
     _WhichOneofArgType__output_schema: _TypeAlias = _typing.Literal["_output_schema", b"_output_schema"]  # noqa: Y015
+    _WhichOneofReturnType__queue: _TypeAlias = _typing.Literal["queue"]  # noqa: Y015
+    _WhichOneofArgType__queue: _TypeAlias = _typing.Literal["_queue", b"_queue"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__system_prompt: _TypeAlias = _typing.Literal["system_prompt"]  # noqa: Y015
@@ -209,6 +215,8 @@ class AgentConfig(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory) -> _WhichOneofReturnType__memory | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__output_schema) -> _WhichOneofReturnType__output_schema | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__queue) -> _WhichOneofReturnType__queue | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload

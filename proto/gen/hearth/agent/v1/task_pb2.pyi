@@ -105,7 +105,7 @@ class Task(_message.Message):
     replay_of_task_id: _builtins.str
     """it does again what this one did, from its recorded answers"""
     queue: _builtins.str
-    """runs, or documents: each has doorbells and workers' places of its own"""
+    """its agent's when it was accepted: each has doorbells and workers' places of its own"""
     user: _builtins.str
     """for whom it runs, as the client names them"""
     @_builtins.property

@@ -107,6 +107,11 @@ class TaskStoreServiceStub:
                 request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.GetQueueStatsRequest.SerializeToString,
                 response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.GetQueueStatsResponse.FromString,
                 _registered_method=True)
+        self.ListQueues = channel.unary_unary(
+                '/hearth.storage.v1.TaskStoreService/ListQueues',
+                request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ListQueuesRequest.SerializeToString,
+                response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ListQueuesResponse.FromString,
+                _registered_method=True)
 
 
 class TaskStoreServiceServicer:
@@ -221,6 +226,13 @@ class TaskStoreServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListQueues(self, request, context):
+        """The queues in which tasks wait for a worker or run, whichever they are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TaskStoreServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -293,6 +305,11 @@ def add_TaskStoreServiceServicer_to_server(servicer, server):
                     servicer.GetQueueStats,
                     request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.GetQueueStatsRequest.FromString,
                     response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.GetQueueStatsResponse.SerializeToString,
+            ),
+            'ListQueues': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQueues,
+                    request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ListQueuesRequest.FromString,
+                    response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ListQueuesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -676,6 +693,33 @@ class TaskStoreService:
             '/hearth.storage.v1.TaskStoreService/GetQueueStats',
             hearth_dot_storage_dot_v1_dot_task__store__pb2.GetQueueStatsRequest.SerializeToString,
             hearth_dot_storage_dot_v1_dot_task__store__pb2.GetQueueStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQueues(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hearth.storage.v1.TaskStoreService/ListQueues',
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.ListQueuesRequest.SerializeToString,
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.ListQueuesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -78,6 +78,8 @@ class TaskStoreServiceStub:
     """
     GetQueueStats: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.GetQueueStatsRequest, _task_store_pb2.GetQueueStatsResponse]
     """How many tasks are in each state that has not ended, and how long the oldest waits."""
+    ListQueues: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.ListQueuesRequest, _task_store_pb2.ListQueuesResponse]
+    """The queues in which tasks wait for a worker or run, whichever they are."""
 
 @_typing.type_check_only
 class TaskStoreServiceAsyncStub(TaskStoreServiceStub):
@@ -129,6 +131,8 @@ class TaskStoreServiceAsyncStub(TaskStoreServiceStub):
     """
     GetQueueStats: _aio.UnaryUnaryMultiCallable[_task_store_pb2.GetQueueStatsRequest, _task_store_pb2.GetQueueStatsResponse]  # type: ignore[assignment]
     """How many tasks are in each state that has not ended, and how long the oldest waits."""
+    ListQueues: _aio.UnaryUnaryMultiCallable[_task_store_pb2.ListQueuesRequest, _task_store_pb2.ListQueuesResponse]  # type: ignore[assignment]
+    """The queues in which tasks wait for a worker or run, whichever they are."""
 
 class TaskStoreServiceServicer(metaclass=_abc_1.ABCMeta):
     """The tables `tasks`, `task_attempts` and `sessions`: a task's states and who may change them. Only PostgreSQL's clock
@@ -261,5 +265,13 @@ class TaskStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_task_store_pb2.GetQueueStatsResponse, _abc.Awaitable[_task_store_pb2.GetQueueStatsResponse]]:
         """How many tasks are in each state that has not ended, and how long the oldest waits."""
+
+    @_abc_1.abstractmethod
+    def ListQueues(
+        self,
+        request: _task_store_pb2.ListQueuesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_store_pb2.ListQueuesResponse, _abc.Awaitable[_task_store_pb2.ListQueuesResponse]]:
+        """The queues in which tasks wait for a worker or run, whichever they are."""
 
 def add_TaskStoreServiceServicer_to_server(servicer: TaskStoreServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
