@@ -4,8 +4,10 @@ import asyncio
 from typing import Any
 
 from agent_service.chat_workflow import ChatWorkflow
+from agent_service.citations import cited
 from agent_service.plan import steps_of
 from agent_service.plan_workflow import PlanWorkflow, TeamWorkflow
+from agent_service.tool import ToolResult
 from agent_service.workflow import RunContext
 from fakes.models import Asked, Reply, ScriptedModels
 from fakes.tools import FakeTool
@@ -195,3 +197,66 @@ async def test_a_budget_goes_down_the_tree_and_what_is_used_there_counts_above(b
     # 15 for the plan, 45 below, 15 for the check: the limit of 70 is reached before the answer.
     assert task.output["ended_by"] == "model_tokens"
     assert task.output["usage"]["prompt_tokens"] == 10 + 40 + 10 + 10
+
+
+CHUNK = {
+    "marker": 1,
+    "document_id": "d1",
+    "name": "travel.md",
+    "page": 2,
+    "span": [500, 540],
+    "text": "A hotel costs at most 100 euros a night.",
+}
+
+
+class Citing(Planner):
+    """Answers with a sentence that the documents have, and one that they have not."""
+
+    def __call__(self, asked: Asked) -> Reply:
+        reply = super().__call__(asked)
+        return "A hotel costs at most 100 euros [1]. It has a pool [1]." if reply == "the answer" else reply
+
+
+def cites_the_hotel(task: Task) -> bool:
+    assert task.output is not None
+    (citation,), (dropped,) = task.output["citations"], task.output["dropped_citations"]
+    place = (citation["document_id"], citation["name"], citation["page"], citation["span"], citation["how"])
+    return (
+        place == ("d1", "travel.md", 2, [500, 540], "cited")
+        and citation["quote"] == CHUNK["text"]
+        and (dropped["marker"], dropped["reason"]) == (1, "not_in_text")
+    )
+
+
+async def test_an_answer_cites_what_its_steps_looked_up(bench: Bench) -> None:
+    found = ToolResult(content="[1] travel.md\nA hotel costs at most 100 euros a night.", data={"chunks": [CHUNK]})
+    planner = Citing([("look it up", "search_documents", []), ("think", "none", [1])])
+    task = await run(bench, planner, tool("search_documents", lambda _: found))
+    assert cites_the_hotel(task)
+    assert "citations" not in ((await run(bench, Citing([("think", "none", [])]))).output or {})
+
+
+async def test_the_citations_of_a_sub_task_come_up_to_its_parent(bench: Bench) -> None:
+    helper = await bench.storage.new_agent(name="clerk")
+    bench.models = ScriptedModels(Citing([("look it up", "clerk", [])]))
+    agent_id = await bench.storage.new_agent(config=agent_pb2.AgentConfig(agents=[helper]))
+    task_id = await bench.storage.new_task(agent_id=agent_id, input='{"prompt": "Do it."}')
+    _, running = await bench.run_task(task_id, TeamWorkflow())
+    await running
+    (pending,) = (await bench.stored.get(task_id)).pending
+    assert pending.task_id is not None
+
+    async def work(_: RunContext) -> dict[str, Any]:
+        output: dict[str, Any] = {
+            "text": "A hotel costs at most 100 euros a night [1].",
+            "data": None,
+            "usage": {},
+            "model": "m",
+        }
+        return cited(output, [{"chunks": [CHUNK]}])
+
+    _, working = await bench.run_task(pending.task_id, Working(work))
+    await working
+    _, again = await bench.run_task(task_id, TeamWorkflow())
+    await again
+    assert cites_the_hotel(await bench.stored.get(task_id))

@@ -4,6 +4,9 @@ A model may cite by the passages' numbers, "[1]". A citation holds if most of th
 passage, all of its numbers, and what it quotes word by word; one that does not hold is dropped, and told of. Models
 that are small cite seldom: a sentence that cites nothing is attributed to the passage that says the same, if there is
 one, by a stricter measure. `how` tells the two apart: "cited" by the model, or "attributed" to the passage by words.
+
+A run has looked up what `search_documents` gave it, and what the answers of its sub-tasks stand on: their citations'
+quotes are its passages.
 """
 
 import re
@@ -78,10 +81,11 @@ class DroppedCitation:
 
 def cited(output: dict[str, Any], results: Iterable[Any]) -> dict[str, Any]:
     """The run's output with `citations` and `dropped_citations`, where any of the results, which are the `data` of tool
-    results, has passages; else the output as it is."""
-    passages = [passage for data in results for passage in passages_of(data)]
-    if not passages:
+    results, is of looking something up; else the output as it is."""
+    found = [data for data in results if has_looked_up(data)]
+    if not found:
         return output
+    passages = [passage for data in found for passage in passages_of(data)]
     citations, dropped = cite(output["text"], passages)
     return {
         **output,
@@ -90,9 +94,23 @@ def cited(output: dict[str, Any], results: Iterable[Any]) -> dict[str, Any]:
     }
 
 
-def passages_of(data: Any) -> Iterator[Passage]:
-    """The passages in what the tool `search_documents` gave to programs; none in anything else."""
+def has_looked_up(data: Any) -> bool:
+    """Whether a tool result's `data` is that of a search, or of a sub-task that has searched, whatever it found."""
     match data:
+        case {"chunks": []} | {"task_id": str(), "citations": []}:
+            return True
+    return next(passages_of(data), None) is not None
+
+
+def passages_of(data: Any) -> Iterator[Passage]:
+    """The passages in what the tool `search_documents` gave to programs, or what a sub-task's answer cites; none in
+    anything else."""
+    match data:
+        case {"task_id": str(), "citations": [*citations]}:
+            for citation in citations:
+                match citation:
+                    case {"quote": str(quote)}:
+                        yield from passages_of({"chunks": [{**citation, "text": quote}]})
         case {"chunks": [*chunks]}:
             for chunk in chunks:
                 match chunk:

@@ -27,12 +27,13 @@ class PlanStep:
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
     """How far a step is: "begun" (its `calls`, if any, are to be made), "made" (`text` is what it gave), then "done" or
-    "failed", as the check found."""
+    "failed", as the check found. `found` is the data of those of its calls that looked something up."""
 
     step: PlanStep
     state: str
     text: str = ""
     calls: tuple[PlannedCall, ...] = ()
+    found: tuple[Any, ...] = ()
     problem: str = ""
 
 

@@ -20,6 +20,7 @@ from langgraph.types import Send
 from agent_service import team
 from agent_service.acting import decide
 from agent_service.budgets import Limits, Spent
+from agent_service.citations import cited, has_looked_up
 from agent_service.inference import Message
 from agent_service.plan import MAX_PLAN_STEPS, NOBODY, PlanStep, StepResult, plan_schema, steps_of
 from agent_service.prompt import Prompt, as_data
@@ -155,7 +156,9 @@ async def _observe(state: PlanState, context: RunContext) -> Changes:
         observations = [observed[call.id] for call in result.calls]
         text = "\n".join(observation.content for observation in observations)
         problem = text if any(observation.is_error for observation in observations) else ""
-        made[result.step.id] = replace(result, state="failed" if problem else "made", text=text, problem=problem)
+        found = tuple(observation.data for observation in observations if has_looked_up(observation.data))
+        state_now = "failed" if problem else "made"
+        made[result.step.id] = replace(result, state=state_now, text=text, found=found, problem=problem)
     return {"results": made, "spent": sum((o.spent for o in observed.values()), Spent())}
 
 
@@ -211,6 +214,8 @@ async def _answer(state: PlanState, context: RunContext) -> Changes:
         prompt = prompt.closing_with("Answer the message above with these results.")
     answer, spent = await context.model_calls.answer("answer", prompt)
     output = ended(answer.output(), state["spent"] + spent, ended_by)
+    # Also what a failed step found was shown to the model.
+    output = cited(output, (data for result in results for data in result.found))
     steps = [
         {"id": r.step.id, "task": r.step.task, "by": r.step.by, "state": r.state, "problem": r.problem} for r in results
     ]

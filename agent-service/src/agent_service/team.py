@@ -55,14 +55,15 @@ class Member:
         if self._budget:
             task_input[BUDGET] = self._budget
         ended = await self._requests.run_agent(call_id=call_id, agent_id=self._agent.id, task_input=task_input)
-        data = {"task_id": ended["task_id"], "status": ended["status"]}
+        data: dict[str, Any] = {"task_id": ended["task_id"], "status": ended["status"]}
         if ended["status"] != "completed":
             why = ended.get("error_message") or ended["status"]
             return ToolResult(content=f"{self._agent.name} did not finish: {why}", is_error=True, data=data)
         output = ended["output"]
-        return ToolResult(
-            content=output["text"], data={**data, "data": output.get("data"), "usage": output.get("usage")}
-        )
+        data |= {"data": output.get("data"), "usage": output.get("usage")}
+        if "citations" in output:
+            data["citations"] = output["citations"]
+        return ToolResult(content=output["text"], data=data)
 
 
 async def members(

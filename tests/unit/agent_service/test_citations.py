@@ -1,5 +1,6 @@
 """Citations: what holds is found with its place, what does not is dropped and told of, and nothing is invented."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -89,7 +90,7 @@ def test_whatever_is_cited_is_in_the_passages(answer: str, texts: list[str]) -> 
 
 def test_the_output_has_citations_only_where_something_was_looked_up() -> None:
     output: dict[str, Any] = {"text": "Hotels cost at most 100 euros a night.", "data": None}
-    assert cited(output, [None, {"results": []}, {"chunks": []}, "text"]) is output
+    assert cited(output, [None, {"results": []}, {"chunks": [{"text": "no passage"}]}, "text"]) is output
     chunk = {"marker": 1, "document_id": "d", "name": "n", "page": None, "span": [10, 80], "text": HOTELS, "score": 1.0}
     result = cited(output, [None, {"chunks": [chunk]}])
     assert result["text"] == output["text"]
@@ -105,3 +106,26 @@ def test_the_output_has_citations_only_where_something_was_looked_up() -> None:
         "how": "attributed",
         "sentence": [0, 38],
     }
+
+
+def test_what_is_cited_of_a_search_that_found_nothing_is_dropped() -> None:
+    result = cited({"text": "A hotel costs at most 100 euros a night [1]."}, [{"chunks": []}])
+    assert result["citations"] == []
+    assert [(d["marker"], d["reason"]) for d in result["dropped_citations"]] == [(1, "unknown_marker")]
+
+
+def test_what_a_sub_task_cites_comes_up_with_its_place_and_no_more() -> None:
+    below, _ = cite("A hotel costs at most 100 euros a night [1].", PASSAGES)
+    citation = {**asdict(below[0]), "span": list(below[0].span), "sentence": [0, 44]}
+    data = {"task_id": "t", "citations": [citation]}
+    output = {"text": "It is 100 euros a night for a hotel at most [1]. Breakfast is included [1]."}
+    (above,) = cited(output, [data])["citations"]
+    assert (above["document_id"], above["name"], above["quote"]) == ("d1", "travel.md", below[0].quote)
+    assert above["span"] == list(below[0].span)
+    # That breakfast is included is in the document too, but the sub-task's answer does not stand on it.
+    (dropped,) = cited(output, [data])["dropped_citations"]
+    assert (dropped["marker"], dropped["reason"]) == (1, "not_in_text")
+    (unfounded,) = cited({"text": "A hotel is 100 euros [1]."}, [{"task_id": "t", "citations": []}])[
+        "dropped_citations"
+    ]
+    assert unfounded["reason"] == "unknown_marker"
