@@ -1,7 +1,7 @@
 # Hearth's commands. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos check format proto docs uv sync sync-dev clean
+.PHONY: help run up down test test-compose chaos check format proto docs uv sync sync-dev clean
 
 # Your own uv where there is one that runs, else one in .uv/, installed by its hash.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
@@ -14,8 +14,19 @@ help: ## What there is
 run: sync ## Start Hearth on embedded parts, until Ctrl-C
 	@exec $(RUN) -m hearth_local
 
+up: ## Start Hearth in containers and wait until it is healthy: docs/operations.md
+	@deploy/make-secrets
+	docker compose up --build --wait
+
+down: ## End the containers; their data stays
+	docker compose down
+
 test: sync-dev ## Run the tests: unit, integration, end to end
 	@$(RUN) -m pytest
+
+test-compose: sync-dev ## Test the containers: needs Docker
+	@docker info >/dev/null 2>&1 || ../shared/tools/docker-engine up
+	@$(RUN) -m pytest -s tests/compose
 
 chaos: sync-dev ## Break everything while it works, and write docs/reliability.md (15 minutes at most)
 	@HEARTH_CHAOS=full $(RUN) -m pytest -s tests/chaos

@@ -4,11 +4,9 @@ from pathlib import Path
 
 from agent_service.settings import ApiSettings, WorkerSettings
 from gateway.settings import GatewaySettings
-from hearth_runtime.settings import RuntimeSettings
+from hearth_runtime.settings import RuntimeSettings, variable_of
 from inference_service.settings import InferenceSettings
 from log_service.settings import LogSettings
-from pydantic import AliasChoices
-from pydantic.fields import FieldInfo
 from storage_service.settings import StorageSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,24 +27,31 @@ LOCAL = [
     ("OLLAMA_URL", "", "`make run`: a real Ollama instead of the embedded models"),
 ]
 
+COMPOSE = [
+    ("HEARTH_PUBLISH", "127.0.0.1", "`make up`: the address of this machine on which the gateway is published"),
+    ("HEARTH_SECRETS", "./deploy/secrets", "`make up`: the folder of secrets"),
+    ("COMPOSE_PROFILES", "", "`make up`: `ollama` starts an Ollama too; else OLLAMA_URL says where one is"),
+    ("OLLAMA_MODELS", "llama3.2:1b nomic-embed-text", "`make up`: the models that this Ollama pulls at its start"),
+    ("COMPOSE_FILE", "", "`make up`: `docker-compose.yml:docker-compose.observe.yml` opens Grafana and others"),
+    ("GRAFANA_PORT", "3000", "The port of Grafana on 127.0.0.1, where docker-compose.observe.yml is used"),
+    ("PROMETHEUS_PORT", "9090", "The port of Prometheus, in the same way"),
+    ("JAEGER_PORT", "16686", "The port of Jaeger, in the same way"),
+]
+
 HEAD = """# Configuration
 
 Settings are environment variables, read and checked once at start-up: a wrong one ends the process with a line that
-names it. This page is written by `make docs` from the settings themselves.
+names it. Each may stand in a file instead, as secrets should: `VARIABLE_FILE` names it. This page is written by
+`make docs` from the settings themselves.
 
 `make run` sets all addresses itself. What a person sets there:
 
 """
 
+COMPOSE_HEAD = """
+`make up` reads these, and all others, from `.env`:
 
-def variable(name: str, field: FieldInfo) -> str:
-    """The environment variable of a field."""
-    match field.validation_alias:
-        case AliasChoices(choices=[str(first), *_]):
-            return first
-        case str(alias):
-            return alias
-    return f"HEARTH_{name.upper()}"
+"""
 
 
 def rows(settings: type[RuntimeSettings], *, own: bool) -> list[tuple[str, str, str]]:
@@ -59,7 +64,7 @@ def rows(settings: type[RuntimeSettings], *, own: bool) -> list[tuple[str, str, 
             continue
         default = field.get_default(call_default_factory=True)
         text = "" if default is None or field.is_required() else str(default)
-        found.append((variable(name, field), text, field.description or ""))
+        found.append((variable_of(name, field), text, field.description or ""))
     return found
 
 
@@ -73,7 +78,14 @@ def table(lines: list[tuple[str, str, str]]) -> str:
 
 def configuration() -> str:
     """The page."""
-    parts = [HEAD, table(LOCAL), "\n## Every process\n\n", table(rows(RuntimeSettings, own=False))]
+    parts = [
+        HEAD,
+        table(LOCAL),
+        COMPOSE_HEAD,
+        table(COMPOSE),
+        "\n## Every process\n\n",
+        table(rows(RuntimeSettings, own=False)),
+    ]
     for process, settings in PROCESSES.items():
         parts += [f"\n## {process}\n\n", table(rows(settings, own=True))]
     return "".join(parts)
@@ -81,7 +93,7 @@ def configuration() -> str:
 
 def environment_example() -> str:
     """The file: each variable once, at its default, commented out."""
-    seen: dict[str, tuple[str, str]] = {name: (default, text) for name, default, text in LOCAL}
+    seen: dict[str, tuple[str, str]] = {name: (default, text) for name, default, text in (*LOCAL, *COMPOSE)}
     for settings in (RuntimeSettings, *PROCESSES.values()):
         for name, default, text in rows(settings, own=settings is not RuntimeSettings):
             seen.setdefault(name, (default, text))

@@ -21,14 +21,14 @@ class Span:
 
 
 class TraceReceiver(trace_service_pb2_grpc.TraceServiceServicer):
-    """Serves OTLP over gRPC on a free port. Use it as a context."""
+    """Serves OTLP over gRPC, on a free port if none is named. Use it as a context."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1:0") -> None:
         self._spans: dict[str, list[Span]] = defaultdict(list)
         self._lock = Lock()
         self._server = grpc.server(ThreadPoolExecutor(2))
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        self.port = self._server.add_insecure_port(address)
         self.endpoint = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> "TraceReceiver":
@@ -55,6 +55,11 @@ class TraceReceiver(trace_service_pb2_grpc.TraceServiceServicer):
                         )
                         self._spans[kept.trace_id].append(kept)
         return trace_service_pb2.ExportTraceServiceResponse()
+
+    def services(self) -> list[str]:
+        """Which services have sent a span so far."""
+        with self._lock:
+            return sorted({span.service for spans in self._spans.values() for span in spans})
 
     def trace(self, trace_id: str) -> list[Span]:
         """The spans of a trace that have come so far."""

@@ -1,6 +1,9 @@
 """Server and channel together: errors arrive typed, waits are bounded, nothing internal leaks."""
 
 import asyncio
+import os
+import socket
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -36,12 +39,34 @@ class Logs(log_service_pb2_grpc.LogServiceServicer):
         raise AgentNotFound("gone")
 
 
+class SlowLogs(log_service_pb2_grpc.LogServiceServicer):
+    def __init__(self) -> None:
+        self.peers: set[str] = set()
+        self.ending = asyncio.Event()
+
+    async def StreamEvents(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        yield log_service_pb2.StreamEventsResponse()
+        await self.ending.wait()
+        yield log_service_pb2.StreamEventsResponse()
+
+    async def ListEvents(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.peers.add(context.peer())
+        return log_service_pb2.ListEventsResponse()
+
+
 async def works() -> str:
     return "fine"
 
 
 async def fails() -> str:
     raise OSError("secret")
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +160,42 @@ async def test_a_service_that_is_away_is_waited_for_and_then_named(tmp_path: Pat
     async with open_channel("storage", f"unix:{tmp_path}/nobody", settings) as channel:
         with pytest.raises(Unavailable, match="The storage service does not answer"):
             await agent_service_pb2_grpc.AgentServiceStub(channel).GetAgent(agent_service_pb2.GetAgentRequest(id="x"))
+
+
+async def test_connections_are_made_anew_and_nothing_under_way_notices(free_port: int) -> None:
+    settings = RuntimeSettings(listen_address=f"127.0.0.1:{free_port}", grace_seconds=1, connection_age_seconds=0.1)
+    server, logs, stopping = Server(settings), SlowLogs(), asyncio.Event()
+    server.register(log_service_pb2_grpc.add_LogServiceServicer_to_server, logs, log_service_pb2)
+    running = asyncio.create_task(server.run(stopping))
+    async with open_channel("log", f"dns:///{settings.listen_address}", settings) as channel:
+        stub = log_service_pb2_grpc.LogServiceStub(channel)
+        stream = aiter(stub.StreamEvents(log_service_pb2.StreamEventsRequest()))
+        await anext(stream)
+        async with asyncio.timeout(20):
+            while len(logs.peers) < 3:
+                await stub.ListEvents(log_service_pb2.ListEventsRequest())
+        logs.ending.set()
+        await anext(stream)
+        assert [message async for message in stream] == []
+    stopping.set()
+    await running
+
+
+async def test_the_probe_tells_by_its_exit_whether_a_process_is_well(tmp_path: Path) -> None:
+    settings = RuntimeSettings(listen_address=f"unix:{tmp_path}/s", grace_seconds=1)
+    stopping = asyncio.Event()
+    running = asyncio.create_task(Server(settings).run(stopping))
+
+    async def probe(**env: str) -> tuple[int | None, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "hearth_runtime.probe", env=os.environ | env, stderr=asyncio.subprocess.PIPE
+        )
+        _, errors = await process.communicate()
+        return process.returncode, errors.decode().strip()
+
+    assert await probe(HEARTH_LISTEN_ADDRESS=settings.listen_address) == (0, "")
+    stopping.set()
+    await running
+    code, line = await probe(HEARTH_LISTEN_ADDRESS=settings.listen_address)
+    assert code == 1
+    assert line.endswith("/s does not answer: DEADLINE_EXCEEDED")

@@ -25,6 +25,8 @@ CHANNEL_OPTIONS = [
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.lb_policy_name", "round_robin"),
+    # A name is looked up again when a connection ends; gRPC's own pause of 30 s hides replicas that came since.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ("grpc.enable_retries", 1),
     ("grpc.service_config", SERVICE_CONFIG),
     ("grpc.per_rpc_retry_buffer_size", BUFFER_BYTES),

@@ -46,7 +46,11 @@ class Server:
         interceptors: list[grpc.aio.ServerInterceptor] = [_TypedErrors()]
         if settings.otlp_endpoint is not None:
             interceptors.insert(0, aio_server_interceptor())  # type: ignore[no-untyped-call]
-        self._server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
+        options = list(SERVER_OPTIONS)
+        if not settings.listen_address.startswith("unix:"):
+            # Callers look a name up anew when a connection ends. What is under way on it goes on to its own end.
+            options.append(("grpc.max_connection_age_ms", int(settings.connection_age_seconds * 1000)))
+        self._server = grpc.aio.server(interceptors=interceptors, options=options)
         self._health = HealthServicer()
         self._names: list[str] = []
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -1,16 +1,56 @@
 """Settings that every process has; each service adds its own in its `settings` module.
 
-They come from the environment (HEARTH_… unless another name is given) and are checked once, at start-up.
+They come from the environment (HEARTH_… unless another name is given), or from the file that VARIABLE_FILE names, and
+are checked once, at start-up.
 """
 
+import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 type LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+def variable_of(name: str, field: FieldInfo) -> str:
+    """The environment variable of the setting `name`."""
+    match field.validation_alias:
+        case AliasChoices(choices=[str(first), *_]):
+            return first
+        case str(alias):
+            return alias
+    return f"HEARTH_{name.upper()}"
+
+
+class FileVariables(PydanticBaseSettingsSource):
+    """Settings out of files, as Docker and Kubernetes hand over secrets: VARIABLE_FILE names the one that holds it."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """What the file holds without the white space around it, `None` where none is named; SettingsError."""
+        variable = variable_of(field_name, field)
+        path = os.environ.get(f"{variable}_FILE")
+        if not path:
+            return None, field_name, False
+        if os.environ.get(variable):
+            raise SettingsError(f"{variable} and {variable}_FILE are both set: remove one")
+        try:
+            text = Path(path).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise SettingsError(f"{variable}_FILE: {path} cannot be read ({reason})") from error
+        return text, field_name, self.field_is_complex(field)
+
+    def __call__(self) -> dict[str, Any]:
+        found = {}
+        for name, field in self.settings_cls.model_fields.items():
+            value, _, is_complex = self.get_field_value(field, name)
+            if value is not None:
+                found[name] = self.decode_complex_value(name, field, value) if is_complex else value
+        return found
 
 
 class RuntimeSettings(BaseSettings):
@@ -25,25 +65,43 @@ class RuntimeSettings(BaseSettings):
     log_dir: Path | None = Field(None, description="A folder for rotating log files, one per process")
     grace_seconds: float = Field(10.0, gt=0, le=600, description="Within how long a process ends after SIGTERM")
     rpc_timeout_seconds: float = Field(10.0, gt=0, le=600, description="The deadline of a call between services")
+    connection_age_seconds: float = Field(
+        30.0, gt=0, description="When a gRPC connection by TCP is made anew, so that callers find new replicas"
+    )
     otlp_endpoint: str | None = Field(
         None,
         validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint"),
         description="Where traces go by OTLP over gRPC; unset, none are made",
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given, then the environment, then the files that it names."""
+        return init_settings, env_settings, FileVariables(settings_cls)
+
 
 def load_settings[S: RuntimeSettings](settings_type: type[S]) -> S:
     """Reads and checks the settings, or ends the process with a line per setting that is wrong."""
     try:
         return settings_type()
+    except SettingsError as error:
+        sys.stderr.write(f"{error}. See docs/configuration.md.\n")
+        sys.exit(2)
     except ValidationError as error:
         for problem in error.errors():
             name = str(problem["loc"][0]) if problem["loc"] else "settings"
-            variable = name if name.isupper() else f"HEARTH_{name.upper()}"
-            # What looks like an address may carry a password, which is for no terminal and no log, and so a secret.
-            value = repr(problem.get("input"))
             field = settings_type.model_fields.get(name)
-            is_secret = field is not None and "SecretStr" in str(field.annotation)
+            variable = name if field is None else variable_of(name, field)
+            # What looks like an address may carry a password, which is for no terminal and no log; so does a secret.
+            value = repr(problem.get("input"))
+            is_secret = field is not None and ("SecretStr" in str(field.annotation) or f"{variable}_FILE" in os.environ)
             shown = "" if is_secret or "@" in value else f"; it is {value}"
             sys.stderr.write(f"{variable}: {problem['msg']}{shown}. See docs/configuration.md.\n")
         sys.exit(2)

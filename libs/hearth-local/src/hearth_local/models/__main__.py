@@ -24,7 +24,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="hearth-models", description=__doc__)
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--socket", type=Path, help="serve on this unix socket")
-    place.add_argument("--port", type=int, help="serve on this port of 127.0.0.1")
+    place.add_argument("--port", type=int, help="serve on this port")
+    parser.add_argument("--host", default="127.0.0.1", help="the address that the port is of")
     parser.add_argument("--threads", type=int, default=default_threads(), help="threads for generating")
     parser.add_argument("--context-tokens", type=int, default=8192, help="tokens that all conversations share")
     options = parser.parse_args()
@@ -38,7 +39,7 @@ def main() -> None:
         uvicorn.run(
             application(chat, Embedder()),
             uds=str(options.socket) if options.socket is not None else None,
-            host="127.0.0.1",
+            host=options.host,
             port=options.port or 0,
             log_level="warning",
             timeout_graceful_shutdown=1,
