@@ -1,8 +1,10 @@
 """storage-service: what it is made of, and how it starts and ends."""
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from typing import Any
 
 from hearth.storage.v1 import (
     agent_store_pb2,
@@ -41,7 +43,7 @@ from storage_service.checkpoints import Checkpoints
 from storage_service.chunk_rpc import ChunkStoreRpc
 from storage_service.chunks import Chunks
 from storage_service.collections import Collections
-from storage_service.database import open_database, postgresql_dependency
+from storage_service.database import Database, open_database, postgresql_dependency
 from storage_service.document_rpc import DocumentStoreRpc
 from storage_service.documents import Documents
 from storage_service.events import Events
@@ -55,6 +57,7 @@ from storage_service.queue import Queue
 from storage_service.queue_bounds import QueueBounds
 from storage_service.request_rpc import RequestStoreRpc
 from storage_service.requests import Requests
+from storage_service.retention import Retention
 from storage_service.rpc import AgentStoreRpc, EventStoreRpc
 from storage_service.search import Searches
 from storage_service.session_rpc import SessionStoreRpc
@@ -162,6 +165,7 @@ async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
         )
         await run_with(
             server.run(stopping),
+            *_retention(database, settings, stopping),
             keep_bounded(
                 histories,
                 retention=timedelta(days=settings.checkpoint_retention_days),
@@ -171,3 +175,12 @@ async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
             keep_current(queue, settings.database_metrics_seconds, stopping),
             indexes.run(stopping),
         )
+
+
+def _retention(
+    database: Database, settings: StorageSettings, stopping: asyncio.Event
+) -> tuple[Coroutine[Any, Any, None], ...]:
+    if settings.retention_days is None:
+        return ()
+    retention = Retention(database, timedelta(days=settings.retention_days))
+    return (retention.run(settings.retention_sweep_seconds, stopping),)

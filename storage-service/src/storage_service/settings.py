@@ -45,6 +45,14 @@ class StorageSettings(RuntimeSettings):
     checkpoint_retention_sweep_seconds: float = Field(
         60.0, gt=0, le=86400, description="How often those that are kept no longer are deleted"
     )
+    retention_days: float | None = Field(
+        None,
+        gt=0,
+        le=36500,
+        description="After how many days a task that has ended is deleted with its events and all else that belongs to "
+        "it; unset, never",
+    )
+    retention_sweep_seconds: float = Field(60.0, gt=0, le=86400, description="How often such tasks are looked for")
     migrate_wait_seconds: float = Field(
         60.0, gt=0, le=3600, description="How long a migration waits for PostgreSQL, or for another migration"
     )
