@@ -11,6 +11,7 @@ from hearth_runtime.deadlines import bounded
 from hearth_runtime.errors import from_rpc_error
 from hearth_runtime.repeats import BUFFER_BYTES, SERVICE_CONFIG
 from hearth_runtime.settings import RuntimeSettings
+from hearth_runtime.tls import channel_credentials
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 
@@ -47,7 +48,10 @@ def open_channel(service: str, address: str, settings: RuntimeSettings) -> grpc.
     ]
     if settings.otlp_endpoint is not None:
         interceptors.extend(aio_client_interceptors())  # type: ignore[no-untyped-call]
-    return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS, interceptors=interceptors)
+    credentials = None if address.startswith("unix:") else channel_credentials(settings)
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS, interceptors=interceptors)
+    return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS, interceptors=interceptors)
 
 
 def _waiting(details: grpc.aio.ClientCallDetails, timeout: float | None) -> grpc.aio.ClientCallDetails:

@@ -23,6 +23,7 @@ from hearth_runtime.dependencies import Dependency, RuntimeRpc
 from hearth_runtime.errors import Cancelled, HearthError
 from hearth_runtime.repeats import NO_REPEAT
 from hearth_runtime.settings import RuntimeSettings
+from hearth_runtime.tls import server_credentials
 
 SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -67,7 +68,7 @@ class Server:
     async def run(self, stopping: asyncio.Event) -> None:
         """Serves until `stopping` is set; then calls under way may end within `grace_seconds`."""
         reflection.enable_server_reflection([*self._names, reflection.SERVICE_NAME], self._server)
-        self._server.add_insecure_port(self._settings.listen_address)
+        self._listen()
         await self._server.start()
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         logger.info("serving", address=self._settings.listen_address)
@@ -76,6 +77,14 @@ class Server:
         finally:
             await self._health.enter_graceful_shutdown()
             await self._server.stop(self._settings.grace_seconds * 0.8)
+
+    def _listen(self) -> None:
+        address = self._settings.listen_address
+        credentials = None if address.startswith("unix:") else server_credentials(self._settings)
+        if credentials is None:
+            self._server.add_insecure_port(address)
+        else:
+            self._server.add_secure_port(address, credentials)
 
 
 class _TypedErrors(grpc.aio.ServerInterceptor):

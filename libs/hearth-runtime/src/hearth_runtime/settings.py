@@ -7,9 +7,9 @@ are checked once, at start-up.
 import os
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, FilePath, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
@@ -68,11 +68,27 @@ class RuntimeSettings(BaseSettings):
     connection_age_seconds: float = Field(
         30.0, gt=0, description="When a gRPC connection by TCP is made anew, so that callers find new replicas"
     )
+    tls_ca: FilePath | None = Field(
+        None,
+        description="The certificates (PEM) that services' own are signed with; set, services speak mutual TLS by TCP",
+    )
+    tls_certificate: FilePath | None = Field(
+        None,
+        description="The certificate (PEM) of this process: for the name that others know it by, and for localhost",
+    )
+    tls_key: FilePath | None = Field(None, description="The private key (PEM) of that certificate")
     otlp_endpoint: str | None = Field(
         None,
         validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint"),
         description="Where traces go by OTLP over gRPC; unset, none are made",
     )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        given = [self.tls_ca, self.tls_certificate, self.tls_key]
+        if any(given) and not all(given):
+            raise ValueError("HEARTH_TLS_CA, HEARTH_TLS_CERTIFICATE and HEARTH_TLS_KEY go together: set all or none")
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -101,7 +117,7 @@ def load_settings[S: RuntimeSettings](settings_type: type[S]) -> S:
             variable = name if field is None else variable_of(name, field)
             # What looks like an address may carry a password, which is for no terminal and no log; so does a secret.
             value = repr(problem.get("input"))
-            is_secret = field is not None and ("SecretStr" in str(field.annotation) or f"{variable}_FILE" in os.environ)
+            is_secret = field is None or "SecretStr" in str(field.annotation) or f"{variable}_FILE" in os.environ
             shown = "" if is_secret or "@" in value else f"; it is {value}"
             sys.stderr.write(f"{variable}: {problem['msg']}{shown}. See docs/configuration.md.\n")
         sys.exit(2)
