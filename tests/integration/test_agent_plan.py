@@ -7,6 +7,7 @@ from agent_service.chat_workflow import ChatWorkflow
 from agent_service.citations import cited
 from agent_service.plan import steps_of
 from agent_service.plan_workflow import PlanWorkflow, TeamWorkflow
+from agent_service.storage import StoredAgents
 from agent_service.tool import ToolResult
 from agent_service.workflow import RunContext
 from fakes.models import Asked, Reply, ScriptedModels
@@ -260,3 +261,20 @@ async def test_the_citations_of_a_sub_task_come_up_to_its_parent(bench: Bench) -
     _, again = await bench.run_task(task_id, TeamWorkflow())
     await again
     assert cites_the_hotel(await bench.stored.get(task_id))
+
+
+async def test_a_member_that_was_deleted_fails_its_step_and_says_so(bench: Bench) -> None:
+    helper = await bench.storage.new_agent(name="clerk")
+    planner = Planner([("look it up", "clerk", [])])
+    bench.models = ScriptedModels(planner)
+    config = agent_pb2.AgentConfig(agents=[helper], max_revisions=0)
+    agent_id = await bench.storage.new_agent(config=config)
+    task_id = await bench.storage.new_task(agent_id=agent_id, input='{"prompt": "Do it."}')
+    await StoredAgents(bench.storage.channel).deactivate(helper)
+    _, running = await bench.run_task(task_id, TeamWorkflow())
+    await running
+    task = await bench.stored.get(task_id)
+    assert task.output is not None
+    ((problem, state),) = [(s["problem"], s["state"]) for s in task.output["steps"]]
+    assert (state, task.output["ended_by"]) == ("failed", "revisions")
+    assert f"Agent {helper} was deleted" in problem

@@ -1,13 +1,15 @@
 """What an agent and an input must be."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from agent_service.agents import AgentDraft
+from agent_service.agents import AgentDraft, Agents
 from agent_service.settings import QueueSettings
 from agent_service.tasks import turns_of
-from hearth_runtime.agents import AgentConfig
-from hearth_runtime.errors import InvalidArgument
+from hearth_runtime.agents import DOCUMENTS_AGENT_ID, Agent, AgentConfig
+from hearth_runtime.errors import AgentNotFound, InvalidArgument
+from hearth_runtime.identifiers import new_id
 from hearth_runtime.tasks import Turn
 from pydantic import ValidationError
 
@@ -72,3 +74,63 @@ def test_queues_are_named_with_commas() -> None:
     for wrong in ("", "long,", "Long", "a b", "a;b"):
         with pytest.raises(ValidationError):
             QueueSettings(queues=wrong)
+
+
+class KnownAgents:
+    """A store of these agents, all active but `deleted`."""
+
+    def __init__(self, *known: str, deleted: str = "") -> None:
+        self._known, self._deleted = known, deleted
+        self.kept: list[AgentDraft] = []
+
+    async def get(self, agent_id: str) -> Agent:
+        if agent_id not in self._known:
+            raise AgentNotFound(f"There is no agent {agent_id}.")
+        return self._agent(agent_id)
+
+    async def insert(self, agent_id: str, draft: AgentDraft) -> Agent:
+        self.kept.append(draft)
+        return self._agent(agent_id)
+
+    async def update(self, agent_id: str, draft: AgentDraft, *, is_active: bool) -> Agent:
+        self.kept.append(draft)
+        return self._agent(agent_id)
+
+    def _agent(self, agent_id: str) -> Agent:
+        now = datetime.now(UTC)
+        return Agent(
+            id=agent_id,
+            name="a",
+            description="",
+            model_name="m",
+            config=AgentConfig(),
+            is_active=agent_id != self._deleted,
+            created_at=now,
+            updated_at=now,
+        )
+
+
+async def test_a_team_of_agents_that_are_there_is_kept() -> None:
+    own, other = new_id(), new_id()
+    store = KnownAgents(own, other)
+    agents = Agents(store, queues=())
+    draft = AgentDraft(name="a", description="", model_name="m", config=AgentConfig(agents=(other,)))
+    await agents.create(draft)
+    await agents.update(own, draft, is_active=True)
+    assert store.kept == [draft, draft]
+
+
+async def test_a_team_is_refused_with_the_place_of_each_that_cannot_be_in_it() -> None:
+    own, other, gone, unknown = (new_id() for _ in range(4))
+    store = KnownAgents(own, other, gone, deleted=gone)
+    agents = Agents(store, queues=())
+    members = (other, unknown, gone, DOCUMENTS_AGENT_ID, own.upper())
+    draft = AgentDraft(name="a", description="", model_name="m", config=AgentConfig(agents=members))
+    with pytest.raises(InvalidArgument, match=r"agents\[1\] is no agent's: There is no agent") as caught:
+        await agents.update(own, draft, is_active=True)
+    assert [f.field for f in caught.value.fields] == [f"config.agents[{place}]" for place in (1, 2, 3, 4)]
+    for wrong, word in zip(caught.value.fields, ("no agent", "deleted", "own", "itself"), strict=True):
+        assert word in wrong.message
+    with pytest.raises(InvalidArgument):
+        await agents.create(draft)
+    assert store.kept == []
