@@ -16,7 +16,7 @@ from chaos.load import Load, Watched
 
 FINAL = ("completed", "failed", "cancelled")
 # Steps that a run takes once; those of a loop come again.
-ONCE = {"generate", "answer", *STEPS}
+ONCE = {"generate", "answer", "read", "draft", "finish", *STEPS}
 
 
 @dataclass(kw_only=True)
@@ -35,6 +35,12 @@ class Verdict:
     steps_twice: list[str] = field(default_factory=list)  # begun again after they were finished
     tools_twice: list[str] = field(default_factory=list)  # called again though no attempt was cut off in the call
     requests_failed: list[str] = field(default_factory=list)  # refused for good what should have been accepted
+    chunks_wrong: list[str] = field(default_factory=list)  # documents with other chunks than when read in peace
+    embedded_twice: list[str] = field(default_factory=list)  # chunks, though no attempt was cut off while embedding
+    facts_lost: list[str] = field(default_factory=list)  # told in a run that did not say that it could not keep them
+    facts_doubled: list[str] = field(default_factory=list)
+    turns_lost: list[str] = field(default_factory=list)  # sessions with other turns than were said
+    summaries_lost: list[str] = field(default_factory=list)  # sessions that grew long and have none
 
     tasks: int = 0
     attempts: int = 0

@@ -73,13 +73,26 @@ class Load:
         answer = await self._request("POST", "/agents/create", json={"name": "chaos", **fields})
         return str(answer["id"])
 
-    async def run(self, agent_id: str, prompt: str = "go") -> str:
+    async def run(self, agent_id: str, prompt: str = "go", **fields: Any) -> str:
         """Starts a run, as often as it takes until it is accepted; an idempotency key keeps it one run."""
-        body = {"agent_id": agent_id, "input": {"prompt": prompt}}
+        body = {"agent_id": agent_id, "input": {"prompt": prompt}, **fields}
         answer = await self._request("POST", "/agents/run", json=body, headers={"Idempotency-Key": uuid4().hex})
         task_id = str(answer["task_id"])
         self.accepted.append(task_id)
         return task_id
+
+    async def upload(self, name: str, data: bytes, *, collection: str) -> str:
+        """Uploads a file, as often as it takes: the same content is the same document. The task that reads it."""
+        form = {"collection": collection}
+        answer = await self._request("POST", "/documents", files={"file": (name, data)}, data=form)
+        task_id = str(answer["task_id"])
+        if task_id not in self.accepted:
+            self.accepted.append(task_id)
+        return task_id
+
+    async def send(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Sends as often as it takes: for what is harmless to repeat."""
+        return await self._request("POST", path, json=body)
 
     async def answer_questions(self) -> None:
         """Answers every question that a run waits for now, as often as it takes; the same answer again is harmless."""

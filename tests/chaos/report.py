@@ -24,7 +24,7 @@ HEAD = """# Reliability
 Written by `make chaos` ({date}, {cores} cores, Python {python}): real processes of one Hearth, driven from outside over
 HTTP, with a scripted model host. Nobody may lose anything: every task that was answered with 202 ends, every event that
 was kept is shown to every subscriber once and in order, and no finished step is done again. What each scenario does
-stands in `tests/chaos/test_chaos.py`, what is looked at in `tests/chaos/checker.py`.
+stands in `tests/chaos/test_chaos.py`, what is looked at in `tests/chaos/checker.py` and `tests/chaos/knowledge.py`.
 
 """
 

@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
+import orjson
 import pytest
 from fakes.ollama import FakeOllama
 from hearth_test_workflows import STEPS
@@ -20,13 +22,16 @@ from system.waiting import eventually
 from chaos.checker import Verdict, check
 from chaos.conftest import FULL
 from chaos.fleet import Fleet, can_mount
+from chaos.knowledge import MODEL, check_documents, check_facts, check_sessions, file_text
 from chaos.load import Load
 from chaos.report import Entry, Report
+from chaos.script import REVISED, SUMMARY, fact, found
 
 type NewFleet = Callable[..., Fleet]
 
 SEED = 20261124
 DRAIN_SECONDS = 150.0
+BOATS = 3  # that a user tells of in a run: three facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +245,167 @@ async def test_workers_and_services_are_killed_while_tasks_wait(new_fleet: NewFl
         assert texts == {"((..)(..))": nesting, "(..)": 2 * nesting, ".": 4 * nesting}
         told = {row["text"] for row in rows if str(row["agent_id"]) == asker}
         assert told == {"\n".join(f"{name}:ask" for name in STEPS)}
+
+
+@pytest.mark.timeout(600)
+async def test_workers_and_services_are_killed_while_agents_learn(
+    new_fleet: NewFleet, report: Report, models: FakeOllama
+) -> None:
+    files, paragraphs, users, runs, seconds = (8, 200, 8, 5, 40.0) if FULL else (3, 16, 3, 3, 5.0)
+    env = {
+        "HEARTH_LEASE_SECONDS": "3",
+        "HEARTH_LEASE_HEARTBEAT_SECONDS": "0.5",
+        "HEARTH_EMBEDDING_MODEL": MODEL,
+    }
+    texts = {f"{n}.md": file_text(n, paragraphs=paragraphs) for n in range(files)}
+    async with scene(new_fleet, workers=3, env=env) as here:
+        load, fleet = here.load, here.fleet
+        memory = {"scope": "user", "extract": True, "recall": 3}
+        config = {"memory": memory, "context_tokens": 512, "max_retries": 10}
+        agent_id = await load.create_agent(model_name="scripted", config=config)
+        for name in ("disturbed", "peaceful"):
+            await load.send("/collections", {"name": name, "chunk_tokens": 32})
+        requests_before = len(models.requests[MODEL])
+        told: dict[str, dict[str, str]] = {f"user {n}": {} for n in range(users)}
+        sessions = {user: str(uuid4()) for user in told}
+        said: dict[str, list[str]] = {session_id: [] for session_id in sessions.values()}
+
+        async def tell(user: str, number: int) -> None:
+            session_id = sessions[user]
+            boats = [10 * number + n for n in range(BOATS)]
+            prompt = " ".join(map(fact, boats))
+            task_id = await load.run(agent_id, prompt, session_id=session_id, user=user)
+            here.watch(task_id)
+            said[session_id].append(prompt)
+            told[user] |= {found(boat): task_id for boat in boats}
+
+        async def tell_all() -> None:
+            for number in range(runs - 1):
+                for place, user in enumerate(told):
+                    await tell(user, 100 * (place + 1) + number)
+                    await asyncio.sleep(seconds * 0.7 / (users * runs))
+
+        async def upload_all() -> None:
+            for name, data in texts.items():
+                here.watch(await load.upload(name, data, collection="disturbed"))
+                # The same content again is the same document.
+                await load.upload(name, data, collection="disturbed")
+                await asyncio.sleep(seconds * 0.7 / files)
+
+        async def kill() -> None:
+            ends_at = time.monotonic() + seconds
+            while time.monotonic() < ends_at:
+                await asyncio.sleep(1)
+                name = here.chance.choice((*fleet.workers, *fleet.workers, "agent", "storage", "log"))
+                fleet.kill(name)
+                fleet.start_again(name)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(tell_all())
+            group.create_task(upload_all())
+            group.create_task(kill())
+        await fleet.healthy()
+        await here.until_ended()
+        # A summary that died with its worker is made at the end of the session's next run.
+        for place, user in enumerate(told):
+            await tell(user, 100 * (place + 1) + runs - 1)
+        await here.until_ended()
+
+        async def are_summarised() -> bool:
+            found_now = [await load.get(f"/sessions/{session_id}") for session_id in said]
+            return all(session["summary"] == SUMMARY for session in found_now)
+
+        await eventually(are_summarised, seconds=30, what="a summary of each session")
+        requests = models.requests[MODEL][requests_before:]
+        for name, data in texts.items():
+            await load.upload(name, data, collection="peaceful")
+        await here.until_ended()
+        verdict = await here.verdict()
+        chunks = await check_documents(
+            verdict, fleet, names=list(texts), disturbed="disturbed", peaceful="peaceful", requests=requests
+        )
+        excused = await check_facts(verdict, fleet, told)
+        await check_sessions(verdict, fleet, said)
+        what = (
+            "SIGKILL of workers and of agent-, storage- and log-service while documents are uploaded (each twice) and "
+            "read, and while runs keep facts of their users in sessions that grow until they are summarised. Each "
+            "document then has the chunks and vectors that it has when read in peace, none embedded again but where an "
+            "attempt was cut off; each fact is there once; each session has all its turns and a summary."
+        )
+        notes = [
+            f"{files} documents in {chunks} chunks",
+            f"{users * runs * BOATS} facts of {users} users; {excused} runs said that they could not keep theirs",
+        ]
+        report.add(Entry(title="agents that learn", what=what, verdict=verdict, kills=len(fleet.kills), notes=notes))
+        verdict.hold()
+        assert chunks > files * 16, "the documents fit into a batch: nothing was tested"
+
+
+@pytest.mark.timeout(600)
+async def test_workers_and_services_are_killed_while_agents_plan(new_fleet: NewFleet, report: Report) -> None:
+    count, seconds = (15, 40.0) if FULL else (2, 5.0)
+    env = {"HEARTH_LEASE_SECONDS": "3", "HEARTH_LEASE_HEARTBEAT_SECONDS": "0.5"}
+    async with scene(new_fleet, workers=3, env=env) as here:
+        load, fleet = here.load, here.fleet
+        member = await load.create_agent(model_name="scripted", config={"max_retries": 10})
+        more: dict[str, dict[str, Any]] = {"plan": {}, "team": {"agents": [member]}, "reflect": {}}
+        agents = {
+            workflow: await load.create_agent(
+                model_name="scripted", config={"workflow": workflow, "max_retries": 10, **fields}
+            )
+            for workflow, fields in more.items()
+        }
+        kinds = [workflow for workflow in agents for _ in range(count)]
+        here.chance.shuffle(kinds)
+        runs: dict[str, str] = {}
+        forks: dict[str, str] = {}
+
+        async def start_runs() -> None:
+            for workflow in kinds:
+                task_id = await load.run(agents[workflow], "draft")
+                runs[task_id] = workflow
+                here.watch(task_id)
+                await asyncio.sleep(seconds * 0.5 / len(kinds))
+            for task_id in list(runs):
+                fork = await load.send(f"/tasks/{task_id}/fork", {})
+                forks[str(fork["task_id"])] = runs[task_id]
+                load.accepted.append(str(fork["task_id"]))
+                here.watch(str(fork["task_id"]))
+                await asyncio.sleep(seconds * 0.2 / len(kinds))
+
+        async def kill() -> None:
+            ends_at = time.monotonic() + seconds
+            while time.monotonic() < ends_at:
+                await asyncio.sleep(1)
+                name = here.chance.choice((*fleet.workers, *fleet.workers, "agent", "storage"))
+                fleet.kill(name)
+                fleet.start_again(name)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(start_runs())
+            group.create_task(kill())
+        await fleet.healthy()
+        await here.until_ended()
+        verdict = await here.verdict()
+        connection = await asyncpg.connect(fleet.database_url)
+        rows = await connection.fetch("SELECT id, agent_id, output::text AS output FROM tasks")
+        await connection.close()
+        outputs = {str(row["id"]): orjson.loads(row["output"] or b"{}") for row in rows}
+        sub_tasks = Counter(str(row["agent_id"]) for row in rows)[member]
+        what = (
+            "SIGKILL of workers, of agent-service and of storage-service while agents plan, hand the steps of a plan "
+            "to another agent, and revise their answer, and while each of these runs is forked."
+        )
+        notes = [f"{sub_tasks} sub-tasks, {len(forks)} forks"]
+        report.add(Entry(title="agents that plan", what=what, verdict=verdict, kills=len(fleet.kills), notes=notes))
+        verdict.hold()
+        for task_id, workflow in (*runs.items(), *forks.items()):
+            output = outputs[task_id]
+            if workflow == "reflect":
+                assert (output["text"], output["revisions"]) == (REVISED, 1)
+            else:
+                assert [(s["id"], s["state"]) for s in output["steps"]] == [(1, "done"), (2, "done"), (3, "done")]
+        assert sub_tasks == 2 * count * 3, "each step of a team's plan is one sub-task"
 
 
 @pytest.mark.full_chaos

@@ -9,7 +9,7 @@ async with FakeOllama() as fake:
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,6 +29,7 @@ class Behaviour:
     """What a model does when it is asked. The default answers "one two three" at once."""
 
     pieces: tuple[str, ...] = ("one", " two", " three")
+    says: Callable[[dict[str, Any]], str] | None = None  # what it answers to a request's body, instead of the pieces
     seconds_before_first: float = 0.0
     seconds_between: float = 0.0
     thinking: int = 0  # so many chunks with a thought and no text come before the pieces
@@ -245,7 +246,8 @@ class FakeOllama:
             for _ in range(behaviour.thinking):
                 yield line("", thinking="hm")
                 await asyncio.sleep(behaviour.seconds_between)
-            for index, piece in enumerate((*behaviour.pieces, None)):
+            pieces = behaviour.pieces if behaviour.says is None else (behaviour.says(body),)
+            for index, piece in enumerate((*pieces, None)):
                 if behaviour.stall_after == index:
                     await asyncio.Event().wait()
                 if behaviour.cut_after == index:
