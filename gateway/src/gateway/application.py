@@ -2,11 +2,13 @@
 
 from fastapi import FastAPI
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from starlette.middleware.cors import CORSMiddleware
 
 from gateway import documentation, errors
 from gateway.body_limit import BodyLimit
 from gateway.dependencies import Gateway
 from gateway.observation import Observation
+from gateway.origins import Origins
 from gateway.routes import (
     agents,
     collections,
@@ -22,6 +24,12 @@ from gateway.routes import (
     tasks,
     tools,
 )
+from gateway.security_headers import SecurityHeaders
+
+# What a page of another origin may send and see, where HEARTH_CORS_ORIGINS lets it ask at all.
+CORS_METHODS = ("GET", "POST", "PUT", "DELETE")
+CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer")
+CORS_ANSWER_HEADERS = ("Location", "Retry-After", "WWW-Authenticate")
 
 
 def create_app(gateway: Gateway) -> FastAPI:
@@ -66,6 +74,17 @@ def create_app(gateway: Gateway) -> FastAPI:
             f"{agents.router.prefix}/run": gateway.settings.max_run_bytes,
         },
     )
+    settings = gateway.settings
+    if settings.cors_origin_list:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origin_list,
+            allow_methods=CORS_METHODS,
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_ANSWER_HEADERS,
+        )
+    app.add_middleware(Origins, hosts=settings.allowed_host_list, origins=settings.cors_origin_list)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(Observation)
     if gateway.settings.otlp_endpoint is not None:
         # Neither probes nor each chunk of a stream is worth a span.

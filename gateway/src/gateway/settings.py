@@ -1,7 +1,9 @@
 """What the gateway needs to know."""
 
 from hearth_runtime.settings import RuntimeSettings
-from pydantic import Field
+from pydantic import Field, field_validator
+
+from gateway.origins import HOST, is_origin
 
 
 class GatewaySettings(RuntimeSettings):
@@ -9,6 +11,17 @@ class GatewaySettings(RuntimeSettings):
 
     host: str = Field("127.0.0.1", description="The address on which the gateway serves HTTP")
     port: int = Field(8000, ge=0, le=65535, description="The port on which the gateway serves HTTP; 0 takes a free one")
+
+    allowed_hosts: str = Field(
+        "",
+        description="Names that a request's `Host` may have besides addresses and localhost, separated by commas: "
+        "hearth.example.org, or *.example.org for any below it, or * for any",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Origins whose pages may ask besides the gateway's own, separated by commas: "
+        "https://app.example.org, or * for any",
+    )
 
     agent_address: str = Field("dns:///127.0.0.1:50052", description="The agent service: dns:///host:port or unix:PATH")
     inference_address: str = Field("dns:///127.0.0.1:50053", description="The inference service, in the same form")
@@ -48,3 +61,34 @@ class GatewaySettings(RuntimeSettings):
     )
     # More than the 2 s that a service gives each of its probes, so that a probe that hangs is named by its service.
     health_timeout_seconds: float = Field(2.5, gt=0, description="How long a service may take to tell its health")
+
+    @property
+    def allowed_host_list(self) -> list[str]:
+        """The names in `allowed_hosts`."""
+        return _words(self.allowed_hosts)
+
+    @property
+    def cors_origin_list(self) -> list[str]:
+        """The origins in `cors_origins`."""
+        return _words(self.cors_origins)
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: str) -> str:
+        for host in _words(value):
+            matched = HOST.fullmatch(host.removeprefix("*.") if host != "*" else "any")
+            if matched is None or matched["port"] is not None:
+                raise ValueError(f"{host!r} is no name of a host, such as hearth.example.org: it takes no port")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        for origin in _words(value):
+            if origin != "*" and not is_origin(origin):
+                raise ValueError(f"{origin!r} is no origin, such as https://app.example.org: it takes no path")
+        return value
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]

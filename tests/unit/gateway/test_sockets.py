@@ -343,7 +343,7 @@ async def test_a_handshake_that_is_wrong_is_answered(
     world: World, request_line: bytes, more: bytes, status: int
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
-    writer.write(request_line + b" HTTP/1.1\r\nHost: x\r\n" + more + UPGRADE + b"\r\n")
+    writer.write(request_line + b" HTTP/1.1\r\nHost: localhost\r\n" + more + UPGRADE + b"\r\n")
     async with asyncio.timeout(10):
         answer = await reader.read()
     writer.close()
@@ -352,7 +352,7 @@ async def test_a_handshake_that_is_wrong_is_answered(
 
 async def test_text_that_is_not_utf_8_closes_with_a_reason(world: World) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
-    writer.write(b"GET /api/v1/ws/logs HTTP/1.1\r\nHost: x\r\n" + UPGRADE + b"\r\n")
+    writer.write(b"GET /api/v1/ws/logs HTTP/1.1\r\nHost: localhost\r\n" + UPGRADE + b"\r\n")
     assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
     writer.write(b"\x81\x82\0\0\0\0\xff\xff")
     async with asyncio.timeout(10):
@@ -380,8 +380,8 @@ async def test_a_client_that_does_not_read_is_dropped() -> None:
         with raw:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             raw.sendall(
-                f"GET /api/v1/ws/tasks/{task.id} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+                f"GET /api/v1/ws/tasks/{task.id} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
             )
             await until(lambda: world.state.open_streams == 1)
             for _ in range(200):
