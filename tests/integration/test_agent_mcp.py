@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agent_service.agent_tools import AgentTool
 from agent_service.builtin.mcp import McpKind
 from agent_service.settings import ToolSettings
 from agent_service.tool import Tool, ToolHost, ToolScope
+from agent_service.workflow import RunContext
 from hearth_runtime.errors import InvalidArgument, Unavailable
+from hearth_runtime.events import EventKind, EventLevel
+from servers.agent_bench import OUTPUT, Bench
 from system.instance import free_port
 from system.waiting import until
 
@@ -101,6 +105,25 @@ async def test_a_server_that_is_away_says_so() -> None:
             pass
     async with opened({**config, "required": False}) as tools:
         assert tools == {}
+
+
+async def test_a_run_that_goes_on_without_a_server_tells_of_it_and_of_no_secret(bench: Bench) -> None:
+    port, secret = free_port(), "not-for-your-eyes"
+    config = {"url": f"http://127.0.0.1:{port}/{secret}", "private": PRIVATE, "required": False}
+    row = AgentTool(id="t", agent_id="a", name="notes", tool_name="mcp", tool_config=config, secrets=(secret,))
+
+    async def work(context: RunContext) -> dict[str, Any]:
+        async with context.open_tools() as toolbox:
+            assert toolbox.specs == ()
+        return OUTPUT
+
+    bench.rows = [row]
+    task_id, _, running = await bench.start(work)
+    await running
+    (told,) = [e for e in await bench.events(task_id) if e.context.get("code") == "tools_away"]
+    assert (told.kind, told.level) == (EventKind.LOG, EventLevel.WARNING)
+    assert told.message.startswith("notes: The run goes on without this server's tools.")
+    assert secret not in told.message
 
 
 async def test_a_command_that_the_operator_has_named() -> None:

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+from agent_service.agent_tools import AgentTool
 from agent_service.bell import Bell, broker_of
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.history_store import StoredHistories
 from agent_service.inference import Models
+from agent_service.opened_tools import open_tools
 from agent_service.prompt import TokenEstimates
 from agent_service.publisher import EventPublisher
 from agent_service.request_store import StoredRequests
@@ -20,6 +22,7 @@ from agent_service.storage import StoredAgents, StoredTasks
 from agent_service.summaries import Summaries
 from agent_service.team import members
 from agent_service.tool import Tool, ToolHost, ToolScope
+from agent_service.tool_kinds import ToolKinds
 from agent_service.toolbox import ToolShelf
 from agent_service.workflow import RunContext, Workflow
 from agent_service.workflows import Workflows
@@ -58,17 +61,23 @@ class Installed(Workflows):
 
 
 class Shelf(ToolShelf):
-    """These tools, whoever asks, and the agents that it may hand tasks to."""
+    """These tools, whoever asks, those of the rows, and the agents that it may hand tasks to."""
 
-    def __init__(self, tools: Sequence[Tool], agents: StoredAgents) -> None:
+    def __init__(self, tools: Sequence[Tool], agents: StoredAgents, rows: Sequence[AgentTool], host: ToolHost) -> None:
         self._tools = tools
         self._agents = agents
+        self._rows = rows
+        self._host = host
 
     @asynccontextmanager
     async def opened(self, scope: ToolScope) -> AsyncIterator[list[Tool]]:
         assert scope.requests is not None
         config = scope.agent.config
-        yield [*self._tools, *await members(config.agents, self._agents, scope.requests, config.budget)]
+        async with AsyncExitStack() as stack:
+            tools = list(self._tools)
+            for row in self._rows:
+                tools += await stack.enter_async_context(open_tools(row, ToolKinds(), scope, self._host))
+            yield [*tools, *await members(config.agents, self._agents, scope.requests, config.budget)]
 
 
 class Bench:
@@ -85,6 +94,7 @@ class Bench:
         self.models = Models(storage.channel)  # where no test has others, there is nobody to answer
         self.summaries = Summaries(StoredSessions(storage.channel), self.models, TokenEstimates())
         self.tools: Sequence[Tool] = ()
+        self.rows: Sequence[AgentTool] = ()
         self.inference: Any = storage.channel
         self._publisher = publisher
         self._settings = settings
@@ -98,6 +108,7 @@ class Bench:
             worker_id="w", lease=timedelta(seconds=self._settings.lease_seconds), queue=queue
         )
         assert claim.task.id == task_id
+        host = ToolHost(settings=self._settings, storage=self.storage.channel, inference=self.inference)
         run = Run(
             claim,
             worker_id="w",
@@ -107,9 +118,9 @@ class Bench:
             histories=StoredHistories(self.storage.channel),
             models=self.models,
             estimates=TokenEstimates(),
-            shelf=Shelf(self.tools, StoredAgents(self.storage.channel)),
+            shelf=Shelf(self.tools, StoredAgents(self.storage.channel), self.rows, host),
             workflows=Installed(workflow),
-            host=ToolHost(settings=self._settings, storage=self.storage.channel, inference=self.inference),
+            host=host,
             publisher=self._publisher,
             bell=self.bell,
             summaries=self.summaries,

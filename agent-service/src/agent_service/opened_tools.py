@@ -24,9 +24,15 @@ async def open_tools(
 
     A tool that is called as its kind is called as the row instead, with the row's description. Any other keeps its
     name, with the row's before it unless that is the kind's: `github_create_issue`. No secret of the row comes out, in
-    a result or an error. Raises ToolKindNotFound, InvalidArgument and Unavailable.
+    a result, a warning or an error. Raises ToolKindNotFound, InvalidArgument and Unavailable.
     """
     hidden = _Hidden(row.secrets)
+    if (warn := scope.warn) is not None:
+
+        async def warn_of_row(message: str, code: str) -> None:
+            await warn(hidden.out_of(f"{row.name}: {message}"), code)
+
+        scope = dataclasses.replace(scope, warn=warn_of_row)
     with hidden.kept():
         async with kinds.get(row.tool_name).open(row.tool_config, scope, host) as given:
             yield tuple(_RowTool(tool, _spec(tool.spec, row), hidden) for tool in given)

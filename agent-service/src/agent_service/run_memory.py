@@ -5,6 +5,7 @@ Memory helps a run and is no part of its promise: where it cannot be reached, th
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -19,7 +20,7 @@ from agent_service.inference import Message, Models
 from agent_service.memories import Memories
 from agent_service.memory_store import Kept, StoredMemories
 from agent_service.prompt import Prompt
-from agent_service.workflow import RunContext
+from agent_service.workflow import RunContext, Workflow
 
 DEFAULT_RECALL = 5
 BLOCK_CHARACTERS = 4000
@@ -47,6 +48,16 @@ def subject_of(scope: MemoryScope, *, session_id: str | None, user: str | None) 
     """Whose facts those of this scope are in a run; None where it has no such session or user."""
     subject = {MemoryScope.AGENT: "", MemoryScope.SESSION: session_id, MemoryScope.USER: user}[scope]
     return None if subject is None else MemorySubject(scope=scope, subject=subject)
+
+
+async def remembering(workflow: Workflow, context: RunContext) -> dict[str, Any]:
+    """The workflow's output; before it the run is told of what its agent remembers, after it what is new is kept."""
+    if remembered := await recall_into(context):
+        known = Turn(role="system", content=remembered)
+        context = replace(context, conversation=(known, *context.conversation))
+    output = await workflow.run(context)
+    await extract_from(context, output)
+    return output
 
 
 async def recall_into(context: RunContext) -> str:

@@ -1,7 +1,7 @@
 """One attempt of a task: its lease, its work, and how it ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -10,21 +10,18 @@ from typing import Any
 
 from hearth_runtime.errors import (
     AttemptOutdated,
-    DeadlineExceeded,
     HearthError,
     RunTimeout,
     TaskNotFound,
-    Unavailable,
 )
 from hearth_runtime.events import EventLevel
-from hearth_runtime.tasks import DOCUMENTS, Pending, Task, TaskStatus, Turn
+from hearth_runtime.tasks import DOCUMENTS, Turn
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from loguru import logger
-from opentelemetry import trace
 from prometheus_client import Counter, Histogram
 
-from agent_service.agents import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_SECONDS
+from agent_service.agents import DEFAULT_TIMEOUT_SECONDS
 from agent_service.bell import Bell
 from agent_service.budgets import tightest
 from agent_service.checkpoint_store import StoredCheckpoints
@@ -39,18 +36,17 @@ from agent_service.recording import Live, Recording
 from agent_service.recordings import recording_of
 from agent_service.request_store import StoredRequests
 from agent_service.requests import RunWaits
-from agent_service.retries import RetryPolicy
-from agent_service.run_memory import extract_from, recall_into
+from agent_service.run_ends import RunEnds
+from agent_service.run_memory import remembering
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
 from agent_service.summaries import Summaries, recalled
 from agent_service.task_requests import KeptRequests, TaskRequests
-from agent_service.task_tree import TaskTree
-from agent_service.tasks import BUDGET, Change, Claim, turns_of
+from agent_service.tasks import BUDGET, Claim, turns_of
 from agent_service.tool import Tool, ToolHost, ToolScope
 from agent_service.tool_calls import ToolCalls
 from agent_service.toolbox import Toolbox, ToolShelf
-from agent_service.workflow import RunContext, Workflow
+from agent_service.workflow import RunContext
 from agent_service.workflows import Workflows
 
 STORE_RETRY_SECONDS = 0.5
@@ -102,9 +98,7 @@ class Run:
         self._agent = replace(claim.agent, config=replace(claim.agent.config, budget=budget))
         self._worker_id = worker_id
         self._store = store
-        self._stored_requests = requests
         self._requests = TaskRequests(requests, bell, claim.task)
-        self._tree = TaskTree(bell, publisher)
         self._checkpoints = checkpoints
         self._histories = histories
         self._models = models
@@ -112,12 +106,7 @@ class Run:
         self._shelf = shelf
         self._workflows = workflows
         self._host = host
-        self._bell = bell
-        self._summaries = summaries
         self._settings = settings
-        self._retries = RetryPolicy(
-            base=timedelta(seconds=settings.retry_base_seconds), cap=timedelta(seconds=settings.retry_cap_seconds)
-        )
         self._events = RunEvents(
             publisher,
             task_id=self._task.id,
@@ -125,6 +114,17 @@ class Run:
             attempt=self._task.attempt,
             traceparent=claim.traceparent,
             root_task_id=self._task.root_task_id,
+        )
+        self._ends = RunEnds(
+            claim,
+            self._agent,
+            store=store,
+            requests=requests,
+            events=self._events,
+            publisher=publisher,
+            bell=bell,
+            summaries=summaries,
+            settings=settings,
         )
         self._recording: Recording = Live(self._journal())
         self._control = RunControl()
@@ -182,13 +182,22 @@ class Run:
         except AttemptOutdated:
             raise
         except RunWaits as waits:
-            return await self._end_waiting(waits.pendings)
+            return await self._ends.waiting(waits.pendings)
         except HearthError as error:
-            return await self._end_failed(error)
+            return await self._ends.failed(error)
         except Exception as error:  # noqa: BLE001 - the border of a run: a mistake in a workflow fails its task alone
             logger.opt(exception=error).error("a workflow failed unexpectedly")
-            return await self._end_failed(HearthError("The run failed unexpectedly; the worker's log says why."))
-        return await self._end_completed(output)
+            return await self._ends.failed(HearthError("The run failed unexpectedly; the worker's log says why."))
+        return await self._ends.completed(output, asked=self._input_turns())
+
+    async def _end_interrupted(self, reason: Interruption) -> str:
+        match reason:
+            case Interruption.CANCEL:
+                return await self._ends.cancelled()
+            case Interruption.HAND_OVER:
+                return await self._ends.handed_over()
+            case Interruption.OUTDATED:
+                raise AttemptOutdated
 
     async def _attempt(self) -> dict[str, Any]:
         agent = self._agent
@@ -229,7 +238,7 @@ class Run:
         )
         try:
             async with asyncio.timeout(timeout_seconds):
-                return await self._recording.output_of(_remembering(workflow, context))
+                return await self._recording.output_of(remembering(workflow, context))
         except TimeoutError as error:
             advice = "Raise config.timeout_seconds, or ask for less."
             raise RunTimeout(f"The run took longer than its {timeout_seconds:g} seconds. {advice}") from error
@@ -242,6 +251,7 @@ class Run:
             task_id=self._task.id,
             requests=self._requests,
             user=self._task.user,
+            warn=self._warn,
         )
         async with self._recording.tools(self._tools(scope)) as tools:
             yield self._toolbox(tools)
@@ -251,6 +261,9 @@ class Run:
         """The agent's tools, and those of the client."""
         async with self._shelf.opened(scope) as tools:
             yield [*tools, *client_tools(self._task, self._agent, self._requests)]
+
+    async def _warn(self, message: str, code: str) -> None:
+        await self._events.log(EventLevel.WARNING, message, code=code)
 
     def _toolbox(self, tools: Sequence[Tool]) -> Toolbox:
         return Toolbox(
@@ -280,110 +293,3 @@ class Run:
                 self.interrupt(Interruption.OUTDATED)
             except HearthError as error:
                 logger.warning("the lease could not be extended", error=error.detail)
-
-    async def _end_completed(self, output: dict[str, Any]) -> str:
-        # Redis has all that the run said before the row says that it ended: streams end by the row.
-        await self._events.flush()
-        new_turns = (*self._input_turns(), Turn(role="assistant", content=output["text"]))
-        await self._change(
-            lambda: self._store.finish(
-                self._task,
-                status=TaskStatus.COMPLETED,
-                output=output,
-                new_turns=new_turns if self._task.session_id else (),
-            )
-        )
-        if self._task.session_id is not None:
-            turns = (*self._claim.session_turns, *new_turns)
-            self._summaries.after_run(self._agent, self._task.session_id, turns)
-        return "completed"
-
-    async def _end_interrupted(self, reason: Interruption) -> str:
-        match reason:
-            case Interruption.CANCEL:
-                return await self._end_cancelled()
-            case Interruption.HAND_OVER:
-                await self._events.log(EventLevel.INFO, "The worker is stopping; another takes over.")
-                await self._events.flush()
-                released = await self._change(lambda: self._store.release(self._task, is_retry=False))
-                if released.status is TaskStatus.CANCELLED:
-                    return "cancelled"
-                await self._bell.ring(self._task.id, queue=self._task.queue)
-                return "handed_over"
-            case Interruption.OUTDATED:
-                raise AttemptOutdated
-
-    async def _end_cancelled(self) -> str:
-        await self._events.flush()
-        await self._change(lambda: self._store.finish(self._task, status=TaskStatus.CANCELLED))
-        return "cancelled"
-
-    async def _end_waiting(self, pendings: Sequence[Pending]) -> str:
-        await self._events.flush()
-        try:
-            task = await self._change(lambda: self._stored_requests.wait(self._task, pendings))
-        except AttemptOutdated:
-            raise
-        except HearthError as error:
-            return await self._end_failed(error)
-        if task.status is TaskStatus.PENDING:  # all was answered meanwhile
-            await self._bell.ring(task.id, queue=task.queue)
-        elif task.status is TaskStatus.WAITING:
-            await self._events.waiting(task)
-        return "cancelled" if task.status is TaskStatus.CANCELLED else "waiting"
-
-    async def _end_failed(self, error: HearthError) -> str:
-        config = self._agent.config
-        max_retries = DEFAULT_MAX_RETRIES if config.max_retries is None else config.max_retries
-        delay = self._retries.delay(error, retries_done=self._task.retry_count, max_retries=max_retries)
-        trace.get_current_span().record_exception(error)
-        trace.get_current_span().set_status(trace.StatusCode.ERROR, error.code)
-        if delay is None:
-            await self._events.flush()
-            await self._change(
-                lambda: self._store.finish(
-                    self._task, status=TaskStatus.FAILED, error_code=error.code, error_message=error.detail
-                )
-            )
-            return "failed"
-        await self._events.log(
-            EventLevel.WARNING,
-            f"Attempt {self._task.attempt} failed: {error.detail} The next begins in {delay.total_seconds():.1f} s.",
-            code=error.code,
-            delay_seconds=round(delay.total_seconds(), 3),
-        )
-        await self._events.status("pending", "waiting for the next attempt", retry=self._task.retry_count + 1)
-        await self._events.flush()
-        released = await self._change(
-            lambda: self._store.release(
-                self._task, is_retry=True, delay=delay, error_code=error.code, error_message=error.detail
-            )
-        )
-        return "cancelled" if released.status is TaskStatus.CANCELLED else "retried"
-
-    async def _change(self, write: Callable[[], Awaitable[Change]]) -> Task:
-        """The task after the change, whose end is told of and whose tree is followed up."""
-        change = await self._store_reliably(write)
-        if change.task.status.is_final:
-            await self._events.ended(change.task)
-        await self._tree.follow(change.affected)
-        return change.task
-
-    async def _store_reliably[T](self, write: Callable[[], Awaitable[T]]) -> T:
-        """Repeats a write while storage is away: the lease holds meanwhile, or its loss is told as AttemptOutdated."""
-        while True:
-            try:
-                return await write()
-            except (Unavailable, DeadlineExceeded) as error:
-                logger.warning("the run's end waits for storage", error=error.detail)
-                await asyncio.sleep(STORE_RETRY_SECONDS)
-
-
-async def _remembering(workflow: Workflow, context: RunContext) -> dict[str, Any]:
-    """The workflow's output; before it the run is told of what its agent remembers, after it what is new is kept."""
-    if remembered := await recall_into(context):
-        known = Turn(role="system", content=remembered)
-        context = replace(context, conversation=(known, *context.conversation))
-    output = await workflow.run(context)
-    await extract_from(context, output)
-    return output

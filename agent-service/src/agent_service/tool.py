@@ -4,7 +4,7 @@ A tool's output is somebody else's text: data for the model, bounded, and never 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -59,13 +59,17 @@ class ToolResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolScope:
-    """For whom a tool works. `task_id` and `requests` are None where it is tried by hand, outside any run."""
+    """For whom a tool works. `task_id`, `requests` and `warn` are None where it is tried by hand, outside any run.
+
+    `warn` tells the run's readers, by a message and a code, what the tool goes on without.
+    """
 
     agent: Agent
     session_id: str | None
     task_id: str | None
     requests: Requests | None
     user: str | None = None  # for whom the run is, as the client names them
+    warn: Callable[[str, str], Awaitable[None]] | None = None
 
 
 class Tool(Protocol):

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import httpx
 from hearth_runtime.errors import InvalidArgument, Unavailable
 from langchain_mcp_adapters.sessions import Connection, StdioConnection, StreamableHttpConnection, create_session
-from loguru import logger
 from mcp import ClientSession
 from mcp.types import CallToolResult, EmbeddedResource, TextContent, TextResourceContents
 from mcp.types import Tool as ServerTool
@@ -28,6 +27,7 @@ CLOSE_SECONDS = 5.0
 MAX_TOOLS = 200
 MAX_PAGES = 20
 MAX_DESCRIPTION_CHARACTERS = 2000
+AWAY = "tools_away"
 
 
 class McpServer:
@@ -186,7 +186,8 @@ class McpKind:
             except Unavailable as error:
                 if config.get("required", True):
                     raise
-                logger.warning("a run goes on without an MCP server", error=error.detail, task_id=scope.task_id)
+                if scope.warn is not None:
+                    await scope.warn(f"The run goes on without this server's tools. {error.detail}", AWAY)
                 found = []
             wanted = config.get("tools")
             if wanted is not None and (missing := set(wanted) - {tool.name for tool in found}) and found:
