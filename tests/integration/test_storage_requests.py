@@ -403,3 +403,23 @@ async def test_trees_are_bounded(storage: Any) -> None:
         await start(storage, ids[1], "nobody", agent_id=new_id())
     with pytest.raises(AttemptOutdated):
         await start(storage, parent_id, "late", attempt=2)
+
+
+async def test_what_tasks_wait_for_counts_in_the_bytes_of_a_page(storage: Any) -> None:
+    agent_id = await storage.new_agent()
+    large = json.dumps({"text": "x" * (3 * 1024 * 1024)})
+    ids = []
+    for _ in range(5):
+        ids.append(await running(storage, agent_id=agent_id))
+        await wait(storage, ids[-1], 1, question(arguments=large))
+    seen: list[str] = []
+    request = task_store_pb2.ListTasksRequest(page_size=500, agent_id=agent_id)
+    while True:
+        page = await storage.tasks.ListTasks(request)
+        assert 1 <= len(page.tasks) <= 3
+        assert all(task.pending[0].arguments for task in page.tasks)
+        seen += [task.id for task in page.tasks]
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            break
+    assert seen == ids[::-1]

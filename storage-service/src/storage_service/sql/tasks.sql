@@ -50,13 +50,21 @@ SELECT * FROM tasks WHERE id = $1;
 -- name: list_tasks
 -- $1 limit, $2 after this id or NULL, $3 agent_id or NULL, $4 one status or NULL, $5 several or NULL,
 -- $6 created at this time or later, or NULL, $7 created before this time, or NULL, $8 bytes, $9 parent_task_id or NULL.
--- `found` is how many rows there are within the limit; those whose predecessors fill the bytes are left out.
+-- `found` is how many rows there are within the limit; those whose predecessors fill the bytes, with what they wait for,
+-- are left out.
 SELECT *
 FROM (
     SELECT
         page.*,
         count(*) OVER () AS found,
-        sum(octet_length(input::text) + octet_length(tools::text) + coalesce(octet_length(output::text), 0)) OVER (
+        sum(
+            octet_length(input::text) + octet_length(tools::text) + coalesce(octet_length(output::text), 0)
+            + CASE WHEN status = 'waiting' THEN (
+                SELECT coalesce(sum(octet_length(arguments::text)), 0)
+                FROM task_requests
+                WHERE task_id = page.id AND answered_at IS NULL
+            ) ELSE 0 END
+        ) OVER (
             ORDER BY id DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS bytes_before
     FROM (
