@@ -251,7 +251,7 @@ async def test_workers_and_services_are_killed_while_tasks_wait(new_fleet: NewFl
 async def test_workers_and_services_are_killed_while_agents_learn(
     new_fleet: NewFleet, report: Report, models: FakeOllama
 ) -> None:
-    files, paragraphs, users, runs, seconds = (8, 200, 8, 5, 40.0) if FULL else (3, 16, 3, 3, 5.0)
+    files, paragraphs, users, runs, seconds = (12, 24, 8, 5, 30.0) if FULL else (3, 16, 3, 3, 5.0)
     env = {
         "HEARTH_LEASE_SECONDS": "3",
         "HEARTH_LEASE_HEARTBEAT_SECONDS": "0.5",
@@ -343,7 +343,7 @@ async def test_workers_and_services_are_killed_while_agents_learn(
 
 @pytest.mark.timeout(600)
 async def test_workers_and_services_are_killed_while_agents_plan(new_fleet: NewFleet, report: Report) -> None:
-    count, seconds = (15, 40.0) if FULL else (2, 5.0)
+    count, seconds = (12, 30.0) if FULL else (2, 5.0)
     env = {"HEARTH_LEASE_SECONDS": "3", "HEARTH_LEASE_HEARTBEAT_SECONDS": "0.5"}
     async with scene(new_fleet, workers=3, env=env) as here:
         load, fleet = here.load, here.fleet
