@@ -12,6 +12,7 @@ from agent_service.tools_workflow import ToolsWorkflow
 from fakes.models import Asked, Reply, ScriptedModels
 from fakes.tools import FakeTool
 from hearth.agent.v1 import agent_pb2
+from hearth_runtime.errors import ModelOutputInvalid
 from hearth_runtime.events import EventKind
 from hearth_runtime.tasks import Task
 from servers.agent_bench import Bench
@@ -96,6 +97,24 @@ async def test_a_model_without_tools_is_led_by_schemas(bench: Bench) -> None:
     assert all(not asked.tools for asked in models.asked)
     call_event = next(e for e in await bench.events(task.id) if e.kind is EventKind.TOOL_CALL)
     assert call_event.context["how"] in ("constrained", "repaired")
+
+
+async def test_a_native_call_that_could_not_be_read_counts_by_its_estimate(bench: Bench) -> None:
+    def reply(asked: Asked) -> Reply:
+        if asked.tools:
+            return ModelOutputInvalid("The model called a tool in a way that its host could not read.")
+        if asked.output_schema is None:
+            return "It is sunny."
+        return dict.fromkeys(asked.output_schema["properties"], "Paris")
+
+    models = ScriptedModels(reply, can=NATIVE)
+    task = await run(bench, models, weather(), budget=agent_pb2.Budget(max_steps=1))
+    assert task.output is not None
+    usage, answered = task.output["usage"], sum(1 for asked in models.asked if not asked.tools)
+    assert (task.status, usage["model_calls"]) == ("completed", len(models.asked))
+    assert len(models.asked) == answered + 1
+    # Each that answered took 10, as the model said; the other some 25 by the length of its prompt and its tools.
+    assert 10 * answered + 20 < usage["prompt_tokens"] < 10 * answered + 200
 
 
 async def test_a_tool_that_fails_is_told_to_the_model(bench: Bench) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
+from hearth_runtime.errors import ModelOutputInvalid
 from hearth_runtime.events import EventLevel
 from hearth_runtime.tasks import Turn
 
@@ -158,7 +159,11 @@ class ChoosingModel:
 
     async def call_tools(self, messages: Sequence[Turn], tools: Sequence[ToolSpec]) -> NativeAnswer:
         """What the model says, and calls, that is told of the tools."""
-        self.answer = await self._calls.make(f"{self._call_id}:native", self._prompt, tools=tools, shown=True)
+        try:
+            self.answer = await self._calls.make(f"{self._call_id}:native", self._prompt, tools=tools, shown=True)
+        except ModelOutputInvalid as error:
+            self.spent += Spent.of_failed(error)
+            raise
         self.spent += self.answer.spent
         return NativeAnswer(
             text=self.answer.text,

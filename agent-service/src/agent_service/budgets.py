@@ -4,7 +4,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from hearth_runtime.agents import Budget
+from hearth_runtime.errors import HearthError
 
+# In an error's metadata.
+PROMPT_TOKENS, COMPLETION_TOKENS = "prompt_tokens", "completion_tokens"
 DEFAULT_MAX_STEPS = 10
 DEFAULT_MAX_MODEL_TOKENS = 200_000
 DEFAULT_MAX_TOOL_CALLS = 25
@@ -22,6 +25,15 @@ class Spent:
     tool_calls: int = 0
     seconds: float = 0.0
 
+    @classmethod
+    def of_failed(cls, error: HearthError) -> "Spent":
+        """What a model call took that ended with this error, as far as its metadata says so."""
+        return cls(
+            prompt_tokens=int(error.metadata.get(PROMPT_TOKENS, 0)),
+            completion_tokens=int(error.metadata.get(COMPLETION_TOKENS, 0)),
+            model_calls=1,
+        )
+
     def __add__(self, other: "Spent") -> "Spent":
         return Spent(
             steps=self.steps + other.steps,
@@ -31,6 +43,12 @@ class Spent:
             tool_calls=self.tool_calls + other.tool_calls,
             seconds=self.seconds + other.seconds,
         )
+
+
+def failed_metadata(prompt_tokens: int, completion_tokens: int) -> dict[str, str]:
+    """For an error with which a model call ended: what it took. It is recorded with the error, so a replay counts the
+    same."""
+    return {PROMPT_TOKENS: str(prompt_tokens), COMPLETION_TOKENS: str(completion_tokens)}
 
 
 def tightest(own: Budget | None, given: dict[str, Any]) -> Budget | None:

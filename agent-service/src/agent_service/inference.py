@@ -76,6 +76,18 @@ class Done:
     total_seconds: float
     data: str | None
 
+    def usage(self) -> dict[str, Any]:
+        """Token counts, and times in seconds."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "duration_seconds": round(self.total_seconds, 3),
+            "first_token_seconds": round(self.first_token_seconds, 3),
+            "queue_seconds": round(self.queue_seconds, 3),
+            "load_seconds": round(self.load_seconds, 3),
+            "finish_reason": self.finish_reason,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class Model:

@@ -1,6 +1,7 @@
 """The model calls of a run: each shown live as it comes, fitted to the model's context, and counted."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,9 @@ from hearth_runtime.errors import HearthError, InvalidArgument, ModelOutputInval
 from hearth_runtime.events import EventKind, EventLevel
 
 from agent_service.asked import Asked
-from agent_service.budgets import Spent
+from agent_service.budgets import Spent, failed_metadata
 from agent_service.embeddings import noted_vectors
-from agent_service.inference import Done, Models, Notice, ToolCall
+from agent_service.inference import Done, Message, Models, Notice, ToolCall
 from agent_service.prompt import Prompt, TokenEstimates, fit
 from agent_service.publisher import RunEvents
 from agent_service.recording import RecordedAnswer, Recording, data_of
@@ -42,7 +43,7 @@ class Answer:
 
     def output(self) -> dict[str, Any]:
         """The answer as a task's output: {"text", "data", "usage", "model"}."""
-        return {"text": self.text, "data": self.data, "usage": usage_of(self.done), "model": self.done.model}
+        return {"text": self.text, "data": self.data, "usage": self.done.usage(), "model": self.done.model}
 
 
 class ModelCalls:
@@ -104,7 +105,7 @@ class ModelCalls:
             except ModelOutputInvalid as error:
                 if repair == MAX_REPAIRS:
                     raise
-                spent += Spent(model_calls=1)
+                spent += Spent.of_failed(error)
                 await self._events.log(EventLevel.WARNING, f"{error.detail} It is asked again.", code="repair")
                 asked = prompt.closing_with(
                     f"Your last answer was not valid: {error.detail} Answer again, briefly and validly."
@@ -181,34 +182,46 @@ class ModelCalls:
         calls: list[ToolCall] = []
         done: Done | None = None
         was_cut = False
-        async for item in self._models.chat(
-            self._agent,
-            messages,
-            timeout_seconds=self._timeout_seconds,
-            output_schema=output_schema,
-            tools=tools,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            # A decision has few tokens, and the thoughts of a model that thinks before it answers would use them up.
-            think=False if output_schema is not None and max_tokens is not None else None,
-        ):
-            match item:
-                case str():
-                    pieces.append(item)
-                    if shown:
-                        await self._events.delta(item)
-                case Notice():
-                    was_cut = was_cut or item.code == "cut"
-                    await self._events.log(EventLevel.WARNING, item.message, code=item.code)
-                case ToolCall():
-                    calls.append(item)
-                case Done():
-                    done = item
-        if done is None:
-            raise ModelOutputInvalid("The model's answer broke off before its end.")
+        with self._counted(messages, tools_text, pieces):
+            async for item in self._models.chat(
+                self._agent,
+                messages,
+                timeout_seconds=self._timeout_seconds,
+                output_schema=output_schema,
+                tools=tools,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                # A decision has few tokens, and the thoughts of a model that thinks first would use them up.
+                think=False if output_schema is not None and max_tokens is not None else None,
+            ):
+                match item:
+                    case str():
+                        pieces.append(item)
+                        if shown:
+                            await self._events.delta(item)
+                    case Notice():
+                        was_cut = was_cut or item.code == "cut"
+                        await self._events.log(EventLevel.WARNING, item.message, code=item.code)
+                    case ToolCall():
+                        calls.append(item)
+                    case Done():
+                        done = item
+            if done is None:
+                raise ModelOutputInvalid("The model's answer broke off before its end.")
         if not was_cut:  # else the model may not have been shown all of it
             self._estimates.learn(done.model, messages, done.prompt_tokens, tools=tools_text)
         return RecordedAnswer(text="".join(pieces), tool_calls=tuple(calls), done=done)
+
+    @contextmanager
+    def _counted(self, messages: Sequence[Message], tools_text: str, pieces: Sequence[str]) -> Iterator[None]:
+        """An answer that cannot be used was work all the same. No host says how much: the error has the estimate."""
+        try:
+            yield
+        except ModelOutputInvalid as error:
+            model, estimates = self._agent.model_name, self._estimates
+            prompt_tokens = estimates.of(model, messages) + estimates.of_text(model, tools_text)
+            error.metadata |= failed_metadata(prompt_tokens, estimates.of_text(model, "".join(pieces)))
+            raise
 
     async def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
         """The texts as vectors of the embedding model, in single precision."""
@@ -273,20 +286,7 @@ class ModelCalls:
                 "model": done.model,
                 "host": done.host,
                 "call": call_id,
-                **usage_of(done),
+                **done.usage(),
                 "asked": asked.to_json(),
             },
         )
-
-
-def usage_of(done: Done) -> dict[str, Any]:
-    """Token counts, and times in seconds."""
-    return {
-        "prompt_tokens": done.prompt_tokens,
-        "completion_tokens": done.completion_tokens,
-        "duration_seconds": round(done.total_seconds, 3),
-        "first_token_seconds": round(done.first_token_seconds, 3),
-        "queue_seconds": round(done.queue_seconds, 3),
-        "load_seconds": round(done.load_seconds, 3),
-        "finish_reason": done.finish_reason,
-    }

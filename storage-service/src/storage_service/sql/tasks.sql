@@ -60,7 +60,9 @@ FROM (
         sum(
             octet_length(input::text) + octet_length(tools::text) + coalesce(octet_length(output::text), 0)
             + CASE WHEN status = 'waiting' THEN (
-                SELECT coalesce(sum(octet_length(arguments::text)), 0)
+                SELECT coalesce(
+                    sum(octet_length(arguments::text) + coalesce(octet_length(default_answer::text), 0)), 0
+                )
                 FROM task_requests
                 WHERE task_id = page.id AND answered_at IS NULL
             ) ELSE 0 END
