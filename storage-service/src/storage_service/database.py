@@ -4,6 +4,7 @@ Nothing is connected before the first call, so the process starts with PostgreSQ
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -32,6 +33,10 @@ BUSY = "PostgreSQL has no connection to spare. Try again; raise max_connections 
 FULL = "PostgreSQL's disk is full. Free space on it, then try again."
 SLOW = "PostgreSQL did not answer in time. Narrow the request, or try again when the database is less busy."
 REFUSED = "PostgreSQL refuses the connection. Mend HEARTH_DATABASE_URL: its user, password, database and form."
+UNTRUSTED = (
+    "PostgreSQL's TLS is not to be trusted: its certificate is not of the authority, or not for the host, that "
+    "HEARTH_DATABASE_URL names. Mend its host, sslmode or sslrootcert."
+)
 UNMIGRATED = "The database lacks Hearth's tables. Run `python -m storage_service.migrate`, then try again."
 READ_ONLY = "PostgreSQL takes no writes. Point HEARTH_DATABASE_URL at the primary server, then try again."
 TROUBLED = "PostgreSQL could not do this. Look into its log, then try again."
@@ -63,6 +68,7 @@ _DETAILS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str
     ),
     ((asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.InternalClientError), AWAY),
     (TimeoutError, SLOW),
+    (ssl.SSLError, UNTRUSTED),
     (OSError, AWAY),
 )
 
@@ -167,7 +173,7 @@ async def connect(dsn: str | None = None, **options: Any) -> asyncpg.Connection:
     """Connects as asyncpg does, but every URL that is none raises ClientConfigurationError."""
     try:
         return await asyncpg.connect(dsn, **options)
-    except asyncpg.InterfaceError:
+    except (asyncpg.InterfaceError, ssl.SSLError):  # both may be a ValueError too
         raise
     except ValueError as error:
         raise asyncpg.ClientConfigurationError("not a PostgreSQL URL") from error

@@ -7,6 +7,7 @@ waits for PostgreSQL, runs alone by an advisory lock, and changes all or nothing
 import argparse
 import asyncio
 import io
+import ssl
 import sys
 from importlib.resources import files
 
@@ -78,7 +79,11 @@ async def _connect(settings: StorageSettings) -> asyncpg.Connection:
             return await connect(
                 settings.database_url, timeout=5, server_settings={"application_name": "hearth-migrate"}
             )
-        except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.ClientConfigurationError) as error:
+        except (
+            asyncpg.InvalidAuthorizationSpecificationError,
+            asyncpg.ClientConfigurationError,
+            ssl.SSLCertVerificationError,
+        ) as error:
             raise MigrationError(detail_of(error)) from error
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             if not told:
