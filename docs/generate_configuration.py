@@ -1,5 +1,6 @@
 """Writes `docs/configuration.md` and `.env.example` from the settings of all processes: `make docs`."""
 
+import json
 from pathlib import Path
 
 from agent_service.settings import ApiSettings, WorkerSettings
@@ -63,7 +64,9 @@ def rows(settings: type[RuntimeSettings], *, own: bool) -> list[tuple[str, str, 
         if is_own != own:
             continue
         default = field.get_default(call_default_factory=True)
-        text = "" if default is None or field.is_required() else str(default)
+        # As it is written in the environment: what has parts, as JSON.
+        shown = json.dumps(default) if isinstance(default, list | dict) else str(default)
+        text = "" if default is None or field.is_required() else shown
         found.append((variable_of(name, field), text, field.description or ""))
     return found
 

@@ -83,6 +83,11 @@ class ToolSettings(ExtractionSettings, ModelSettings):
     mcp_environment: list[str] = Field(
         [], description='Environment variables that agents may set for these commands: ["GITHUB_TOKEN"]; unset, none'
     )
+    private_hosts: list[str] = Field(
+        ["*"],
+        description='Hosts and networks, not public, that tools of agents may name in `private`: ["10.1.0.0/16", '
+        '"wiki.local"]; ["*"] is any, [] none',
+    )
     searxng_url: str = Field("", description="The SearxNG that the tool `web_search` asks; unset, there is none")
 
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
@@ -82,6 +83,22 @@ class WebRules:
 
     def _names_host(self, host: str) -> bool:
         return any(host == entry.lower() for entry in self.private)
+
+
+def covers(entries: Iterable[str], private: str) -> bool:
+    """Whether an entry of `private` is within others of its kind: the same host, or an address or network in a network
+    that is among them."""
+    network = _network(private)
+    for entry in entries:
+        if entry.lower() == private.lower():
+            return True
+        wider = _network(entry)
+        if network is None or wider is None or network.version != wider.version:
+            continue
+        first, last = int(network.network_address), int(network.broadcast_address)
+        if int(wider.network_address) <= first and last <= int(wider.broadcast_address):
+            return True
+    return False
 
 
 def split_url(url: str) -> SplitResult:

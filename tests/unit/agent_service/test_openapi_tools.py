@@ -7,7 +7,8 @@ import pytest
 from agent_service.builtin.openapi import OpenApiKind, OpenApiTool
 from agent_service.json_schema import violations
 from agent_service.openapi_operations import BadDocument, base_url_of, operations_of, parsed
-from agent_service.tool import ToolScope
+from agent_service.settings import ToolSettings
+from agent_service.tool import ToolHost, ToolScope
 from agent_service.web import Web
 from agent_service.web_rules import WebRefused, WebRules
 from hearth_runtime.errors import InvalidArgument
@@ -219,9 +220,10 @@ def test_a_document_that_explodes_is_refused() -> None:
 async def test_a_document_without_a_server_needs_a_base_url() -> None:
     anybody: Any = None
     scope = ToolScope(agent=anybody, session_id=None, task_id=None, requests=None)
+    host = ToolHost(settings=ToolSettings(), storage=anybody, inference=anybody)
     document = SHOP.replace("servers: [{url: https://shop.test/v1}]", "")
     with pytest.raises(InvalidArgument, match="base_url"):
-        async with OpenApiKind().open({"document": document}, scope, anybody):
+        async with OpenApiKind().open({"document": document}, scope, host):
             pass
-    async with OpenApiKind().open({"document": document, "base_url": "https://x.test"}, scope, anybody) as tools:
+    async with OpenApiKind().open({"document": document, "base_url": "https://x.test"}, scope, host) as tools:
         assert len(tools) == 3

@@ -1,6 +1,8 @@
 """Requests that go only where they may: tricks with names, addresses, redirects and answers, against a real server."""
 
 import asyncio
+import json
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -8,7 +10,11 @@ from typing import Any
 import httpx
 import pytest
 from agent_service.builtin.http_request import HttpRequest, HttpRequestKind, result_of
+from agent_service.builtin.mcp import connection_of
+from agent_service.builtin.openapi import OpenApiKind
 from agent_service.html_files import html_text
+from agent_service.settings import ToolSettings
+from agent_service.tool import ToolHost
 from agent_service.web import MAX_STREAM_BYTES, Web, WebAnswer, WebFailed, WebRequest, WebTransport
 from agent_service.web_rules import WebRefused, WebRules
 from hearth_runtime.errors import InvalidArgument
@@ -311,10 +317,10 @@ def test_secrets_are_not_sent_for_all_to_read(rules: WebRules, url: str, may_go:
 async def test_secrets_are_for_hosts_that_are_named() -> None:
     anybody: Any = None
     with pytest.raises(InvalidArgument, match="name the hosts"):
-        async with HttpRequestKind().open({"allow": ["*"], "headers": {"Authorization": "s"}}, anybody, anybody):
+        async with HttpRequestKind().open({"allow": ["*"], "headers": {"Authorization": "s"}}, anybody, lent()):
             pass
     with pytest.raises(InvalidArgument, match="whole URL"):
-        async with HttpRequestKind().open({"allow": ["example.com:8080"]}, anybody, anybody):
+        async with HttpRequestKind().open({"allow": ["example.com:8080"]}, anybody, lent()):
             pass
 
 
@@ -405,3 +411,54 @@ def test_what_no_reader_sees_is_left_out() -> None:
 def test_broken_html_is_read_as_far_as_it_goes(html: str) -> None:
     value: Any = html_text(html)
     assert isinstance(value, str)
+
+
+def lent(**settings: Any) -> ToolHost:
+    """What a process of these settings lends to tools."""
+    anybody: Any = None
+    return ToolHost(settings=ToolSettings(**settings), storage=anybody, inference=anybody)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "private", "refused"),
+    [
+        (["*"], ["10.0.0.1", "wiki.local", "0.0.0.0/0"], ""),
+        ([], [], ""),
+        ([], ["10.0.0.1"], "10.0.0.1"),
+        (["10.0.0.0/8", "Wiki.local"], ["10.1.0.0/16", "10.9.9.9", "wiki.local"], ""),
+        (["10.1.0.0/16"], ["10.0.0.0/8", "10.1.2.3"], "10.0.0.0/8"),
+        (["10.0.0.0/8"], ["wiki.local", "::1"], "wiki.local, ::1"),
+        (["10.0.0.0/8"], ["11.0.0.1", "9.0.0.1"], "11.0.0.1, 9.0.0.1"),
+        (["::/0"], ["10.0.0.1"], "10.0.0.1"),
+    ],
+)
+async def test_a_tool_names_private_hosts_as_far_as_the_operator_lets_it(
+    allowed: list[str], private: list[str], refused: str
+) -> None:
+    anybody: Any = None
+    host = lent(private_hosts=allowed)
+    document = {"openapi": "3.0.0", "paths": {"/x": {"get": {"operationId": "x"}}}}
+    openapi = {"document": json.dumps(document), "base_url": "https://a.test", "private": private}
+    mcp = {"url": "https://a.test/mcp", "private": private}
+
+    async def open_all() -> None:
+        async with HttpRequestKind().open({"allow": ["a.test"], "private": private}, anybody, host):
+            pass
+        async with OpenApiKind().open(openapi, anybody, host):
+            pass
+        connection_of(mcp, host.settings, 1.0)
+
+    if not refused:
+        await open_all()
+        return
+    message = f"`private`: {refused} may not be named here. HEARTH_PRIVATE_HOSTS has: {', '.join(allowed) or 'none'}."
+    with pytest.raises(InvalidArgument, match=re.escape(message)):
+        await open_all()
+    with pytest.raises(InvalidArgument, match=re.escape(message)):
+        async with OpenApiKind().open(openapi, anybody, host):
+            pass
+    with pytest.raises(InvalidArgument, match=re.escape(message)):
+        async with OpenApiKind().open({"url": "https://a.test/doc", "private": private}, anybody, host):
+            pass
+    with pytest.raises(InvalidArgument, match=re.escape(message)):
+        connection_of(mcp, host.settings, 1.0)

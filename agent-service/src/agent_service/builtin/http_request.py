@@ -10,6 +10,7 @@ from hearth_runtime.errors import InvalidArgument
 from agent_service.html_files import html_text
 from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
 from agent_service.web import Web, WebAnswer, WebFailed, WebRequest
+from agent_service.web_config import HEADERS, PRIVATE, web_rules
 from agent_service.web_rules import MAX_URL_CHARACTERS, WebRefused, WebRules
 
 SAFE_METHODS = ("GET", "HEAD")
@@ -105,12 +106,7 @@ class HttpRequestKind:
                 "description": "Hosts (api.example.com), hosts below one (*.example.com), URL prefixes "
                 "(https://example.com/v1/), or * for any public host",
             },
-            "private": {
-                "type": "array",
-                "maxItems": 100,
-                "items": {"type": "string", "minLength": 1, "maxLength": 500},
-                "description": "Hosts and networks (10.0.0.0/8) that may be reached though they are not public",
-            },
+            "private": PRIVATE,
             "methods": {
                 "type": "array",
                 "minItems": 1,
@@ -118,13 +114,7 @@ class HttpRequestKind:
                 "items": {"enum": list(METHODS)},
                 "description": "The methods; GET alone if left out",
             },
-            "headers": {
-                "type": "object",
-                "maxProperties": 50,
-                "propertyNames": {"pattern": "^[A-Za-z0-9-]{1,100}$"},
-                "additionalProperties": {"type": "string", "maxLength": 4000, "pattern": "^[ -~]*$", "writeOnly": True},
-                "description": "Header fields to send, such as Authorization; secret",
-            },
+            "headers": HEADERS,
             "max_bytes": {"type": "integer", "minimum": 1, "maximum": 10_000_000, "default": 500_000},
         },
         "required": ["allow"],
@@ -133,9 +123,7 @@ class HttpRequestKind:
 
     @asynccontextmanager
     async def open(self, config: dict[str, Any], scope: ToolScope, host: ToolHost) -> AsyncIterator[Sequence[Tool]]:
-        rules = WebRules(allow=tuple(config["allow"]), private=tuple(config.get("private", ())))
-        if problem := rules.problem():
-            raise InvalidArgument(problem)
+        rules = web_rules(tuple(config["allow"]), config, host.settings)
         if config.get("headers") and "*" in rules.allow:
             # Whoever writes what the model reads could have the secrets sent to any place.
             raise InvalidArgument("`headers` are secret and `allow` has *: name the hosts that may have them.")

@@ -20,7 +20,8 @@ from mcp.types import Tool as ServerTool
 from agent_service.settings import ToolSettings
 from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec, tool_names
 from agent_service.web import WebFailed, WebTransport
-from agent_service.web_rules import MAX_URL_CHARACTERS, WebRefused, WebRules
+from agent_service.web_config import HEADERS, PRIVATE, web_rules
+from agent_service.web_rules import MAX_URL_CHARACTERS, WebRefused
 
 OPEN_SECONDS = 15.0
 CLOSE_SECONDS = 5.0
@@ -134,19 +135,8 @@ class McpKind:
                 "pattern": "^https?://",
                 "description": "Where the server speaks streamable HTTP",
             },
-            "headers": {
-                "type": "object",
-                "maxProperties": 50,
-                "propertyNames": {"pattern": "^[A-Za-z0-9-]{1,100}$"},
-                "additionalProperties": {"type": "string", "maxLength": 4000, "pattern": "^[ -~]*$", "writeOnly": True},
-                "description": "Header fields to send, such as Authorization; secret",
-            },
-            "private": {
-                "type": "array",
-                "maxItems": 100,
-                "items": {"type": "string", "minLength": 1, "maxLength": 500},
-                "description": "Hosts and networks (10.0.0.0/8) that may be reached though they are not public",
-            },
+            "headers": HEADERS,
+            "private": PRIVATE,
             "command": {
                 "type": "string",
                 "maxLength": 100,
@@ -217,9 +207,7 @@ def connection_of(config: dict[str, Any], settings: ToolSettings, timeout_second
                 f"The variables {', '.join(unnamed)} may not be set here. HEARTH_MCP_ENVIRONMENT has: {known}."
             )
         return StdioConnection(transport="stdio", command=argv[0], args=argv[1:], env=config.get("env"))
-    rules = WebRules(allow=(config["url"].partition("?")[0],), private=tuple(config.get("private", ())))
-    if problem := rules.problem():
-        raise InvalidArgument(f"`url` or {problem}")
+    rules = web_rules((config["url"].partition("?")[0],), config, settings, field="`url` or ")
 
     def client(
         headers: dict[str, str] | None = None, timeout: httpx.Timeout | None = None, auth: httpx.Auth | None = None

@@ -19,9 +19,11 @@ from agent_service.openapi_operations import (
     operations_of,
     parsed,
 )
+from agent_service.settings import ToolSettings
 from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
 from agent_service.web import Web, WebFailed, WebRequest
-from agent_service.web_rules import MAX_URL_CHARACTERS, WebRefused, WebRules, origin
+from agent_service.web_config import HEADERS, PRIVATE, web_rules
+from agent_service.web_rules import MAX_URL_CHARACTERS, WebRefused, origin
 
 
 class OpenApiTool:
@@ -121,19 +123,8 @@ class OpenApiKind:
                 "items": {"type": "string", "maxLength": 200},
                 "description": "Only these, by their operationId; all if left out",
             },
-            "headers": {
-                "type": "object",
-                "maxProperties": 50,
-                "propertyNames": {"pattern": "^[A-Za-z0-9-]{1,100}$"},
-                "additionalProperties": {"type": "string", "maxLength": 4000, "pattern": "^[ -~]*$", "writeOnly": True},
-                "description": "Header fields to send, such as Authorization; secret",
-            },
-            "private": {
-                "type": "array",
-                "maxItems": 100,
-                "items": {"type": "string", "minLength": 1, "maxLength": 500},
-                "description": "Hosts and networks (10.0.0.0/8) that may be reached though they are not public",
-            },
+            "headers": HEADERS,
+            "private": PRIVATE,
             "max_bytes": {"type": "integer", "minimum": 1, "maximum": 10_000_000, "default": 500_000},
         },
         "oneOf": [{"required": ["document"]}, {"required": ["url"]}],
@@ -142,8 +133,7 @@ class OpenApiKind:
 
     @asynccontextmanager
     async def open(self, config: dict[str, Any], scope: ToolScope, host: ToolHost) -> AsyncIterator[Sequence[Tool]]:
-        private = tuple(config.get("private", ()))
-        text = config["document"] if "document" in config else await _fetched(config["url"], private)
+        text = config["document"] if "document" in config else await _fetched(config, host.settings)
         try:
             document = await asyncio.to_thread(parsed, text)
             operations = await asyncio.to_thread(operations_of, document, config.get("operations"))
@@ -152,9 +142,7 @@ class OpenApiKind:
         base_url = config.get("base_url") or base_url_of(document, found_at=config.get("url"))
         if base_url is None:
             raise InvalidArgument("The OpenAPI document names no server with a whole URL: give `base_url`.")
-        rules = WebRules(allow=(base_url,), private=private)
-        if problem := rules.problem():
-            raise InvalidArgument(f"`base_url`, the document's server, or {problem}")
+        rules = web_rules((base_url,), config, host.settings, field="`base_url`, the document's server, or ")
         is_its_word = "url" in config and "base_url" not in config
         if is_its_word and config.get("headers") and origin(base_url) != origin(config["url"]):
             # Whoever changes the document could have the secrets sent to any place.
@@ -163,8 +151,9 @@ class OpenApiKind:
         yield [OpenApiTool(web, base_url, operation, config.get("headers", {})) for operation in operations]
 
 
-async def _fetched(url: str, private: tuple[str, ...]) -> str:
-    rules = WebRules(allow=(urlsplit(url).hostname or "",), private=private)
+async def _fetched(config: dict[str, Any], settings: ToolSettings) -> str:
+    url = config["url"]
+    rules = web_rules((urlsplit(url).hostname or "",), config, settings, field="`url` or ")
     web = Web(rules, timeout_seconds=20, max_bytes=MAX_DOCUMENT_CHARACTERS)
     try:
         answer = await web.request(WebRequest(method="GET", url=url))
