@@ -1,7 +1,7 @@
 # Hearth's commands. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-compose chaos check format proto docs uv sync sync-dev clean
+.PHONY: help run up down test test-compose chaos check manifests breaking format proto docs uv sync sync-dev clean
 
 # Your own uv where there is one that runs, else one in .uv/, installed by its hash.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
@@ -38,6 +38,15 @@ check: sync-dev ## What a reviewer would say: style, types, protos, layers
 	@.venv/bin/buf lint proto
 	@$(RUN) proto/check_generated.py
 	@.venv/bin/lint-imports
+
+manifests: sync-dev ## Check the manifests of deploy/kubernetes
+	@$(RUN) -m pytest -q tests/unit/deploy
+
+breaking: sync-dev ## Check that the protos are compatible with the last release
+	@tag=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null); \
+	if [ -z "$$tag" ]; then echo "There is no release yet that the protos could be compared with."; exit 0; fi; \
+	echo "Comparing the protos with $$tag"; \
+	.venv/bin/buf breaking proto --against ".git#tag=$$tag,subdir=proto"
 
 format: sync-dev ## Let ruff put the style right
 	@$(RUN) -m ruff check --fix .

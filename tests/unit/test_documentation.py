@@ -32,7 +32,7 @@ def test_the_settings_that_code_reads_are_all_documented() -> None:
     assert {name for name in used if f"`{name}`" not in documented} == set()
 
 
-@pytest.mark.parametrize("page", sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]), ids=lambda p: p.name)
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]), ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if "://" not in target:
@@ -41,6 +41,6 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_the_readme_names_targets_of_the_makefile() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for page in (ROOT / "README.md", ROOT / "docs" / "development.md"):
+    for page in (*ROOT.glob("*.md"), ROOT / "docs" / "development.md"):
         named = set(re.findall(r"\bmake ([a-z][a-z-]+)", page.read_text()))
         assert named <= targets, page.name
