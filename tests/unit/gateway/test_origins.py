@@ -130,7 +130,7 @@ async def test_the_page_of_the_documentation_may_load_what_it_is_made_of(world: 
 )  # fmt: skip
 def test_refuses_settings_that_could_never_fit(variable: str, value: str) -> None:
     with pytest.raises(ValidationError, match="such as"):
-        GatewaySettings(**{variable: value})
+        GatewaySettings.model_validate({variable: value})
 
 
 @pytest.mark.parametrize(
