@@ -26,7 +26,9 @@ from hearth_runtime.errors import (
     InvalidArgument,
 )
 from hearth_runtime.identifiers import new_id
+from storage_service.database import open_database
 from storage_service.queries import load_queries
+from storage_service.search import EmbeddedQuery, Searches
 from storage_service.vector_indexes import VectorIndex, VectorIndexes, typed
 from system.waiting import eventually
 
@@ -109,6 +111,10 @@ class Library:
             await self.chunks.PutChunks(
                 chunk_store_pb2.PutChunksRequest(task_id=task_id, attempt=1, document_id=document_id, chunks=batch)
             )
+        recorded = chunk_store_pb2.RecordTextRequest(
+            task_id=task_id, attempt=1, document_id=document_id, character_count=9, chunk_count=len(chunks)
+        )
+        await self.chunks.RecordText(recorded)
         await self.embed(task_id, document_id, vectors, model=model)
         publish = chunk_store_pb2.PublishDocumentRequest(task_id=task_id, attempt=1, document_id=document_id)
         assert not (await self.chunks.PublishDocument(publish)).HasField("missing_model")
@@ -327,6 +333,16 @@ async def test_a_filter_that_keeps_one_in_a_hundred_does_not_starve_the_result(s
     assert len(found) == 20
     assert await library.search(vector=unit(1), model=model, where='{"rare": false}') == []
 
+    # The filter leaves few, so that was the exact order. The scan of the index starves none either.
+    embedded = EmbeddedQuery(model=model, values=tuple(unit(1)), collection_ids=(library.id,))
+    async with open_database(storage.settings) as database:
+        along_index = Searches(database, VectorIndexes(storage.settings), few_chunks=0)
+        assert len(await along_index.nearest(embedded, where={"rare": True}, limit=20)) == 20
+
+        (few,) = await database.fetch(load_queries("search")["has_few_chunks"], [library.id], {"rare": True}, 30)
+        (many,) = await database.fetch(load_queries("search")["has_few_chunks"], [library.id], {"rare": True}, 29)
+        assert (few["has_few"], many["has_few"]) == (True, False)
+
     # The same search as the planner sees it: along the index.
     connection = await asyncpg.connect(storage.settings.database_url)
     await connection.execute("SET plan_cache_mode = force_custom_plan; ANALYZE chunk_vectors; SET enable_seqscan = off")
@@ -360,7 +376,7 @@ async def test_another_model_is_searched_once_all_chunks_have_its_vectors(librar
     update = document_store_pb2.UpdateCollectionRequest(name=library.name, description="d", embedding_model="n")
     collection = (await library.documents.UpdateCollection(update)).collection
     assert (collection.embedding_model, collection.next_embedding_model) == ("m", "n")
-    assert (collection.document_count, collection.chunk_count) == (1, 0)
+    assert (collection.document_count, collection.chunk_count) == (1, 2)
 
     async def switch(model: str) -> str:
         request = chunk_store_pb2.SwitchModelRequest(task_id=task_id, attempt=1, collection_id=library.id, model=model)

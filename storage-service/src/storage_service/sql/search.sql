@@ -6,6 +6,17 @@ SELECT
     set_config('hnsw.ef_search', least(greatest($1, 40), 1000)::text, true),
     set_config('hnsw.max_scan_tuples', '200000', true);
 
+-- name: has_few_chunks
+-- $1 ids of collections, $2 what the metadata contains, $3 how many chunks are few. It looks at no more documents than
+-- that, as each has a chunk.
+SELECT count(*) <= $3 AND coalesce(sum(chunk_count), 0) <= $3 AS has_few
+FROM (
+    SELECT chunk_count
+    FROM documents
+    WHERE collection_id = ANY ($1::uuid[]) AND ready_at IS NOT NULL AND metadata @> $2
+    LIMIT $3::bigint + 1
+) AS searched;
+
 -- name: nearest_chunks
 -- $1 vector as text, $2 model, $3 ids of collections, $4 what the metadata contains, $5 limit. {type} is the vector's
 -- type, which the index has too.
