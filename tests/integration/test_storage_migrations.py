@@ -40,6 +40,9 @@ TABLES = {
     "chunk_vectors",
     "task_histories",
     "task_requests",
+    "api_keys",
+    "tickets",
+    "actions",
 }
 TASK = (
     "INSERT INTO tasks (id, agent_id, status, input, max_retries, request_hash, traceparent, next_attempt_at, rung_at,"
@@ -299,7 +302,7 @@ async def test_the_extension_and_the_indexes_are_there(empty_url: str) -> None:
         'ON public.task_logs USING btree (agent_id, "timestamp")',
         'ON public.task_logs USING btree (level, "timestamp")',
         "UNIQUE INDEX task_logs_stream_id ON public.task_logs USING btree (stream_id)",
-        "UNIQUE INDEX tasks_idempotency_key ON public.tasks USING btree (idempotency_key)",
+        "UNIQUE INDEX tasks_idempotency_key ON public.tasks USING btree (owner, idempotency_key)",
         "UNIQUE INDEX agent_tools_name ON public.agent_tools USING btree (agent_id, name)",
     ):
         assert part in definitions

@@ -136,4 +136,5 @@ class Tasks:
             attempt=task.attempt,
             traceparent=current_traceparent(),
             root_task_id=task.root_task_id,
+            owner=task.owner,
         )

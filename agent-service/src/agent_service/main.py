@@ -10,6 +10,8 @@ from hearth.agent.v1 import (
     document_service_pb2_grpc,
     history_service_pb2,
     history_service_pb2_grpc,
+    key_service_pb2,
+    key_service_pb2_grpc,
     memory_service_pb2,
     memory_service_pb2_grpc,
     session_service_pb2,
@@ -38,6 +40,9 @@ from agent_service.documents import Documents, Searcher
 from agent_service.history_rpc import HistoryRpc
 from agent_service.history_store import StoredHistories
 from agent_service.inference import Models
+from agent_service.key_rpc import KeyRpc
+from agent_service.key_store import StoredKeys
+from agent_service.keys import Keys
 from agent_service.memories import Memories
 from agent_service.memory_rpc import MemoryRpc
 from agent_service.memory_store import StoredMemories
@@ -127,6 +132,12 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
             history_service_pb2_grpc.add_HistoryServiceServicer_to_server,
             HistoryRpc(TimeTravel(StoredHistories(channel), StoredCheckpoints(channel), stored_tasks, bell)),
             history_service_pb2,
+        )
+        stored_keys = StoredKeys(channel)
+        server.register(
+            key_service_pb2_grpc.add_KeyServiceServicer_to_server,
+            KeyRpc(Keys(stored_keys), stored_keys),
+            key_service_pb2,
         )
         await run_with(
             publisher.drained_after(server.run(stopping)),

@@ -52,6 +52,7 @@ class Outbox:
                 attempt=task.attempt,
                 traceparent=found.traceparent,
                 root_task_id=task.root_task_id,
+                owner=task.owner,
             )
             if task.status is TaskStatus.WAITING:
                 await events.waiting(task)

@@ -153,6 +153,7 @@ class RunEvents:
         attempt: int,
         traceparent: str,
         root_task_id: str | None = None,
+        owner: str = "",
     ) -> None:
         self._publisher = publisher
         self._task_id = task_id
@@ -160,6 +161,7 @@ class RunEvents:
         self._attempt = attempt
         self._traceparent = traceparent
         self._root_task_id = None if root_task_id == task_id else root_task_id
+        self._owner = owner
 
     async def publish(
         self,
@@ -183,6 +185,7 @@ class RunEvents:
             context=dict(context or {}),
             timestamp=ended or datetime.now(UTC),
             traceparent=self._traceparent,
+            owner=self._owner,
         )
         copy = None if self._root_task_id is None else _rolled_up(event, self._root_task_id)
         await self._publisher.publish(event, ended=ended, copy=copy)

@@ -114,6 +114,7 @@ class Run:
             attempt=self._task.attempt,
             traceparent=claim.traceparent,
             root_task_id=self._task.root_task_id,
+            owner=self._task.owner,
         )
         self._ends = RunEnds(
             claim,

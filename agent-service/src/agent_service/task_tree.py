@@ -34,5 +34,6 @@ class TaskTree:
                         attempt=task.attempt,
                         traceparent=found.traceparent,
                         root_task_id=task.root_task_id,
+                        owner=task.owner,
                     )
                     await events.ended(task)

@@ -12,6 +12,7 @@ from hearth_runtime.channels import open_channel
 from hearth_runtime.errors import HearthError, NoTaskWaits
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.lifecycle import pause, run, run_with
+from hearth_runtime.principals import Principal, acting_for
 from hearth_runtime.redis_streams import (
     CONTROL_CHANNEL,
     connect,
@@ -183,6 +184,8 @@ class Worker:
                     "run attempt", context=context_of(claim.traceparent), attributes=attributes
                 ),
                 logger.contextualize(task_id=task.id, agent_id=task.agent_id),
+                # It finds and makes what its owner may see, whoever started it.
+                acting_for(Principal(owner=task.owner)),
             ):
                 await running.execute()
         finally:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hearth_runtime.deadlines import detached
 from hearth_runtime.events import StreamId
+from hearth_runtime.principals import Principal, current_principal
 from hearth_runtime.tasks import TaskStatus
 
 from log_service.storage import StoredTasks
@@ -37,20 +38,22 @@ class TaskEnds:
     def __init__(self, tasks: StoredTasks, tail: Tail) -> None:
         self._tasks = tasks
         self._tail = tail
-        self._looks: dict[str, _Look] = {}
+        self._looks: dict[tuple[str, Principal | None], _Look] = {}
 
     async def look(self, task_id: str, *, since: float) -> TaskEnd | None:
         """The task's end, or None while it goes on, as of `since` (time.monotonic()) or later.
 
         Raises TaskNotFound, what calling storage-service raises, and RedisError or OSError.
         """
-        look = self._looks.get(task_id)
+        # Not everybody gets the same answer.
+        key = task_id, current_principal()
+        look = self._looks.get(key)
         if look is None or look.begun < since:
             self._forget()
             look = _Look(begun=time.monotonic(), answer=asyncio.create_task(self._ask(task_id), context=detached()))
             # Whoever asked may be gone when it fails.
             look.answer.add_done_callback(lambda task: task.cancelled() or task.exception())
-            self._looks[task_id] = look
+            self._looks[key] = look
         return await asyncio.shield(look.answer)
 
     async def _ask(self, task_id: str) -> TaskEnd | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from hearth_runtime.events import Event, EventKind, EventLevel
+from hearth_runtime.principals import may_see
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +28,10 @@ class EventFilter:
     context: dict[str, str] = field(default_factory=dict)
 
     def matches(self, event: Event) -> bool:
-        """Whether the event is wanted."""
+        """Whether the event is wanted, and is for whom the present call is made to see."""
         return (
-            (not self.task_ids or event.task_id in self.task_ids)
+            may_see(event.owner)
+            and (not self.task_ids or event.task_id in self.task_ids)
             and (not self.agent_ids or event.agent_id in self.agent_ids)
             and (not self.levels or event.level in self.levels)
             and (not self.kinds or event.kind in self.kinds)

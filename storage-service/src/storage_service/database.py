@@ -15,7 +15,8 @@ from asyncpg import Record
 from asyncpg.pool import PoolConnectionProxy
 from hearth_runtime.deadlines import bounded
 from hearth_runtime.dependencies import Dependency
-from hearth_runtime.errors import Unavailable
+from hearth_runtime.errors import NotFound, Unavailable
+from hearth_runtime.principals import Principal, current_principal
 from loguru import logger
 
 from storage_service.queries import load_queries
@@ -24,6 +25,8 @@ from storage_service.settings import StorageSettings
 SQL = load_queries("database")
 
 CONNECT_SECONDS = 5.0
+# To the second one the policies of the tables apply; with the first the connection is what it logged in as.
+OWN_ROLE, TENANT_ROLE = "none", "hearth_tenant"
 NUL, REPLACEMENT = "\0", "\N{REPLACEMENT CHARACTER}"
 # How jsonb begins on the wire: the version of its binary format.
 JSONB_VERSION = b"\x01"
@@ -79,6 +82,9 @@ class Database:
     Every method raises Unavailable where PostgreSQL fails, and DeadlineExceeded where the deadline was over before.
 
     Text that holds NUL, which PostgreSQL cannot store, has U+FFFD in its place.
+
+    What a statement finds and may change is what the call's principal may see; here, and nowhere else, PostgreSQL is
+    told of it. Raises NotFound where something is written to what others own.
     """
 
     def __init__(self, pool: asyncpg.Pool, call_seconds: float) -> None:
@@ -110,6 +116,8 @@ class Database:
             seconds = bounded(self._call_seconds)
             async with asyncio.timeout(seconds), self._pool.acquire(timeout=seconds) as held:
                 try:
+                    # The pool's proxy passes it on to the connection.
+                    await held.act_for(current_principal())  # type: ignore[attr-defined]
                     yield held
                 except asyncpg.InternalClientError:
                     # asyncpg lost track of this connection, as when the server ends it at this moment. Nobody gets it
@@ -192,10 +200,21 @@ def postgresql_dependency(database: Database) -> Dependency:
 
 
 class _Connection(asyncpg.Connection):
-    """A connection that is given back as it is: no statement here changes its session."""
+    """A connection that is given back as it is, and remembers for whom it acted last: no other statement here changes
+    its session."""
+
+    _acts_for: tuple[str, str] = (OWN_ROLE, "")
 
     def get_reset_query(self) -> str:
         return ""
+
+    async def act_for(self, principal: Principal | None) -> None:
+        """From now on the policies are those for `principal`, and what is made is its owner's."""
+        role = OWN_ROLE if principal is None or principal.sees_all else TENANT_ROLE
+        wanted = role, "" if principal is None else principal.owner
+        if wanted != self._acts_for:
+            await self.fetchrow(SQL["act_for"], *wanted)
+            self._acts_for = wanted
 
 
 async def _prepare(connection: Any) -> None:
@@ -238,6 +257,13 @@ def _storable(argument: Any) -> Any:
 def _typed_errors() -> Iterator[None]:
     try:
         yield
+    except asyncpg.InsufficientPrivilegeError as error:
+        if current_principal() is None:
+            logger.warning("PostgreSQL failed a call", error=repr(error))
+            raise Unavailable(REFUSED, metadata={"dependency": "postgresql"}) from error
+        # A policy's way to say that a row is somebody else's; or a table's that no owner has any business with.
+        logger.info("PostgreSQL kept an owner from what others own", error=repr(error))
+        raise NotFound("There is no such thing, or it is not yours.") from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
         detail = detail_of(error)
         if not detail:

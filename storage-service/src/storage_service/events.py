@@ -59,6 +59,7 @@ class Events:
                 event.stream_id,
                 place.milliseconds,
                 place.sequence,
+                event.owner,
             )
             for place, event in placed
         ]
@@ -123,4 +124,5 @@ def _event(row: Record) -> Event:
         context=row["context"],
         timestamp=row["timestamp"],
         traceparent=row["traceparent"],
+        owner=row["owner"],
     )

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from asyncpg import Record
 from hearth_runtime.checkpoints import NOTE, RecordedCall, SavedCheckpoint, TypedBytes
-from hearth_runtime.errors import CheckpointNotFound, HistoryExpired, TaskNotReplayable, Unavailable
+from hearth_runtime.errors import CheckpointNotFound, HearthError, HistoryExpired, TaskNotReplayable, Unavailable
 from hearth_runtime.lifecycle import pause
 from hearth_runtime.tasks import Task, TaskStatus
 from loguru import logger
@@ -174,20 +174,25 @@ class Histories:
                 f"Task {new.task_id} is a replay itself. Take the task that it replays, {origin['replay_of_task_id']}.",
                 metadata={"task_id": new.task_id},
             )
-        full = await self._bounds.obstacle(agent_id)
+        full: HearthError | None = await self._bounds.obstacle(agent_id)
         row = None
         if full is None:
             async with self._database.transaction() as transaction:
-                row = await transaction.fetchrow(
-                    SQL["derive_task"],
-                    new.id,
-                    new.task_id,
-                    is_replay,
-                    task_input,
-                    new.idempotency_key,
-                    new.request_hash,
-                    new.traceparent,
-                    DEFAULT_MAX_RETRIES,
+                full = await self._tasks.quotas.obstacle(transaction)
+                row = (
+                    await transaction.fetchrow(
+                        SQL["derive_task"],
+                        new.id,
+                        new.task_id,
+                        is_replay,
+                        task_input,
+                        new.idempotency_key,
+                        new.request_hash,
+                        new.traceparent,
+                        DEFAULT_MAX_RETRIES,
+                    )
+                    if full is None
+                    else None
                 )
                 if row is not None:
                     kept = await transaction.fetchrow(

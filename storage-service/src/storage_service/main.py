@@ -19,6 +19,8 @@ from hearth.storage.v1 import (
     event_store_pb2_grpc,
     history_store_pb2,
     history_store_pb2_grpc,
+    key_store_pb2,
+    key_store_pb2_grpc,
     memory_store_pb2,
     memory_store_pb2_grpc,
     request_store_pb2,
@@ -49,6 +51,8 @@ from storage_service.documents import Documents
 from storage_service.events import Events
 from storage_service.histories import Histories, keep_bounded
 from storage_service.history_rpc import HistoryStoreRpc
+from storage_service.key_rpc import KeyStoreRpc
+from storage_service.keys import Actions, Keys, Tickets
 from storage_service.memories import Memories
 from storage_service.memory_rpc import MemoryStoreRpc
 from storage_service.memory_vectors import MemoryVectors
@@ -162,6 +166,15 @@ async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
             history_store_pb2_grpc.add_HistoryStoreServiceServicer_to_server,
             HistoryStoreRpc(histories),
             history_store_pb2,
+        )
+        server.register(
+            key_store_pb2_grpc.add_KeyStoreServiceServicer_to_server,
+            KeyStoreRpc(
+                Keys(database),
+                Tickets(database),
+                Actions(database, keep=timedelta(days=settings.audit_retention_days)),
+            ),
+            key_store_pb2,
         )
         await run_with(
             server.run(stopping),

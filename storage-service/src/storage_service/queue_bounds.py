@@ -5,6 +5,7 @@ import time
 from collections import Counter
 
 from hearth_runtime.errors import QueueFull
+from hearth_runtime.principals import acting_for
 
 from storage_service.database import Database
 from storage_service.queries import load_queries
@@ -45,7 +46,9 @@ class QueueBounds:
         async with self._counting:
             if time.monotonic() - self._counted_at < FRESH_SECONDS:
                 return
-            rows = await self._database.fetch(SQL["count_pending"])
+            # Of all owners.
+            with acting_for(None):
+                rows = await self._database.fetch(SQL["count_pending"])
             self._waiting = Counter({str(row["agent_id"]): row["count"] for row in rows})
             self._counted_at = time.monotonic()
 

@@ -53,6 +53,9 @@ class StorageSettings(RuntimeSettings):
         "it; unset, never",
     )
     retention_sweep_seconds: float = Field(60.0, gt=0, le=86400, description="How often such tasks are looked for")
+    audit_retention_days: float = Field(
+        90.0, gt=0, le=36500, description="For how many days it is kept what was done with keys"
+    )
     migrate_wait_seconds: float = Field(
         60.0, gt=0, le=3600, description="How long a migration waits for PostgreSQL, or for another migration"
     )

@@ -42,4 +42,5 @@ def task_of(row: Record) -> Task:
         replay_of_task_id=None if row["replay_of_task_id"] is None else str(row["replay_of_task_id"]),
         waiting_since=row["waiting_since"],
         tools=tuple(ClientTool.from_json(tool) for tool in row["tools"]),
+        owner=row["owner"],
     )

@@ -11,14 +11,17 @@ from typing import Any
 from hearth_runtime.agents import ClientTool
 from hearth_runtime.errors import (
     FieldViolation,
+    HearthError,
     HistoryExpired,
     IdempotencyConflict,
     InvalidArgument,
+    SessionNotFound,
     TaskFinished,
     TaskNotRetryable,
     ToolCallUnfinished,
     Unavailable,
 )
+from hearth_runtime.principals import current_principal
 from hearth_runtime.tasks import Task, TaskStatus
 
 from storage_service.agents import agent_inactive, agent_not_found
@@ -27,6 +30,7 @@ from storage_service.pages import PAGE_BYTES, Page, id_of_token, token_of_id
 from storage_service.pending import with_pending
 from storage_service.queries import load_queries
 from storage_service.queue_bounds import QueueBounds
+from storage_service.quotas import Quotas, is_limited
 from storage_service.task_rows import DEFAULT_MAX_RETRIES, task_not_found, task_of
 from storage_service.trees import Change, lock_tree, settle_tree
 
@@ -65,27 +69,23 @@ class Tasks:
     def __init__(self, database: Database, bounds: QueueBounds) -> None:
         self._database = database
         self._bounds = bounds
+        self.quotas = Quotas()
 
     async def create(self, new: NewTask) -> tuple[Task, bool]:
         """Accepts a task; the bool is False where its idempotency key was known.
 
-        Raises AgentNotFound, AgentInactive, IdempotencyConflict, QueueFull, and InvalidArgument for another agent's
-        session.
+        Raises AgentNotFound, AgentInactive, IdempotencyConflict, QueueFull, QuotaExceeded, SessionNotFound, and
+        InvalidArgument for another agent's session.
         """
-        full = await self._bounds.obstacle(new.agent_id)
-        row = full is None and await self._database.fetchrow(
-            SQL["create_task"],
-            new.id,
-            new.agent_id,
-            new.session_id,
-            new.input,
-            new.idempotency_key,
-            new.request_hash,
-            new.traceparent,
-            DEFAULT_MAX_RETRIES,
-            new.user,
-            [tool.to_json() for tool in new.tools],
-        )
+        full: HearthError | None = await self._bounds.obstacle(new.agent_id)
+        row = None
+        if full is None and not is_limited():
+            row = await self._database.fetchrow(SQL["create_task"], *_columns(new))
+        elif full is None:
+            async with self._database.transaction() as transaction:
+                full = await self.quotas.obstacle(transaction)
+                if full is None:
+                    row = await transaction.fetchrow(SQL["create_task"], *_columns(new))
         if row:
             self._bounds.added(new.agent_id)
             return task_of(row), True
@@ -154,7 +154,8 @@ class Tasks:
     async def retry(self, task_id: str, *, from_start: bool, repeat_tool_calls: bool) -> Task:
         """Puts a task that failed or was cancelled back into the queue, with all its retries.
 
-        Raises TaskNotFound, TaskNotRetryable, AgentInactive, QueueFull, ToolCallUnfinished, HistoryExpired.
+        Raises TaskNotFound, TaskNotRetryable, AgentInactive, QueueFull, QuotaExceeded, ToolCallUnfinished,
+        HistoryExpired.
         """
         async with self._database.transaction() as transaction:
             await lock_tree(transaction, task_id)
@@ -168,7 +169,7 @@ class Tasks:
                 )
             if not row["agent_is_active"]:
                 raise agent_inactive(str(row["agent_id"]))
-            if full := await self._bounds.obstacle(str(row["agent_id"])):
+            if full := await self._bounds.obstacle(str(row["agent_id"])) or await self.quotas.obstacle(transaction):
                 raise full
             if not from_start and row["attempt"] > 0 and not row["has_history"]:
                 raise HistoryExpired(
@@ -202,4 +203,24 @@ class Tasks:
                 "The session belongs to another agent. Begin a new session with a new session_id.",
                 fields=[FieldViolation(field="session_id", message="belongs to another agent")],
             )
+        if new.session_id is not None and row["session_agent_id"] is None and current_principal() is not None:
+            return SessionNotFound(
+                f"The session {new.session_id} is not yours. Begin a new session with a new session_id.",
+                metadata={"session_id": new.session_id},
+            )
         return Unavailable("The agent or the session was changed at this moment. Try again.")
+
+
+def _columns(new: NewTask) -> tuple[Any, ...]:
+    return (
+        new.id,
+        new.agent_id,
+        new.session_id,
+        new.input,
+        new.idempotency_key,
+        new.request_hash,
+        new.traceparent,
+        DEFAULT_MAX_RETRIES,
+        new.user,
+        [tool.to_json() for tool in new.tools],
+    )

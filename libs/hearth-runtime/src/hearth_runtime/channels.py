@@ -9,6 +9,7 @@ from opentelemetry.instrumentation.grpc import aio_client_interceptors
 
 from hearth_runtime.deadlines import bounded
 from hearth_runtime.errors import from_rpc_error
+from hearth_runtime.principals import as_metadata
 from hearth_runtime.repeats import BUFFER_BYTES, SERVICE_CONFIG
 from hearth_runtime.settings import RuntimeSettings
 from hearth_runtime.tls import channel_credentials
@@ -39,8 +40,8 @@ def open_channel(service: str, address: str, settings: RuntimeSettings) -> grpc.
 
     A unary call without a timeout gets `rpc_timeout_seconds`, and no call more than the deadline of the one that is
     being served leaves it. A call waits within its deadline for a service that is not there yet, and is repeated within
-    it where a service stops and that does no harm (`hearth_runtime.repeats`). Errors are `hearth_runtime.errors`. Close
-    it when done.
+    it where a service stops and that does no harm (`hearth_runtime.repeats`). It is made for whom the one that is being
+    served is made. Errors are `hearth_runtime.errors`. Close it when done.
     """
     interceptors: list[grpc.aio.ClientInterceptor] = [
         _UnaryCalls(service, settings.rpc_timeout_seconds),
@@ -58,7 +59,7 @@ def _waiting(details: grpc.aio.ClientCallDetails, timeout: float | None) -> grpc
     return grpc.aio.ClientCallDetails(
         method=details.method,
         timeout=timeout,
-        metadata=details.metadata,
+        metadata=grpc.aio.Metadata(*(details.metadata or ()), *as_metadata()),
         credentials=details.credentials,
         wait_for_ready=True if details.wait_for_ready is None else details.wait_for_ready,
     )

@@ -147,7 +147,47 @@ class Cancelled(HearthError):
     http_status = 499
 
 
+class Unauthenticated(HearthError):
+    code = "unauthenticated"
+    title = "It is not known who asks"
+    status = grpc.StatusCode.UNAUTHENTICATED
+    http_status = 401
+
+
+class PermissionDenied(HearthError):
+    code = "permission_denied"
+    title = "This is not allowed"
+    status = grpc.StatusCode.PERMISSION_DENIED
+    http_status = 403
+
+
 # The kinds of failure that more than one service knows.
+
+
+class KeyRefused(Unauthenticated):
+    code = "key_refused"
+    title = "The key lets nobody in"
+
+
+class TicketRefused(Unauthenticated):
+    code = "ticket_refused"
+    title = "The ticket lets nobody in"
+
+
+class KeyNotFound(NotFound):
+    code = "key_not_found"
+    title = "There is no such key"
+
+
+class KeyExists(Conflict):
+    code = "key_exists"
+    title = "There is a key of this prefix already"
+    status = grpc.StatusCode.ALREADY_EXISTS
+
+
+class QuotaExceeded(ResourceExhausted):
+    code = "quota_exceeded"
+    title = "As much as the key allows is used"
 
 
 class AgentNotFound(NotFound):
@@ -397,6 +437,8 @@ _BY_STATUS: dict[grpc.StatusCode, type[HearthError]] = {
         Unavailable,
         DeadlineExceeded,
         Cancelled,
+        Unauthenticated,
+        PermissionDenied,
     )
 }
 

@@ -60,6 +60,7 @@ class Event:
     context: dict[str, Any]
     timestamp: datetime
     traceparent: str
+    owner: str = ""  # its task's
 
     def encode(self) -> bytes:
         """The value of EVENT_FIELD."""

@@ -23,6 +23,14 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "Search",
     ),
     "hearth.agent.v1.HistoryService": ("ListCheckpoints", "ForkTask", "ReplayTask"),
+    "hearth.agent.v1.KeyService": (
+        "ListKeys",
+        "RevokeKey",
+        "VerifyKey",
+        "GetKeyring",
+        "CreateTicket",
+        "ListActions",
+    ),
     "hearth.agent.v1.MemoryService": (
         "GetMemory",
         "ListMemories",
@@ -85,6 +93,15 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "GetDocumentPart",
     ),
     "hearth.storage.v1.EventStoreService": ("AppendEvents", "ListEvents", "GetSubscription", "SaveSubscription"),
+    "hearth.storage.v1.KeyStoreService": (
+        "InsertKey",
+        "GetKey",
+        "ListKeys",
+        "RevokeKey",
+        "GetKeyring",
+        "InsertTicket",
+        "ListActions",
+    ),
     "hearth.storage.v1.MemoryStoreService": (
         "KeepMemory",
         "GetMemory",

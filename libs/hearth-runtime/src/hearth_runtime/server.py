@@ -21,6 +21,7 @@ from hearth_runtime.channels import MAX_MESSAGE_BYTES
 from hearth_runtime.deadlines import within
 from hearth_runtime.dependencies import Dependency, RuntimeRpc
 from hearth_runtime.errors import Cancelled, HearthError
+from hearth_runtime.principals import acting_for, of_metadata
 from hearth_runtime.repeats import NO_REPEAT
 from hearth_runtime.settings import RuntimeSettings
 from hearth_runtime.tls import server_credentials
@@ -115,7 +116,7 @@ def _unary(method: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., A
         started = time.perf_counter()
         code = grpc.StatusCode.OK
         try:
-            with within(context.time_remaining()):
+            with within(context.time_remaining()), acting_for(of_metadata(context.invocation_metadata())):
                 return await inner(request, context)
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
@@ -135,7 +136,7 @@ def _stream(method: str, inner: Callable[..., AsyncIterator[Any]]) -> Callable[.
         started = time.perf_counter()
         code = grpc.StatusCode.OK
         try:
-            with within(context.time_remaining()):
+            with within(context.time_remaining()), acting_for(of_metadata(context.invocation_metadata())):
                 async for message in inner(request, context):
                     yield message
         except (asyncio.CancelledError, GeneratorExit):

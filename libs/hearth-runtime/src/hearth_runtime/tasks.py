@@ -84,6 +84,7 @@ class Task:
     tools: tuple[ClientTool, ...] = ()  # of this run, beside its agent's
     forked_from_task_id: str | None = None
     replay_of_task_id: str | None = None
+    owner: str = ""  # nobody's where it is empty
 
 
 class AttemptOutcome(StrEnum):

@@ -89,7 +89,7 @@ WITH released AS (
         turn = CASE
             WHEN cancel_requested_at IS NULL AND NOT $3
             THEN coalesce(
-                (SELECT min(others.turn) FROM tasks AS others WHERE status = 'pending' AND others.queue = tasks.queue), 0
+                first_turn(tasks.queue), 0
             )
         END,
         retry_count = retry_count + CASE WHEN $3 AND cancel_requested_at IS NULL THEN 1 ELSE 0 END,

@@ -11,7 +11,7 @@ SELECT
     collections.*, count(documents.id) AS document_count, coalesce(sum(documents.chunk_count), 0)::bigint AS chunk_count
 FROM collections
 LEFT JOIN documents ON documents.collection_id = collections.id AND documents.ready_at IS NOT NULL
-WHERE collections.name = $1
+WHERE collections.id = collection_named($1)
 GROUP BY collections.id;
 
 -- name: list_collections
@@ -24,7 +24,7 @@ FROM (
 LEFT JOIN documents ON documents.collection_id = page.id AND documents.ready_at IS NOT NULL
 GROUP BY
     page.id, page.name, page.description, page.embedding_model, page.next_embedding_model, page.chunk_tokens,
-    page.created_at, page.updated_at
+    page.created_at, page.updated_at, page.owner
 ORDER BY page.name COLLATE "C";
 
 -- name: update_collection
@@ -37,12 +37,12 @@ SET description = $2,
         WHEN (description, next_embedding_model) IS DISTINCT FROM ($2, nullif($3, embedding_model)) THEN now()
         ELSE updated_at
     END
-WHERE name = $1
+WHERE id = collection_named($1)
 RETURNING id;
 
 -- name: delete_collection
 -- $1 name.
-DELETE FROM collections WHERE name = $1 RETURNING id;
+DELETE FROM collections WHERE id = collection_named($1) RETURNING id;
 
 -- name: lock_next_model
 -- $1 id of the collection, $2 model. Documents that are published meanwhile wait, and are seen by what comes next.

@@ -6,7 +6,7 @@ DELETE FROM documents WHERE task_id IS NULL AND created_at < now() - $1::interva
 -- $1 id, $2 name of the collection, $3 name, $4 media_type, $5 size_bytes, $6 content_hash, $7 metadata.
 -- No row where the collection is not there, or has a document with this content.
 INSERT INTO documents (id, collection_id, name, media_type, size_bytes, content_hash, metadata)
-SELECT $1, collections.id, $3, $4, $5, $6, $7 FROM collections WHERE collections.name = $2
+SELECT $1, collections.id, $3, $4, $5, $6, $7 FROM collections WHERE collections.id = collection_named($2)
 ON CONFLICT DO NOTHING
 RETURNING id;
 
@@ -16,7 +16,7 @@ SELECT documents.*, collections.name AS collection, tasks.status AS task_status,
 FROM documents
 JOIN collections ON collections.id = documents.collection_id
 LEFT JOIN tasks ON tasks.id = documents.task_id
-WHERE collections.name = $1 AND documents.content_hash = $2;
+WHERE collections.id = collection_named($1) AND documents.content_hash = $2;
 
 -- name: get_document
 -- $1 id.
@@ -45,7 +45,7 @@ FROM (
         JOIN collections ON collections.id = documents.collection_id
         LEFT JOIN tasks ON tasks.id = documents.task_id
         WHERE ($2::uuid IS NULL OR documents.id < $2)
-          AND ($3::text IS NULL OR collections.name = $3)
+          AND ($3::text IS NULL OR collections.id = collection_named($3))
         ORDER BY documents.id DESC
         LIMIT $1
     ) AS page

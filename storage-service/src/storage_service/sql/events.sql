@@ -1,13 +1,14 @@
 -- name: append_events
--- Thirteen arrays, one for each column, an event in each place. Returns how many were new.
+-- Fourteen arrays, one for each column, an event in each place. Returns how many were new.
 WITH stored AS (
     INSERT INTO task_logs (
         id, task_id, agent_id, attempt, kind, level, message, context, timestamp, traceparent,
-        stream_id, stream_ms, stream_seq
+        stream_id, stream_ms, stream_seq, owner
     )
     SELECT * FROM unnest(
         $1::uuid[], $2::uuid[], $3::uuid[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::jsonb[],
-        $9::timestamptz[], $10::text[], $11::text[], $12::bigint[], $13::bigint[]
+        $9::timestamptz[], $10::text[], $11::text[], $12::bigint[], $13::bigint[],
+        $14::text[]
     )
     ON CONFLICT DO NOTHING
     RETURNING stream_id

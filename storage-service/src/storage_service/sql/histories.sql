@@ -60,15 +60,16 @@ WHERE tasks.id = $1;
 -- active agent: it asks nobody. Rung and in turn as in create_task.
 INSERT INTO tasks (
     id, agent_id, queue, status, input, idempotency_key, request_hash, traceparent, max_retries, next_attempt_at,
-    rung_at, end_user, tools, forked_from_task_id, replay_of_task_id, turn
+    rung_at, end_user, tools, owner, forked_from_task_id, replay_of_task_id, turn
 )
 SELECT
     $1, agents.id, agents.queue, 'pending', coalesce($4::jsonb, origin.input), $5, $6, $7,
     coalesce((agents.config ->> 'max_retries')::integer, $8::integer), now(), now(), origin.end_user, origin.tools,
+    origin.owner,
     CASE WHEN NOT $3 THEN origin.id END, CASE WHEN $3 THEN origin.id END,
     greatest(
         0,
-        (SELECT min(turn) FROM tasks WHERE status = 'pending' AND queue = agents.queue),
+        first_turn(agents.queue),
         (SELECT max(turn) + 1 FROM tasks WHERE status = 'pending' AND agent_id = agents.id)
     )
 FROM tasks AS origin

@@ -34,7 +34,7 @@ WITH lost AS (
 ), rung AS (
     UPDATE tasks
     SET rung_at = now(),
-        turn = coalesce(tasks.turn, (SELECT min(turn) FROM tasks WHERE status = 'pending' AND queue = $6), 0)
+        turn = coalesce(tasks.turn, first_turn($6), 0)
     FROM (SELECT id FROM never_rung UNION ALL SELECT id FROM rung_in_vain) AS due
     WHERE tasks.id = due.id
     RETURNING tasks.*
@@ -45,7 +45,7 @@ WITH lost AS (
         next_attempt_at = CASE lost.next_status WHEN 'pending' THEN now() END,
         rung_at = CASE lost.next_status WHEN 'pending' THEN now() END,
         turn = CASE lost.next_status
-            WHEN 'pending' THEN coalesce((SELECT min(turn) FROM tasks WHERE status = 'pending' AND queue = $6), 0)
+            WHEN 'pending' THEN coalesce(first_turn($6), 0)
         END,
         end_unsettled = lost.next_status <> 'pending',
         completed_at = CASE lost.next_status WHEN 'pending' THEN NULL ELSE now() END,
@@ -66,7 +66,7 @@ SELECT
     id, agent_id, queue, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message,
     retry_count, attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, end_user,
     traceparent, forked_from_task_id, replay_of_task_id, parent_task_id, root_task_id, depth, waiting_since,
-    '[]'::jsonb AS tools
+    owner, '[]'::jsonb AS tools
 FROM (SELECT * FROM rung UNION ALL SELECT * FROM given_up) AS taken;
 
 -- name: settle_ends
@@ -94,7 +94,7 @@ SELECT
     id, agent_id, queue, session_id, status, '{}'::jsonb AS input, NULL::jsonb AS output, error_code, error_message,
     retry_count, attempt, created_at, started_at, completed_at, next_attempt_at, cancel_requested_at, end_user,
     traceparent, forked_from_task_id, replay_of_task_id, parent_task_id, root_task_id, depth, waiting_since,
-    '[]'::jsonb AS tools,
+    owner, '[]'::jsonb AS tools,
     id IN (SELECT id FROM settled) AS is_settled
 FROM tasks
 WHERE id IN (SELECT id FROM ended) AND (completed_at IS NOT NULL OR waiting_since IS NOT NULL)

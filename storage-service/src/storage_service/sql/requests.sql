@@ -26,18 +26,19 @@ WITH agent AS (
     FROM agents
     WHERE id = $2 AND is_active AND queue <> 'documents'
 ), parent AS (
-    UPDATE tasks SET root_task_id = coalesce(root_task_id, id) WHERE id = $6 RETURNING id, root_task_id, depth, end_user
+    UPDATE tasks SET root_task_id = coalesce(root_task_id, id) WHERE id = $6
+    RETURNING id, root_task_id, depth, end_user, owner
 ), child AS (
     INSERT INTO tasks (
         id, agent_id, queue, status, input, request_hash, traceparent, max_retries, next_attempt_at, rung_at,
-        parent_task_id, root_task_id, depth, end_user, turn
+        parent_task_id, root_task_id, depth, end_user, owner, turn
     )
     SELECT
         $1, agent.id, agent.queue, 'pending', $3, '', $4, agent.max_retries, now(), now(),
-        parent.id, parent.root_task_id, parent.depth + 1, parent.end_user,
+        parent.id, parent.root_task_id, parent.depth + 1, parent.end_user, parent.owner,
         greatest(
             0,
-            (SELECT min(turn) FROM tasks WHERE status = 'pending' AND queue = agent.queue),
+            first_turn(agent.queue),
             (SELECT max(turn) + 1 FROM tasks WHERE status = 'pending' AND agent_id = $2)
         )
     FROM agent, parent

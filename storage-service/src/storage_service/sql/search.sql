@@ -50,11 +50,7 @@ LIMIT $5;
 -- Words that more chunks have than that share, by the statistics of ANALYZE, say little and take long: they count only
 -- where the query has none but such.
 WITH known AS (
-    SELECT lexeme, frequency
-    FROM
-        pg_stats,
-        unnest(most_common_elems::text::text[], most_common_elem_freqs) AS common (lexeme, frequency)
-    WHERE schemaname = current_schema() AND tablename = 'chunks' AND attname = 'words'
+    SELECT lexeme, frequency FROM common_words()
 ), asked AS (
     SELECT lexeme, coalesce(known.frequency, 0) AS frequency
     FROM unnest(to_tsvector('english', $1)) LEFT JOIN known USING (lexeme)

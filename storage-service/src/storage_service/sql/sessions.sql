@@ -49,9 +49,9 @@ RETURNING
 -- name: fork_session
 -- $1 id of the fork, $2 id of the source, $3 the last turn to copy or NULL, $4 title or NULL. No row where the source
 -- is not there or has not that turn, or where the id is known.
-INSERT INTO sessions (id, agent_id, title, forked_from, session_data, summary, summarized_turns)
+INSERT INTO sessions (id, agent_id, owner, title, forked_from, session_data, summary, summarized_turns)
 SELECT
-    $1, agent_id, coalesce($4, title), id,
+    $1, agent_id, owner, coalesce($4, title), id,
     jsonb_build_object(
         'dropped', dropped,
         'turns', jsonb_path_query_array(

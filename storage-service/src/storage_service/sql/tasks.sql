@@ -5,27 +5,28 @@
 -- The caller rings the doorbell at once, so it counts as rung. Its turn follows the agent's last one, or is that of
 -- the task that is next: agents take turns, whoever has more waiting (start-time fair queueing).
 WITH agent AS (
-    SELECT id, queue, coalesce((config ->> 'max_retries')::integer, $8::integer) AS max_retries
+    SELECT
+        id, queue, owner_of_task(id, $4) AS owner, coalesce((config ->> 'max_retries')::integer, $8::integer) AS max_retries
     FROM agents
     WHERE id = $2
       AND is_active
       AND NOT EXISTS (SELECT FROM tasks WHERE id = $1 OR idempotency_key = $5)
 ), session AS (
     -- DO UPDATE, not DO NOTHING: it also returns a session that another call is just making.
-    INSERT INTO sessions (id, agent_id)
-    SELECT $3::uuid, agent.id FROM agent WHERE $3::uuid IS NOT NULL
+    INSERT INTO sessions (id, agent_id, owner)
+    SELECT $3::uuid, agent.id, agent.owner FROM agent WHERE $3::uuid IS NOT NULL
     ON CONFLICT (id) DO UPDATE SET updated_at = now() WHERE sessions.agent_id = excluded.agent_id
     RETURNING id
 )
 INSERT INTO tasks (
     id, agent_id, queue, session_id, status, input, idempotency_key, request_hash, traceparent, max_retries,
-    next_attempt_at, rung_at, end_user, tools, turn
+    next_attempt_at, rung_at, end_user, tools, owner, turn
 )
 SELECT
-    $1, agent.id, agent.queue, $3, 'pending', $4, $5, $6, $7, agent.max_retries, now(), now(), $9, $10,
+    $1, agent.id, agent.queue, $3, 'pending', $4, $5, $6, $7, agent.max_retries, now(), now(), $9, $10, agent.owner,
     greatest(
         0,
-        (SELECT min(turn) FROM tasks WHERE status = 'pending' AND queue = agent.queue),
+        first_turn(agent.queue),
         (SELECT max(turn) + 1 FROM tasks WHERE status = 'pending' AND agent_id = $2)
     )
 FROM agent
@@ -147,7 +148,7 @@ SET status = 'pending',
     rung_at = now(),
     turn = greatest(
         0,
-        (SELECT min(others.turn) FROM tasks AS others WHERE status = 'pending' AND others.queue = tasks.queue),
+        first_turn(tasks.queue),
         (SELECT max(others.turn) + 1 FROM tasks AS others WHERE status = 'pending' AND others.agent_id = tasks.agent_id)
     )
 WHERE id = $1

@@ -68,7 +68,7 @@ SET status = 'pending',
     next_attempt_at = now(),
     rung_at = now(),
     turn = coalesce(
-        (SELECT min(turn) FROM tasks AS others WHERE others.status = 'pending' AND others.queue = tasks.queue), 0
+        first_turn(tasks.queue), 0
     ),
     waiting_since = NULL,
     end_unsettled = false

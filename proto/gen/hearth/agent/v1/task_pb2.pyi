@@ -77,6 +77,7 @@ class Task(_message.Message):
     REPLAY_OF_TASK_ID_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7"""
     agent_id: _builtins.str
@@ -108,6 +109,8 @@ class Task(_message.Message):
     """its agent's when it was accepted: each has doorbells and workers' places of its own"""
     user: _builtins.str
     """for whom it runs, as the client names them"""
+    owner: _builtins.str
+    """who sees it, beside those who see all; empty where it is nobody's"""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -156,10 +159,11 @@ class Task(_message.Message):
         replay_of_task_id: _builtins.str | None = ...,
         queue: _builtins.str = ...,
         user: _builtins.str | None = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_forked_from_task_id", b"_forked_from_task_id", "_output", b"_output", "_parent_task_id", b"_parent_task_id", "_replay_of_task_id", b"_replay_of_task_id", "_root_task_id", b"_root_task_id", "_session_id", b"_session_id", "_user", b"_user", "completed_at", b"completed_at", "created_at", b"created_at", "error_code", b"error_code", "error_message", b"error_message", "forked_from_task_id", b"forked_from_task_id", "next_attempt_at", b"next_attempt_at", "output", b"output", "parent_task_id", b"parent_task_id", "replay_of_task_id", b"replay_of_task_id", "root_task_id", b"root_task_id", "session_id", b"session_id", "started_at", b"started_at", "user", b"user", "waiting_since", b"waiting_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_forked_from_task_id", b"_forked_from_task_id", "_output", b"_output", "_parent_task_id", b"_parent_task_id", "_replay_of_task_id", b"_replay_of_task_id", "_root_task_id", b"_root_task_id", "_session_id", b"_session_id", "_user", b"_user", "agent_id", b"agent_id", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "completed_at", b"completed_at", "created_at", b"created_at", "depth", b"depth", "error_code", b"error_code", "error_message", b"error_message", "forked_from_task_id", b"forked_from_task_id", "id", b"id", "input", b"input", "next_attempt_at", b"next_attempt_at", "output", b"output", "parent_task_id", b"parent_task_id", "pending", b"pending", "queue", b"queue", "replay_of_task_id", b"replay_of_task_id", "retry_count", b"retry_count", "root_task_id", b"root_task_id", "session_id", b"session_id", "started_at", b"started_at", "status", b"status", "tools", b"tools", "user", b"user", "waiting_since", b"waiting_since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_forked_from_task_id", b"_forked_from_task_id", "_output", b"_output", "_parent_task_id", b"_parent_task_id", "_replay_of_task_id", b"_replay_of_task_id", "_root_task_id", b"_root_task_id", "_session_id", b"_session_id", "_user", b"_user", "agent_id", b"agent_id", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "completed_at", b"completed_at", "created_at", b"created_at", "depth", b"depth", "error_code", b"error_code", "error_message", b"error_message", "forked_from_task_id", b"forked_from_task_id", "id", b"id", "input", b"input", "next_attempt_at", b"next_attempt_at", "output", b"output", "owner", b"owner", "parent_task_id", b"parent_task_id", "pending", b"pending", "queue", b"queue", "replay_of_task_id", b"replay_of_task_id", "retry_count", b"retry_count", "root_task_id", b"root_task_id", "session_id", b"session_id", "started_at", b"started_at", "status", b"status", "tools", b"tools", "user", b"user", "waiting_since", b"waiting_since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error_code: _TypeAlias = _typing.Literal["error_code"]  # noqa: Y015
     _WhichOneofArgType__error_code: _TypeAlias = _typing.Literal["_error_code", b"_error_code"]  # noqa: Y015

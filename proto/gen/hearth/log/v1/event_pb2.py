@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19hearth/log/v1/event.proto\x12\rhearth.log.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x04\n\x05\x45vent\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\'\n\x04kind\x18\x06 \x01(\x0e\x32\x19.hearth.log.v1.Event.Kind\x12)\n\x05level\x18\x07 \x01(\x0e\x32\x1a.hearth.log.v1.Event.Level\x12\x0f\n\x07message\x18\x08 \x01(\t\x12\x0f\n\x07\x63ontext\x18\t \x01(\t\x12-\n\ttimestamp\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\x0b \x01(\t\"\xb9\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_STATUS\x10\x01\x12\x0c\n\x08KIND_LOG\x10\x02\x12\r\n\tKIND_STEP\x10\x03\x12\x0e\n\nKIND_DELTA\x10\x04\x12\x10\n\x0cKIND_MESSAGE\x10\x05\x12\x12\n\x0eKIND_TOOL_CALL\x10\x06\x12\x14\n\x10KIND_TOOL_RESULT\x10\x07\x12\x0e\n\nKIND_USAGE\x10\x08\x12\x11\n\rKIND_SUB_TASK\x10\t\"c\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLEVEL_DEBUG\x10\x01\x12\x0e\n\nLEVEL_INFO\x10\x02\x12\x11\n\rLEVEL_WARNING\x10\x03\x12\x0f\n\x0bLEVEL_ERROR\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19hearth/log/v1/event.proto\x12\rhearth.log.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x04\n\x05\x45vent\x12\x11\n\tstream_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\'\n\x04kind\x18\x06 \x01(\x0e\x32\x19.hearth.log.v1.Event.Kind\x12)\n\x05level\x18\x07 \x01(\x0e\x32\x1a.hearth.log.v1.Event.Level\x12\x0f\n\x07message\x18\x08 \x01(\t\x12\x0f\n\x07\x63ontext\x18\t \x01(\t\x12-\n\ttimestamp\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\x0b \x01(\t\x12\r\n\x05owner\x18\x0c \x01(\t\"\xb9\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_STATUS\x10\x01\x12\x0c\n\x08KIND_LOG\x10\x02\x12\r\n\tKIND_STEP\x10\x03\x12\x0e\n\nKIND_DELTA\x10\x04\x12\x10\n\x0cKIND_MESSAGE\x10\x05\x12\x12\n\x0eKIND_TOOL_CALL\x10\x06\x12\x14\n\x10KIND_TOOL_RESULT\x10\x07\x12\x0e\n\nKIND_USAGE\x10\x08\x12\x11\n\rKIND_SUB_TASK\x10\t\"c\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLEVEL_DEBUG\x10\x01\x12\x0e\n\nLEVEL_INFO\x10\x02\x12\x11\n\rLEVEL_WARNING\x10\x03\x12\x0f\n\x0bLEVEL_ERROR\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,9 +33,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hearth.log.v1.event_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EVENT']._serialized_start=78
-  _globals['_EVENT']._serialized_end=643
-  _globals['_EVENT_KIND']._serialized_start=357
-  _globals['_EVENT_KIND']._serialized_end=542
-  _globals['_EVENT_LEVEL']._serialized_start=544
-  _globals['_EVENT_LEVEL']._serialized_end=643
+  _globals['_EVENT']._serialized_end=658
+  _globals['_EVENT_KIND']._serialized_start=372
+  _globals['_EVENT_KIND']._serialized_end=557
+  _globals['_EVENT_LEVEL']._serialized_start=559
+  _globals['_EVENT_LEVEL']._serialized_end=658
 # @@protoc_insertion_point(module_scope)

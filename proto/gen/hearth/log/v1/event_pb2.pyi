@@ -97,6 +97,7 @@ class Event(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     TIMESTAMP_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     stream_id: _builtins.str
     """the Redis stream id, "1764000000000-0"; empty until it is published"""
     id: _builtins.str
@@ -111,6 +112,8 @@ class Event(_message.Message):
     """JSON object"""
     traceparent: _builtins.str
     """W3C Trace Context; empty where the run is not traced"""
+    owner: _builtins.str
+    """its task's; empty where that is nobody's"""
     @_builtins.property
     def timestamp(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -127,10 +130,11 @@ class Event(_message.Message):
         context: _builtins.str = ...,
         timestamp: _timestamp_pb2.Timestamp | None = ...,
         traceparent: _builtins.str = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timestamp", b"timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt", b"attempt", "context", b"context", "id", b"id", "kind", b"kind", "level", b"level", "message", b"message", "stream_id", b"stream_id", "task_id", b"task_id", "timestamp", b"timestamp", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt", b"attempt", "context", b"context", "id", b"id", "kind", b"kind", "level", b"level", "message", b"message", "owner", b"owner", "stream_id", b"stream_id", "task_id", b"task_id", "timestamp", b"timestamp", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
