@@ -1,7 +1,7 @@
 # Hearth's commands. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-compose chaos check manifests breaking format proto docs uv sync sync-dev clean
+.PHONY: help run up down test test-compose bench chaos check manifests breaking format proto docs uv sync sync-dev clean
 
 # Your own uv where there is one that runs, else one in .uv/, installed by its hash.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
@@ -27,6 +27,11 @@ test: sync-dev ## Run the tests: unit, integration, end to end
 test-compose: sync-dev ## Test the containers: needs Docker
 	@docker info >/dev/null 2>&1 || ../shared/tools/docker-engine up
 	@$(RUN) -m pytest -s tests/compose
+
+bench: sync-dev ## Measure Hearth beside what people would build instead (15 minutes at most)
+	@$(UV) sync --frozen --quiet --project benchmarks/baselines/celery
+	@$(UV) sync --frozen --quiet --project benchmarks/baselines/aegra
+	@$(RUN) benchmarks/speed.py
 
 chaos: sync-dev ## Break everything while it works, and write docs/reliability.md (15 minutes at most)
 	@HEARTH_CHAOS=full $(RUN) -m pytest -s tests/chaos

@@ -1,0 +1,1 @@
+"""Runs of agents with FastAPI and Celery, as a good engineer builds it in a day."""
