@@ -55,16 +55,19 @@ class Checkpointer(BaseCheckpointSaver[str]):
 
     Every write raises AttemptOutdated once another attempt has taken over, on which the run is to stop. Compile a graph
     with it and run that with durability="sync", so that no step begins before the one before it is kept. It has async
-    methods only.
+    methods only. Of a task that `is_new` nothing is asked before something is kept.
     """
 
-    def __init__(self, store: StoredCheckpoints, *, attempt: int) -> None:
+    def __init__(self, store: StoredCheckpoints, *, attempt: int, is_new: bool = False) -> None:
         super().__init__(serde=StateSerializer())
         self._store = store
         self._attempt = attempt
+        self._is_empty = is_new
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that the config names, or the last one of its thread and namespace; None without one."""
+        if self._is_empty:
+            return None
         try:
             kept = await self._store.get(
                 config["configurable"]["thread_id"],
@@ -124,6 +127,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
             checkpoint=TypedBytes(type=kind, data=data),
             metadata=dict(get_serializable_checkpoint_metadata(config, metadata)),
         )
+        self._is_empty = False
         await self._store.put(stored, attempt=self._attempt)
         return _config(stored.task_id, stored.namespace, stored.id)
 

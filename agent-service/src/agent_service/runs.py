@@ -49,8 +49,6 @@ from agent_service.toolbox import Toolbox, ToolShelf
 from agent_service.workflow import RunContext
 from agent_service.workflows import Workflows
 
-STORE_RETRY_SECONDS = 0.5
-
 ATTEMPTS = Counter("hearth_attempts_total", "Attempts that ended, by outcome", ["outcome"])
 ATTEMPT_SECONDS = Histogram(
     "hearth_attempt_seconds", "Time of an attempt", buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
@@ -232,7 +230,7 @@ class Run:
             tool_calls=self._journal(self._recording),
             toolbox=self._toolbox([]),
             open_tools=self._open_tools,
-            checkpointer=Checkpointer(self._checkpoints, attempt=self._task.attempt),
+            checkpointer=Checkpointer(self._checkpoints, attempt=self._task.attempt, is_new=self._task.is_new),
             control=self._control,
             record_resume=lambda step: self._store.record_resume(self._task, step),
             requests=KeptRequests(self._requests, self._journal(self._recording)),

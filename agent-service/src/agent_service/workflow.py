@@ -84,8 +84,7 @@ class GraphWorkflow:
         entry: dict[str, Any] | None = {}
         state: dict[str, Any] = {}
         finished: list[tuple[str, dict[str, Any]]] = []
-        task = context.task
-        if task.attempt > 1 or task.forked_from_task_id is not None or task.replay_of_task_id is not None:
+        if not context.task.is_new:
             saved = await graph.aget_state(config)
             if saved.metadata is not None:
                 entry, state = None, saved.values  # None is LangGraph's word for going on

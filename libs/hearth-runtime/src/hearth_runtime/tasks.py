@@ -86,6 +86,11 @@ class Task:
     replay_of_task_id: str | None = None
     owner: str = ""  # nobody's where it is empty
 
+    @property
+    def is_new(self) -> bool:
+        """Whether no attempt, of its own or of a task that it comes from, has kept anything for it."""
+        return self.attempt <= 1 and self.forked_from_task_id is None and self.replay_of_task_id is None
+
 
 class AttemptOutcome(StrEnum):
     """How an attempt ended."""
