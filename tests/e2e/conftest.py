@@ -57,6 +57,7 @@ async def hearth(
     env = {
         "OLLAMA_URL": f"{model_server},{fake_ollama.url}",
         "OTEL_EXPORTER_OTLP_ENDPOINT": traces.endpoint,
+        "HEARTH_TRACE_URL": "https://traces.example.org/trace/{trace_id}",
         "HEARTH_WORKERS": "2",
         "HEARTH_LEASE_SECONDS": "4",
         "HEARTH_LEASE_HEARTBEAT_SECONDS": "1",

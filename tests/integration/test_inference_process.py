@@ -110,6 +110,34 @@ async def test_the_process_traces_its_calls_and_ends_when_told(folder: Path) -> 
     assert errors == ["model_output_invalid", "model_refused"]
     assert b"a model call failed" in written
     assert b"sesame" not in written
+    assert not any("sesame" in str(s) for s in spans.whole)
+
+
+async def test_spans_hold_prompts_and_answers_where_that_is_asked_for(folder: Path) -> None:
+    address = f"unix:{folder}/s"
+    spans = Spans()
+    with spans:
+        async with (
+            FakeOllama() as fake,
+            process(
+                "inference_service",
+                HEARTH_LISTEN_ADDRESS=address,
+                OLLAMA_URL=fake.url,
+                OTEL_EXPORTER_OTLP_ENDPOINT=spans.endpoint,
+                HEARTH_TRACE_CONTENT="true",
+            ) as running,
+            open_channel("inference", address, RuntimeSettings(rpc_timeout_seconds=20)) as channel,
+        ):
+            fake.behave("m", Behaviour(pieces=("It ", "opens.")))
+            secret = [pb.ChatMessage(role="user", content="open sesame " * 10_000)]
+            await Inference(channel=channel).answer("m", messages=secret, seconds=20)
+            running.send_signal(signal.SIGTERM)
+            await running.communicate()
+        (call,) = (s for s in spans.whole if s.name == "chat m")
+    texts = {a.key: a.value.string_value for a in call.attributes}
+    assert texts["gen_ai.input.messages"].startswith('[{"role":"user","parts":[{"type":"text","content":"open sesame')
+    assert len(texts["gen_ai.input.messages"]) == 20_000
+    assert texts["gen_ai.output.messages"] == ('[{"role":"assistant","parts":[{"type":"text","content":"It opens."}]}]')
 
 
 async def test_what_is_under_way_at_sigterm_ends_or_may_be_repeated_within_the_grace_period(folder: Path) -> None:

@@ -4,20 +4,28 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any
 
 import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.proto.common.v1 import common_pb2
+from opentelemetry.proto.trace.v1 import trace_pb2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """What tests look at of a span; `parent_id` is empty for a root."""
+    """What tests look at of a span; `parent_id` is empty for a root, `links` are ids of spans, times are in seconds."""
 
     trace_id: str
     span_id: str
     parent_id: str
     name: str
     service: str
+    start: float
+    end: float
+    is_error: bool
+    attributes: dict[str, Any]
+    links: tuple[str, ...]
 
 
 class TraceReceiver(trace_service_pb2_grpc.TraceServiceServicer):
@@ -52,6 +60,11 @@ class TraceReceiver(trace_service_pb2_grpc.TraceServiceServicer):
                             parent_id=span.parent_span_id.hex(),
                             name=span.name,
                             service=attributes.get("service.name", ""),
+                            start=span.start_time_unix_nano / 1e9,
+                            end=span.end_time_unix_nano / 1e9,
+                            is_error=span.status.code == trace_pb2.Status.STATUS_CODE_ERROR,
+                            attributes={a.key: _value(a.value) for a in span.attributes},
+                            links=tuple(link.span_id.hex() for link in span.links),
                         )
                         self._spans[kept.trace_id].append(kept)
         return trace_service_pb2.ExportTraceServiceResponse()
@@ -65,3 +78,10 @@ class TraceReceiver(trace_service_pb2_grpc.TraceServiceServicer):
         """The spans of a trace that have come so far."""
         with self._lock:
             return list(self._spans[trace_id])
+
+
+def _value(value: common_pb2.AnyValue) -> Any:
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [_value(item) for item in value.array_value.values]
+    return getattr(value, kind) if kind else None

@@ -71,9 +71,9 @@ class Dispatcher:
                     SWEPT.labels("stopped").inc()
                 else:  # the outbox tells of its end
                     SWEPT.labels(task.status.value).inc()
+                logger.info("found a task due", task_id=task.id, agent_id=task.agent_id, status=task.status.value)
             finally:
                 context.detach(token)
-            logger.info("found a task due", task_id=task.id, agent_id=task.agent_id, status=task.status.value)
         return len(due) >= self._settings.sweep_limit
 
 

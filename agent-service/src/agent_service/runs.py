@@ -22,6 +22,7 @@ from loguru import logger
 from prometheus_client import Counter, Histogram
 
 from agent_service.agents import DEFAULT_TIMEOUT_SECONDS
+from agent_service.attempt_spans import note_outcome
 from agent_service.bell import Bell
 from agent_service.budgets import tightest
 from agent_service.checkpoint_store import StoredCheckpoints
@@ -161,9 +162,11 @@ class Run:
             with ATTEMPT_SECONDS.time():
                 outcome = await self._outcome()
             ATTEMPTS.labels(outcome).inc()
+            note_outcome(outcome)
             logger.info("attempt ended", attempt=self._task.attempt, outcome=outcome)
         except AttemptOutdated:
             ATTEMPTS.labels("outdated").inc()
+            note_outcome("outdated")
             logger.warning("another attempt has taken over", attempt=self._task.attempt)
         finally:
             lease.cancel()

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 from hearth_runtime.errors import HearthError
-from hearth_runtime.telemetry import tracer
+from hearth_runtime.telemetry import note_content, tracer
 from loguru import logger
 from opentelemetry.trace import Span, Status, StatusCode
 from prometheus_client import Counter, Histogram
@@ -59,7 +59,9 @@ async def call_tool(tool: Tool, arguments: dict[str, Any], *, call_id: str) -> T
         started = time.perf_counter()
         outcome = Outcome.CANCELLED
         try:
+            note_content(span, gen_ai__tool__call__arguments=lambda: orjson.dumps(arguments, default=str).decode())
             outcome, result = await _call(tool, spec, arguments, call_id)
+            note_content(span, gen_ai__tool__call__result=lambda: result.content)
         except RunWaits:
             outcome = Outcome.WAITS
             raise

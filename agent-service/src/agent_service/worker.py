@@ -24,12 +24,12 @@ from hearth_runtime.redis_streams import (
 from hearth_runtime.server import Server
 from hearth_runtime.settings import load_settings
 from hearth_runtime.tasks import DOCUMENTS
-from hearth_runtime.telemetry import context_of, tracer
 from loguru import logger
 from prometheus_client import Gauge
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from agent_service.attempt_spans import attempt_span
 from agent_service.bell import WORKERS_GROUP, Bell, Doorbell, broker_of
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.history_store import StoredHistories
@@ -171,18 +171,9 @@ class Worker:
 
     async def _execute(self, claim: Claim, running: Run) -> None:
         task = claim.task
-        attributes: dict[str, str | int | float] = {
-            "hearth.task_id": task.id,
-            "hearth.agent_id": task.agent_id,
-            "hearth.attempt": task.attempt,
-            "hearth.queued_seconds": claim.queued.total_seconds(),
-        }
         try:
             with (
-                # The task's own trace, whichever doorbell brought it here.
-                tracer.start_as_current_span(
-                    "run attempt", context=context_of(claim.traceparent), attributes=attributes
-                ),
+                attempt_span(claim),
                 logger.contextualize(task_id=task.id, agent_id=task.agent_id),
                 # It finds and makes what its owner may see, whoever started it.
                 acting_for(Principal(owner=task.owner)),

@@ -16,6 +16,7 @@ from langgraph.graph import StateGraph
 from langgraph.runtime import RunControl, Runtime
 
 from agent_service.attached import images_of
+from agent_service.attempt_spans import step_span
 from agent_service.budgets import Spent
 from agent_service.checkpointer import Checkpointer
 from agent_service.model_calls import ModelCalls
@@ -138,7 +139,8 @@ def step(name: str, action: Action) -> Any:
         await events.step(name, "started")
         began = time.monotonic()
         try:
-            changes = await action(state, runtime.context)
+            with step_span(name):
+                changes = await action(state, runtime.context)
         except RunWaits as waits:
             runtime.context.waits.extend(waits.pendings)
             raise

@@ -21,6 +21,7 @@ from hearth.log.v1 import log_service_pb2_grpc
 from hearth.runtime.v1 import runtime_service_pb2_grpc
 from hearth_runtime.channels import open_channel
 
+from gateway.links import Links
 from gateway.settings import GatewaySettings
 from gateway.streams import Streams
 
@@ -98,5 +99,10 @@ def _services(connection: HTTPConnection) -> Services:
     return _gateway(connection).services
 
 
+def _links(connection: HTTPConnection) -> Links:
+    return Links(trace_url=_gateway(connection).settings.trace_url)
+
+
 GatewayDep = Annotated[Gateway, Depends(_gateway)]
 ServicesDep = Annotated[Services, Depends(_services)]
+LinksDep = Annotated[Links, Depends(_links)]

@@ -61,6 +61,7 @@ RUN_ACCEPTED = {
         "logs": f"/api/v1/tasks/{TASK_ID}/logs",
         "attempts": f"/api/v1/tasks/{TASK_ID}/attempts",
         "cancel": f"/api/v1/tasks/{TASK_ID}",
+        "trace": None,
     },
 }
 TASK: dict[str, Any] = {
@@ -89,6 +90,8 @@ TASK: dict[str, Any] = {
     "user": None,
     "forked_from_task_id": None,
     "replay_of_task_id": None,
+    "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    "links": RUN_ACCEPTED["links"],
 }
 TASK_PAGE = {"items": [TASK], "next_cursor": TASK_ID}
 RETRY_FROM_START = {"from": "start"}

@@ -3,6 +3,7 @@
 from hearth_runtime.settings import RuntimeSettings
 from pydantic import Field, field_validator
 
+from gateway.links import TRACE_ID
 from gateway.origins import HOST, is_origin
 
 
@@ -30,6 +31,11 @@ class GatewaySettings(RuntimeSettings):
         "dns:///127.0.0.1:50055", description="The storage service, asked for its health and metrics only"
     )
 
+    trace_url: str | None = Field(
+        None,
+        description="Where a person looks at a trace, for the links of runs, such as "
+        "https://jaeger.example.org/trace/{trace_id}",
+    )
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="The largest request body that is taken")
     max_run_bytes: int = Field(
         16 * 1024 * 1024,
@@ -80,6 +86,13 @@ class GatewaySettings(RuntimeSettings):
             if matched is None or matched["port"] is not None:
                 raise ValueError(f"{host!r} is no name of a host, such as hearth.example.org: it takes no port")
         return value
+
+    @field_validator("trace_url")
+    @classmethod
+    def _is_of_a_trace(cls, value: str | None) -> str | None:
+        if value and (TRACE_ID not in value or not value.startswith(("http://", "https://"))):
+            raise ValueError(f"it must be an http(s) URL with {TRACE_ID} in it")
+        return value or None
 
     @field_validator("cors_origins")
     @classmethod

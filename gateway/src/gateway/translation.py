@@ -13,13 +13,14 @@ from hearth.inference.v1 import inference_service_pb2
 from hearth.log.v1 import event_pb2, log_service_pb2
 from hearth_runtime.codec import timestamp
 
+from gateway.links import Links
 from gateway.schemas.agents import Agent, AgentConfig, AgentMemory, Budget
 from gateway.schemas.client_tools import ClientTool
 from gateway.schemas.fields import Kind, Level, Outcome, TaskStatus
 from gateway.schemas.logs import Log
 from gateway.schemas.models import Breaker, Model, ModelHost
 from gateway.schemas.requests import PendingRequest, RequestResult
-from gateway.schemas.tasks import Attempt, RunAccepted, RunLinks, Task, TaskInput, TaskOutput
+from gateway.schemas.tasks import Attempt, RunAccepted, Task, TaskInput, TaskOutput
 
 # Numbers of enum values by their public names, and back.
 STATUSES = {n.removeprefix("STATUS_").lower(): v for n, v in task_pb2.Task.Status.items() if v}
@@ -92,8 +93,8 @@ def agent_of(message: agent_pb2.Agent) -> Agent:
     )
 
 
-def task_of(message: task_pb2.Task) -> Task:
-    """The task in `message`."""
+def task_of(message: task_pb2.Task, links: Links) -> Task:
+    """The task in `message`, and where to follow it."""
     return Task(
         id=message.id,
         agent_id=message.agent_id,
@@ -115,6 +116,8 @@ def task_of(message: task_pb2.Task) -> Task:
         parent_task_id=message.parent_task_id if message.HasField("parent_task_id") else None,
         forked_from_task_id=message.forked_from_task_id if message.HasField("forked_from_task_id") else None,
         replay_of_task_id=message.replay_of_task_id if message.HasField("replay_of_task_id") else None,
+        trace_id=message.trace_id if message.HasField("trace_id") else None,
+        links=links.of(message),
     )
 
 
@@ -165,18 +168,9 @@ def attempt_of(message: task_pb2.Attempt) -> Attempt:
     )
 
 
-def accepted_of(message: task_pb2.Task) -> RunAccepted:
+def accepted_of(message: task_pb2.Task, links: Links) -> RunAccepted:
     """The run in `message`, and where to follow it."""
-    task = f"/api/v1/tasks/{message.id}"
-    links = RunLinks(
-        status=f"{task}/status",
-        stream=f"/api/v1/logs/stream/{message.id}",
-        events=f"/api/v1/ws/tasks/{message.id}",
-        logs=f"{task}/logs",
-        attempts=f"{task}/attempts",
-        cancel=task,
-    )
-    return RunAccepted(task_id=message.id, status=STATUS_NAMES[message.status], links=links)
+    return RunAccepted(task_id=message.id, status=STATUS_NAMES[message.status], links=links.of(message))
 
 
 def log_of(event: event_pb2.Event) -> Log:

@@ -92,6 +92,7 @@ class Generator:
             queue_seconds = time.perf_counter() - queued
             operation = "chat" if request.prompt is None else "generate"
             with model_call(operation, model=model, host=host.name, queue_seconds=queue_seconds) as call:
+                call.asked(request)
                 answer = Answer(limit=self._settings.model_output_characters)
                 if host.breaker.on_trial:
                     yield Notice(code="queued", message=f"Waiting to see whether {host.name} answers again.")
@@ -124,6 +125,7 @@ class Generator:
                 if schema is not None and not answer.calls_tools:
                     data = await self._checker.check(schema, answer.text)
                 done = answer.done(model=model, host=host.name, queue_seconds=queue_seconds, data=data)
+                call.answered(answer.text)
                 call.generated(done)
         yield done
 

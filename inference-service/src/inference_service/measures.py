@@ -1,15 +1,20 @@
-"""What an operator sees of the calls to models: metrics, spans and log lines, none of which holds a prompt."""
+"""What an operator sees of the calls to models: metrics, spans and log lines.
 
-from collections.abc import Iterator
+None holds a prompt or an answer, but spans do where HEARTH_TRACE_CONTENT says so.
+"""
+
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import orjson
 from hearth_runtime.errors import HearthError, ModelOutputInvalid
-from hearth_runtime.telemetry import tracer
+from hearth_runtime.telemetry import note_content, tracer
 from loguru import logger
 from opentelemetry import trace
 from prometheus_client import Counter, Gauge, Histogram
 
 from inference_service.answer import Done
+from inference_service.generation_request import Request
 
 FIRST_TOKEN = Histogram(
     "hearth_model_first_token_seconds",
@@ -53,6 +58,22 @@ class ModelCall:
         self._model = model
         self._host = host
         self.outcome = "cancelled"
+
+    def asked(self, request: Request) -> None:
+        """What the host is asked, which the span holds where the settings ask for it."""
+        note_content(
+            self._span,
+            gen_ai__system_instructions=lambda: request.system or "",
+            gen_ai__input__messages=lambda: _messages(
+                [("user", request.prompt)]
+                if request.prompt is not None
+                else [(message.role, message.content) for message in request.messages]
+            ),
+        )
+
+    def answered(self, text: str) -> None:
+        """What the host said, which the span holds where the settings ask for it."""
+        note_content(self._span, gen_ai__output__messages=lambda: _messages([("assistant", text)]))
 
     def first_token(self, seconds: float) -> None:
         """The first token has come."""
@@ -111,3 +132,10 @@ def model_call(operation: str, *, model: str, host: str, queue_seconds: float) -
     finally:
         REQUESTS.labels(model, host, call.outcome).inc()
         span.end()
+
+
+def _messages(messages: Sequence[tuple[str, str]]) -> str:
+    """Roles and texts as https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-input-messages.json has them."""
+    return orjson.dumps(
+        [{"role": role, "parts": [{"type": "text", "content": text}]} for role, text in messages]
+    ).decode()

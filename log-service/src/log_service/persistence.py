@@ -14,6 +14,7 @@ from hearth_runtime.lifecycle import pause
 from hearth_runtime.redis_streams import DEAD_STREAM
 from hearth_runtime.telemetry import context_of, tracer
 from loguru import logger
+from opentelemetry import trace
 from prometheus_client import Counter
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -168,18 +169,26 @@ class Persistence:
 
     @contextmanager
     def _spans(self, events: Sequence[Event]) -> Iterator[None]:
-        """One span in each trace that has events here."""
+        """One span in each trace that has events here. What storage-service does is seen below the first of them, to
+        which the others are linked: a batch is one for all."""
         with ExitStack() as stack:
             if self._traced:
                 counts: dict[str, int] = {}
                 for event in events:
                     if event.traceparent:
                         counts[event.traceparent] = counts.get(event.traceparent, 0) + 1
+                first: list[trace.Link] = []
                 for traceparent, count in counts.items():
                     span = tracer.start_span(
-                        "persist events", context=context_of(traceparent), attributes={"hearth.events": count}
+                        "persist events",
+                        context=context_of(traceparent),
+                        attributes={"hearth.events": count},
+                        links=first,
                     )
                     stack.callback(span.end)
+                    if not first:
+                        stack.enter_context(trace.use_span(span))
+                        first = [trace.Link(span.get_span_context())]
             yield
 
 

@@ -1,11 +1,13 @@
 """SQL from the files in `sql/`: blocks that each begin with a line `-- name: create_task`.
 
-Comments between that line and the statement say what its parameters are.
+Comments between that line and the statement say what its parameters are. PostgreSQL is sent the name as a comment in
+their place, so that traces and `pg_stat_activity` have it.
 """
 
 import re
 from collections.abc import Mapping
 from importlib.resources import files
+from itertools import dropwhile
 from types import MappingProxyType
 
 _HEAD = re.compile(r"^-- name: ([a-z_]+)$", re.MULTILINE)
@@ -23,9 +25,11 @@ def parse_queries(text: str) -> Mapping[str, str]:
     for name, block in zip(parts[::2], parts[1::2], strict=True):
         if name in blocks:
             raise ValueError(f"the query {name} is there twice")
-        if all(line.startswith("--") for line in block.split("\n") if line.strip()):
+        lines = block.strip().removesuffix(";").split("\n")
+        statement = "\n".join(dropwhile(lambda line: line.startswith("--") or not line.strip(), lines))
+        if not statement:
             raise ValueError(f"the query {name} has no SQL")
-        blocks[name] = block.strip().removesuffix(";")
+        blocks[name] = f"/* {name} */ {statement}"
     return MappingProxyType(blocks)
 
 

@@ -4,6 +4,7 @@ from asyncpg import Record
 from hearth_runtime.agents import ClientTool
 from hearth_runtime.errors import TaskNotFound
 from hearth_runtime.tasks import Task, TaskStatus
+from hearth_runtime.telemetry import trace_id_of
 
 # Where the agent names no other.
 DEFAULT_MAX_RETRIES = 3
@@ -43,4 +44,5 @@ def task_of(row: Record) -> Task:
         waiting_since=row["waiting_since"],
         tools=tuple(ClientTool.from_json(tool) for tool in row["tools"]),
         owner=row["owner"],
+        trace_id=trace_id_of(row["traceparent"]),
     )

@@ -203,6 +203,7 @@ async def test_a_run_is_accepted_with_links_that_work(world: World) -> None:
         "logs": f"/api/v1/tasks/{task_id}/logs",
         "attempts": f"/api/v1/tasks/{task_id}/attempts",
         "cancel": f"/api/v1/tasks/{task_id}",
+        "trace": None,
     }
     task = (await world.http.get(f"/tasks/{task_id}/status")).json()
     assert task["input"] == body["input"]

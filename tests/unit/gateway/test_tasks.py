@@ -12,7 +12,7 @@ from servers.gateway import World
 TASK_FIELDS = {
     "id", "agent_id", "session_id", "status", "input", "output", "error_code", "error_message", "retry_count",
     "attempt", "created_at", "started_at", "completed_at", "next_attempt_at", "cancel_requested", "pending",
-    "parent_task_id", "user", "forked_from_task_id", "replay_of_task_id",
+    "parent_task_id", "user", "forked_from_task_id", "replay_of_task_id", "trace_id", "links",
 }  # fmt: skip
 
 

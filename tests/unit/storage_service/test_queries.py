@@ -6,7 +6,7 @@ from storage_service.queries import containing, load_queries, parse_queries
 
 def test_blocks_are_found_by_their_names() -> None:
     queries = parse_queries("-- A file.\n-- name: one\n-- $1 id.\nSELECT 1\n;\n\n-- name: two\nSELECT 2;\n")
-    assert dict(queries) == {"one": "-- $1 id.\nSELECT 1\n", "two": "SELECT 2"}
+    assert dict(queries) == {"one": "/* one */ SELECT 1\n", "two": "/* two */ SELECT 2"}
 
 
 @pytest.mark.parametrize(

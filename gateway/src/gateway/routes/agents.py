@@ -10,7 +10,7 @@ from pydantic import Field
 from starlette.convertors import Convertor, register_url_convertor
 
 from gateway import examples
-from gateway.dependencies import ServicesDep
+from gateway.dependencies import LinksDep, ServicesDep
 from gateway.documentation import (
     AGENT_INACTIVE,
     AGENT_NOT_FOUND,
@@ -99,6 +99,7 @@ async def create_agent(
 )
 async def run_agent(
     services: ServicesDep,
+    links: LinksDep,
     response: Response,
     run: Annotated[
         RunRequest,
@@ -141,7 +142,7 @@ async def run_agent(
             idempotency_key=idempotency_key or new_id(),
         )
     )
-    accepted = accepted_of(answer.task)
+    accepted = accepted_of(answer.task, links)
     response.headers["Location"] = accepted.links.status
     return accepted
 

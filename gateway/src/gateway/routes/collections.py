@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Response
 from hearth.agent.v1 import document_service_pb2
 
 from gateway import document_examples
-from gateway.dependencies import ServicesDep
+from gateway.dependencies import LinksDep, ServicesDep
 from gateway.document_translation import collection_of
 from gateway.documentation import (
     BAD_CHUNK_TOKENS,
@@ -104,6 +104,7 @@ async def get_collection(services: ServicesDep, name: CollectionPath) -> Collect
 )
 async def replace_collection(
     services: ServicesDep,
+    links: LinksDep,
     name: CollectionPath,
     collection: Annotated[
         CollectionReplacement,
@@ -118,7 +119,7 @@ async def replace_collection(
             name=name, description=collection.description, embedding_model=collection.embedding_model
         )
     )
-    task = accepted_of(answer.task) if answer.HasField("task") else None
+    task = accepted_of(answer.task, links) if answer.HasField("task") else None
     return CollectionChanged(collection=collection_of(answer.collection), task=task)
 
 

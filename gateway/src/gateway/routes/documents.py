@@ -10,7 +10,7 @@ from hearth.agent.v1 import document_service_pb2
 from hearth_runtime.errors import FieldViolation
 
 from gateway import document_examples
-from gateway.dependencies import Services, ServicesDep
+from gateway.dependencies import LinksDep, Services, ServicesDep
 from gateway.document_translation import document_of
 from gateway.documentation import (
     BAD_DOCUMENT_ID,
@@ -72,6 +72,7 @@ async def upload_document(
     request: Request,
     response: Response,
     services: ServicesDep,
+    links: LinksDep,
     file: Annotated[UploadFile, File(description="The file, with its name: its kind is told by what it holds")],
     collection: Annotated[CollectionName, Form(description="Where it goes")] = "default",
     metadata: Annotated[
@@ -89,7 +90,7 @@ async def upload_document(
         )
     answer = await upload(services, file, collection=collection, metadata=metadata_of(metadata))
     response.headers["Location"] = f"/api/v1/documents/{answer.document.id}"
-    accepted = accepted_of(answer.task)
+    accepted = accepted_of(answer.task, links)
     return DocumentAccepted(
         task_id=accepted.task_id,
         status=accepted.status,

@@ -8,7 +8,7 @@ from hearth.agent.v1 import history_service_pb2
 from hearth_runtime.identifiers import new_id
 
 from gateway import examples, history_examples
-from gateway.dependencies import ServicesDep
+from gateway.dependencies import LinksDep, ServicesDep
 from gateway.documentation import (
     AGENT_INACTIVE,
     BAD_CHECKPOINT_LIMIT,
@@ -86,7 +86,9 @@ async def list_checkpoints(
     ),
 )
 async def fork_task(
+    *,
     services: ServicesDep,
+    links: LinksDep,
     response: Response,
     task_id: TaskId,
     fork: Annotated[
@@ -118,7 +120,7 @@ async def fork_task(
             idempotency_key=idempotency_key or new_id(),
         )
     )
-    accepted = accepted_of(answer.task)
+    accepted = accepted_of(answer.task, links)
     response.headers["Location"] = accepted.links.status
     return accepted
 
@@ -141,7 +143,7 @@ async def fork_task(
     ),
 )
 async def replay_task(
-    services: ServicesDep, response: Response, task_id: TaskId, idempotency_key: IdempotencyKey = None
+    services: ServicesDep, links: LinksDep, response: Response, task_id: TaskId, idempotency_key: IdempotencyKey = None
 ) -> RunAccepted:
     """Starts a task that does again what this one, which has completed or failed, did: with its agent as it was, and
     with what models and tools answered then. Nobody is asked anything. It stops at the first difference, which its
@@ -150,7 +152,7 @@ async def replay_task(
     answer = await services.histories.ReplayTask(
         history_service_pb2.ReplayTaskRequest(task_id=task_id, idempotency_key=idempotency_key or new_id())
     )
-    accepted = accepted_of(answer.task)
+    accepted = accepted_of(answer.task, links)
     response.headers["Location"] = accepted.links.status
     return accepted
 

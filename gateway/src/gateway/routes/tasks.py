@@ -9,7 +9,7 @@ from hearth_runtime.codec import timestamp
 from hearth_runtime.events import EventLevel
 
 from gateway import examples
-from gateway.dependencies import ServicesDep
+from gateway.dependencies import LinksDep, ServicesDep
 from gateway.documentation import (
     AGENT_INACTIVE,
     ALREADY_ANSWERED,
@@ -56,6 +56,7 @@ router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"], route_class=Route)
 async def list_tasks(
     *,
     services: ServicesDep,
+    links: LinksDep,
     limit: Limit = 50,
     cursor: Cursor = None,
     agent_id: Annotated[Id | None, Query(description="Only runs of this agent")] = None,
@@ -76,7 +77,7 @@ async def list_tasks(
             parent_task_id=parent_task_id,
         )
     )
-    return TaskPage(items=[task_of(t) for t in answer.tasks], next_cursor=answer.next_page_token or None)
+    return TaskPage(items=[task_of(t, links) for t in answer.tasks], next_cursor=answer.next_page_token or None)
 
 
 @router.get(
@@ -86,10 +87,10 @@ async def list_tasks(
     response_model_exclude_unset=True,
     responses=answers(200, examples.TASK, TASK_NOT_FOUND, BAD_TASK_ID),
 )
-async def get_task(services: ServicesDep, task_id: TaskId) -> Task:
+async def get_task(services: ServicesDep, links: LinksDep, task_id: TaskId) -> Task:
     """Reads one task: its state, and once it has ended what it gave, or why it failed."""
     answer = await services.tasks.GetTask(task_service_pb2.GetTaskRequest(id=task_id))
-    return task_of(answer.task)
+    return task_of(answer.task, links)
 
 
 @router.get(
@@ -163,6 +164,7 @@ async def list_attempts(
 )
 async def retry_task(
     services: ServicesDep,
+    links: LinksDep,
     response: Response,
     task_id: TaskId,
     retry: Annotated[
@@ -178,7 +180,7 @@ async def retry_task(
             id=task_id, from_start=asked.start == "start", repeat_tool_calls=asked.repeat_tool_calls
         )
     )
-    accepted = accepted_of(answer.task)
+    accepted = accepted_of(answer.task, links)
     response.headers["Location"] = accepted.links.status
     return accepted
 
@@ -201,6 +203,7 @@ async def retry_task(
 )
 async def resume_task(
     services: ServicesDep,
+    links: LinksDep,
     response: Response,
     task_id: TaskId,
     answered: Annotated[
@@ -221,7 +224,7 @@ async def resume_task(
     answer = await services.tasks.ResumeTask(
         task_service_pb2.ResumeTaskRequest(id=task_id, answers=[answer_of(result) for result in answered.results])
     )
-    accepted = accepted_of(answer.task)
+    accepted = accepted_of(answer.task, links)
     response.headers["Location"] = accepted.links.status
     return accepted
 

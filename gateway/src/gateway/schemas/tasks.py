@@ -102,6 +102,9 @@ class RunLinks(Answer):
     logs: str
     attempts: str
     cancel: str = Field(description="For the method DELETE")
+    trace: str | None = Field(
+        description="Its trace, for people; null where none is kept or HEARTH_TRACE_URL is not set"
+    )
 
 
 class RunAccepted(Answer):
@@ -206,6 +209,10 @@ class Task(Answer):
     user: str | None = Field(None, description="For whom it runs, if the run named somebody")
     forked_from_task_id: str | None = Field(description="The task that it began as a copy of")
     replay_of_task_id: str | None = Field(description="The task that it does again from its recorded answers")
+    trace_id: str | None = Field(
+        description="Of the trace that has all attempts, and those of its sub-tasks; null where none was made"
+    )
+    links: RunLinks
 
 
 class TaskPage(Answer):

@@ -82,6 +82,16 @@ class RuntimeSettings(BaseSettings):
         validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint"),
         description="Where traces go by OTLP over gRPC; unset, none are made",
     )
+    trace_content: bool = Field(
+        False,
+        description="Whether spans hold the text of prompts, answers and tool calls: whoever reads traces reads it",
+    )
+    metrics_address: str | None = Field(
+        None,
+        pattern=r"^.+:[0-9]{1,5}$",
+        description="Where this process serves its metrics by HTTP, for Prometheus: host:port; unset, nowhere, and the "
+        "gateway's /metrics has them",
+    )
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:

@@ -85,6 +85,7 @@ class Task:
     forked_from_task_id: str | None = None
     replay_of_task_id: str | None = None
     owner: str = ""  # nobody's where it is empty
+    trace_id: str | None = None  # 32 hexadecimal digits; None where nothing was traced when it was accepted
 
     @property
     def is_new(self) -> bool:

@@ -78,6 +78,7 @@ class Task(_message.Message):
     QUEUE_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7"""
     agent_id: _builtins.str
@@ -111,6 +112,8 @@ class Task(_message.Message):
     """for whom it runs, as the client names them"""
     owner: _builtins.str
     """who sees it, beside those who see all; empty where it is nobody's"""
+    trace_id: _builtins.str
+    """32 hexadecimal digits; unset where nothing was traced when it was accepted"""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -160,10 +163,11 @@ class Task(_message.Message):
         queue: _builtins.str = ...,
         user: _builtins.str | None = ...,
         owner: _builtins.str = ...,
+        trace_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_forked_from_task_id", b"_forked_from_task_id", "_output", b"_output", "_parent_task_id", b"_parent_task_id", "_replay_of_task_id", b"_replay_of_task_id", "_root_task_id", b"_root_task_id", "_session_id", b"_session_id", "_user", b"_user", "completed_at", b"completed_at", "created_at", b"created_at", "error_code", b"error_code", "error_message", b"error_message", "forked_from_task_id", b"forked_from_task_id", "next_attempt_at", b"next_attempt_at", "output", b"output", "parent_task_id", b"parent_task_id", "replay_of_task_id", b"replay_of_task_id", "root_task_id", b"root_task_id", "session_id", b"session_id", "started_at", b"started_at", "user", b"user", "waiting_since", b"waiting_since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_forked_from_task_id", b"_forked_from_task_id", "_output", b"_output", "_parent_task_id", b"_parent_task_id", "_replay_of_task_id", b"_replay_of_task_id", "_root_task_id", b"_root_task_id", "_session_id", b"_session_id", "_trace_id", b"_trace_id", "_user", b"_user", "completed_at", b"completed_at", "created_at", b"created_at", "error_code", b"error_code", "error_message", b"error_message", "forked_from_task_id", b"forked_from_task_id", "next_attempt_at", b"next_attempt_at", "output", b"output", "parent_task_id", b"parent_task_id", "replay_of_task_id", b"replay_of_task_id", "root_task_id", b"root_task_id", "session_id", b"session_id", "started_at", b"started_at", "trace_id", b"trace_id", "user", b"user", "waiting_since", b"waiting_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_forked_from_task_id", b"_forked_from_task_id", "_output", b"_output", "_parent_task_id", b"_parent_task_id", "_replay_of_task_id", b"_replay_of_task_id", "_root_task_id", b"_root_task_id", "_session_id", b"_session_id", "_user", b"_user", "agent_id", b"agent_id", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "completed_at", b"completed_at", "created_at", b"created_at", "depth", b"depth", "error_code", b"error_code", "error_message", b"error_message", "forked_from_task_id", b"forked_from_task_id", "id", b"id", "input", b"input", "next_attempt_at", b"next_attempt_at", "output", b"output", "owner", b"owner", "parent_task_id", b"parent_task_id", "pending", b"pending", "queue", b"queue", "replay_of_task_id", b"replay_of_task_id", "retry_count", b"retry_count", "root_task_id", b"root_task_id", "session_id", b"session_id", "started_at", b"started_at", "status", b"status", "tools", b"tools", "user", b"user", "waiting_since", b"waiting_since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_forked_from_task_id", b"_forked_from_task_id", "_output", b"_output", "_parent_task_id", b"_parent_task_id", "_replay_of_task_id", b"_replay_of_task_id", "_root_task_id", b"_root_task_id", "_session_id", b"_session_id", "_trace_id", b"_trace_id", "_user", b"_user", "agent_id", b"agent_id", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "completed_at", b"completed_at", "created_at", b"created_at", "depth", b"depth", "error_code", b"error_code", "error_message", b"error_message", "forked_from_task_id", b"forked_from_task_id", "id", b"id", "input", b"input", "next_attempt_at", b"next_attempt_at", "output", b"output", "owner", b"owner", "parent_task_id", b"parent_task_id", "pending", b"pending", "queue", b"queue", "replay_of_task_id", b"replay_of_task_id", "retry_count", b"retry_count", "root_task_id", b"root_task_id", "session_id", b"session_id", "started_at", b"started_at", "status", b"status", "tools", b"tools", "trace_id", b"trace_id", "user", b"user", "waiting_since", b"waiting_since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error_code: _TypeAlias = _typing.Literal["error_code"]  # noqa: Y015
     _WhichOneofArgType__error_code: _TypeAlias = _typing.Literal["_error_code", b"_error_code"]  # noqa: Y015
@@ -181,6 +185,8 @@ class Task(_message.Message):
     _WhichOneofArgType__root_task_id: _TypeAlias = _typing.Literal["_root_task_id", b"_root_task_id"]  # noqa: Y015
     _WhichOneofReturnType__session_id: _TypeAlias = _typing.Literal["session_id"]  # noqa: Y015
     _WhichOneofArgType__session_id: _TypeAlias = _typing.Literal["_session_id", b"_session_id"]  # noqa: Y015
+    _WhichOneofReturnType__trace_id: _TypeAlias = _typing.Literal["trace_id"]  # noqa: Y015
+    _WhichOneofArgType__trace_id: _TypeAlias = _typing.Literal["_trace_id", b"_trace_id"]  # noqa: Y015
     _WhichOneofReturnType__user: _TypeAlias = _typing.Literal["user"]  # noqa: Y015
     _WhichOneofArgType__user: _TypeAlias = _typing.Literal["_user", b"_user"]  # noqa: Y015
     @_typing.overload
@@ -199,6 +205,8 @@ class Task(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__root_task_id) -> _WhichOneofReturnType__root_task_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__session_id) -> _WhichOneofReturnType__session_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trace_id) -> _WhichOneofReturnType__trace_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__user) -> _WhichOneofReturnType__user | None: ...
 
