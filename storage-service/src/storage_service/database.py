@@ -15,7 +15,7 @@ from asyncpg import Record
 from asyncpg.pool import PoolConnectionProxy
 from hearth_runtime.deadlines import bounded
 from hearth_runtime.dependencies import Dependency
-from hearth_runtime.errors import NotFound, Unavailable
+from hearth_runtime.errors import NotFound, Unavailable, Undone
 from hearth_runtime.principals import Principal, current_principal
 from loguru import logger
 
@@ -65,7 +65,6 @@ _DETAILS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str
             asyncpg.InsufficientResourcesError,
             asyncpg.PostgresSystemError,
             asyncpg.TransactionRollbackError,
-            asyncpg.InvalidCachedStatementError,
         ),
         TROUBLED,
     ),
@@ -264,6 +263,9 @@ def _typed_errors() -> Iterator[None]:
         # A policy's way to say that a row is somebody else's; or a table's that no owner has any business with.
         logger.info("PostgreSQL kept an owner from what others own", error=repr(error))
         raise NotFound("There is no such thing, or it is not yours.") from error
+    except asyncpg.InvalidCachedStatementError as error:
+        # A migration changed a table since the statement was prepared. Outside a transaction asyncpg prepares it anew.
+        raise Undone(TROUBLED) from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
         detail = detail_of(error)
         if not detail:

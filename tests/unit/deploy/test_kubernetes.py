@@ -83,7 +83,7 @@ def test_a_field_that_there_is_not_is_noticed(overlay: str) -> None:
 
 def test_all_is_in_one_namespace_that_lets_no_pod_do_much(overlay: str) -> None:
     ((name, namespace),) = of_kind(overlay, "Namespace").items()
-    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] in ("restricted", "baseline")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     for found in rendered(overlay):
         assert found["kind"] == "Namespace" or found["metadata"]["namespace"] == name
 
@@ -155,6 +155,12 @@ def test_services_find_each_other_where_the_settings_say(overlay: str) -> None:
         (container,) = template["spec"]["containers"]
         assert {"name": found["targetPort"], "containerPort": int(port)} in container["ports"]
         assert environment(overlay, template)["HEARTH_LISTEN_ADDRESS"] == f"0.0.0.0:{port}"
+
+
+def test_the_gateway_takes_the_names_by_which_it_is_asked(overlay: str) -> None:
+    gateway = environment(overlay, pods(overlay)["gateway"])
+    hosts = {rule["host"] for found in of_kind(overlay, "Ingress").values() for rule in found["spec"]["rules"]}
+    assert hosts | {"gateway"} <= set(gateway["HEARTH_ALLOWED_HOSTS"].split(","))
 
 
 def test_each_process_is_probed_where_it_listens(overlay: str) -> None:

@@ -17,7 +17,15 @@ from hearth.log.v1 import log_service_pb2, log_service_pb2_grpc
 from hearth.runtime.v1 import runtime_service_pb2, runtime_service_pb2_grpc
 from hearth_runtime.channels import open_channel
 from hearth_runtime.dependencies import Dependency
-from hearth_runtime.errors import AgentNotFound, FieldViolation, HearthError, InvalidArgument, QueueFull, Unavailable
+from hearth_runtime.errors import (
+    AgentNotFound,
+    FieldViolation,
+    HearthError,
+    InvalidArgument,
+    QueueFull,
+    Unavailable,
+    Undone,
+)
 from hearth_runtime.server import Server
 from hearth_runtime.settings import RuntimeSettings
 
@@ -199,3 +207,29 @@ async def test_the_probe_tells_by_its_exit_whether_a_process_is_well(tmp_path: P
     code, line = await probe(HEARTH_LISTEN_ADDRESS=settings.listen_address)
     assert code == 1
     assert line.endswith("/s does not answer: DEADLINE_EXCEEDED")
+
+
+async def test_a_call_that_was_undone_is_made_once_more(tmp_path: Path) -> None:
+    class Shaky(agent_service_pb2_grpc.AgentServiceServicer):
+        failures = 1
+
+        async def DeleteAgent(self, request: Any, context: Any) -> agent_service_pb2.DeleteAgentResponse:  # noqa: N802
+            if self.failures > 0:
+                self.failures -= 1
+                raise Undone("It was undone.")
+            return agent_service_pb2.DeleteAgentResponse()
+
+    settings = RuntimeSettings(listen_address=f"unix:{tmp_path}/s", grace_seconds=1)
+    servicer = Shaky()
+    server = Server(settings)
+    server.register(agent_service_pb2_grpc.add_AgentServiceServicer_to_server, servicer, agent_service_pb2)
+    stopping = asyncio.Event()
+    running = asyncio.create_task(server.run(stopping))
+    async with open_channel("agent", settings.listen_address, settings) as channel:
+        stub: Any = agent_service_pb2_grpc.AgentServiceStub(channel)
+        await stub.DeleteAgent(agent_service_pb2.DeleteAgentRequest(id="a"))
+        servicer.failures = 2
+        with pytest.raises(Unavailable, match="It was undone"):
+            await stub.DeleteAgent(agent_service_pb2.DeleteAgentRequest(id="a"))
+    stopping.set()
+    await running

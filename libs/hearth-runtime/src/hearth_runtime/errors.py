@@ -132,6 +132,10 @@ class Unavailable(HearthError):
     retryable = True
 
 
+class Undone(Unavailable):
+    """What was done was undone, for a reason that is over: the server makes the call once more before it tells."""
+
+
 class DeadlineExceeded(HearthError):
     code = "deadline_exceeded"
     title = "The time for this call ran out"

@@ -20,7 +20,7 @@ from prometheus_client import Counter, Histogram
 from hearth_runtime.channels import MAX_MESSAGE_BYTES
 from hearth_runtime.deadlines import within
 from hearth_runtime.dependencies import Dependency, RuntimeRpc
-from hearth_runtime.errors import Cancelled, HearthError
+from hearth_runtime.errors import Cancelled, HearthError, Undone
 from hearth_runtime.principals import acting_for, of_metadata
 from hearth_runtime.repeats import NO_REPEAT
 from hearth_runtime.settings import RuntimeSettings
@@ -117,7 +117,11 @@ def _unary(method: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., A
         code = grpc.StatusCode.OK
         try:
             with within(context.time_remaining()), acting_for(of_metadata(context.invocation_metadata())):
-                return await inner(request, context)
+                try:
+                    return await inner(request, context)
+                except Undone as error:
+                    logger.debug("a call is made once more", method=method, reason=error.detail)
+                    return await inner(request, context)
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise
