@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from hearth.runtime.v1 import runtime_service_pb2, runtime_service_pb2_grpc
 from hearth.storage.v1 import task_store_pb2
 from hearth_runtime.errors import TaskNotFound
 from hearth_runtime.identifiers import new_id
@@ -204,6 +205,9 @@ async def test_it_is_off_unless_it_is_set(open_storage: Any, url: str, rows: Row
         await eventually(is_done, what="the old tasks' end")
         (kept,) = await rows.left()
         gone = (ids - {kept}).pop()
+        runtime = runtime_service_pb2_grpc.RuntimeServiceStub(storage.channel)
+        text = (await runtime.GetMetrics(runtime_service_pb2.GetMetricsRequest())).text
+        assert "hearth_retention_tasks_total 2.0" in text
         with pytest.raises(TaskNotFound):
             await storage.tasks.GetTask(task_store_pb2.GetTaskRequest(id=gone))
 

@@ -1,6 +1,7 @@
 """The manifests are what Kubernetes and KEDA take, name only what there is, and let nobody do more than needed."""
 
 import importlib.util
+import re
 from typing import Any
 
 import jsonschema_rs
@@ -14,7 +15,7 @@ from inference_service.settings import InferenceSettings
 from log_service.settings import LogSettings
 from storage_service.metrics import QUEUE_OLDEST_SECONDS
 from storage_service.settings import StorageSettings
-from unit.deploy.manifests import FOLDER, OVERLAYS, environment, of_kind, pods, rendered, selects
+from unit.deploy.manifests import FOLDER, OVERLAYS, ROOT, environment, of_kind, pods, rendered, selects
 from unit.deploy.schemas import check
 
 # The oldest that the manifests are meant for, and the newest that there are schemas of.
@@ -239,6 +240,13 @@ def test_workers_follow_the_age_of_the_queues_that_they_serve(overlay: str) -> N
     assert sorted(api) == sorted(q for t in workers for q in environment(overlay, t)["HEARTH_QUEUES"].split(","))
     if scaled:
         assert sorted(served) == sorted(api)
+
+
+def test_the_migrations_can_be_applied_alone_as_the_page_says(overlay: str) -> None:
+    (selector,) = re.findall(r"kubectl apply -k \S+ -l (\S+)", (ROOT / "docs" / "kubernetes.md").read_text())
+    key, _, value = selector.partition("=")
+    chosen = [found for found in rendered(overlay) if found["metadata"].get("labels", {}).get(key) == value]
+    assert [(found["kind"], found["metadata"]["name"]) for found in chosen] == [("Job", "migrations")]
 
 
 def test_all_pods_of_an_image_run_the_same_one(overlay: str) -> None:
