@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from system.client import Client
@@ -80,6 +81,25 @@ async def test_an_agent_runs_and_its_trace_arrives(stack: Stack, client: Client)
             return bool(said) and set(json.loads(said[-1])) >= TRACED
 
         until(sent, seconds=30, what="a span of every service")
+
+
+def test_prometheus_asks_every_replica_and_has_the_rules(stack: Stack) -> None:
+    (container,) = stack.containers("gateway")
+
+    def asked(path: str) -> Any:
+        program = (
+            f"import urllib.request as r; print(r.urlopen('http://prometheus:9090/api/v1/{path}').read().decode())"
+        )
+        return json.loads(stack.python(container, program))["data"]
+
+    def up() -> bool:
+        targets = asked("targets")["activeTargets"]
+        return {t["labels"]["service"] for t in targets if t["health"] == "up"} == TRACED
+
+    until(up, seconds=60, what="a target of every service that is up")
+    rules = [rule for group in asked("rules")["groups"] for rule in group["rules"]]
+    assert len(rules) > 15
+    assert [rule for rule in rules if rule.get("lastError")] == []
 
 
 def test_no_secret_shows_in_a_container_or_an_image(stack: Stack) -> None:

@@ -6,9 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hearth.runtime.v1 import runtime_service_pb2, runtime_service_pb2_grpc
+from hearth_runtime.channels import open_channel
+from hearth_runtime.settings import RuntimeSettings
 from prometheus_client.parser import text_string_to_metric_families
 from system.client import MODEL, Client
 from system.instance import Instance
+from system.waiting import eventually
 
 
 async def test_models_with_their_capabilities(client: Client) -> None:
@@ -56,6 +60,37 @@ async def test_metrics_of_all_services_in_one_text(hearth: Instance, client: Cli
     ):
         assert families[name].samples, name
     assert {s.labels["service"] for s in families["hearth_rpcs"].samples} == {"agent", "inference", "log", "storage"}
+
+
+async def test_workers_count_what_each_agent_uses(hearth: Instance, client: Client) -> None:
+    agent = await client.create_agent(name="counted", config={"max_tokens": 4})
+    task = await client.wait(await client.run(agent["id"]))
+
+    async def counted() -> dict[tuple[str, str], float]:
+        """What the workers counted for the agent, by metric and direction or outcome."""
+        found: dict[tuple[str, str], float] = {}
+        for socket in hearth.home.glob("run/worker-*.sock"):
+            async with open_channel("worker", f"unix:{socket}", RuntimeSettings()) as channel:
+                stub = runtime_service_pb2_grpc.RuntimeServiceStub(channel)
+                text = (await stub.GetMetrics(runtime_service_pb2.GetMetricsRequest())).text
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples:
+                    if sample.labels.get("agent") == agent["id"] and sample.name.endswith("_total"):
+                        assert sample.labels["name"] == "counted"
+                        how = sample.labels.get("direction") or sample.labels["outcome"]
+                        found[sample.name, how] = found.get((sample.name, how), 0) + sample.value
+        return found
+
+    async def is_whole() -> bool:
+        return ("hearth_agent_attempts_total", "completed") in await counted()
+
+    await eventually(is_whole, what="the attempt in the metrics")
+    usage = task["output"]["usage"]
+    assert await counted() == {
+        ("hearth_agent_attempts_total", "completed"): 1,
+        ("hearth_agent_tokens_total", "input"): usage["prompt_tokens"],
+        ("hearth_agent_tokens_total", "output"): usage["completion_tokens"],
+    }
 
 
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/api/v1/docs", "/api/v1/openapi.json"])

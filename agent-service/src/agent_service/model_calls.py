@@ -18,6 +18,7 @@ from agent_service.prompt import Prompt, TokenEstimates, fit
 from agent_service.publisher import RunEvents
 from agent_service.recording import RecordedAnswer, Recording, data_of
 from agent_service.tool import ToolSpec
+from agent_service.usage import count_tokens
 
 # What an answer is given where neither the agent nor the caller bounds it, when a context must be shared with a prompt.
 ANSWER_TOKENS = 512
@@ -208,6 +209,7 @@ class ModelCalls:
                         done = item
             if done is None:
                 raise ModelOutputInvalid("The model's answer broke off before its end.")
+        count_tokens(self._agent, done)
         if not was_cut:  # else the model may not have been shown all of it
             self._estimates.learn(done.model, messages, done.prompt_tokens, tools=tools_text)
         return RecordedAnswer(text="".join(pieces), tool_calls=tuple(calls), done=done)

@@ -47,6 +47,7 @@ from agent_service.tasks import BUDGET, Claim, turns_of
 from agent_service.tool import Tool, ToolHost, ToolScope
 from agent_service.tool_calls import ToolCalls
 from agent_service.toolbox import Toolbox, ToolShelf
+from agent_service.usage import count_attempt
 from agent_service.workflow import RunContext
 from agent_service.workflows import Workflows
 
@@ -162,10 +163,12 @@ class Run:
             with ATTEMPT_SECONDS.time():
                 outcome = await self._outcome()
             ATTEMPTS.labels(outcome).inc()
+            count_attempt(self._agent, outcome)
             note_outcome(outcome)
             logger.info("attempt ended", attempt=self._task.attempt, outcome=outcome)
         except AttemptOutdated:
             ATTEMPTS.labels("outdated").inc()
+            count_attempt(self._agent, "outdated")
             note_outcome("outdated")
             logger.warning("another attempt has taken over", attempt=self._task.attempt)
         finally:

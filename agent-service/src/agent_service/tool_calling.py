@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 from hearth_runtime.errors import HearthError
+from hearth_runtime.metrics import Bounded
 from hearth_runtime.telemetry import note_content, tracer
 from loguru import logger
 from opentelemetry.trace import Span, Status, StatusCode
@@ -21,8 +22,7 @@ from agent_service.tool import Tool, ToolResult, ToolSpec
 
 MAX_DATA_BYTES = 256 * 1024
 # Tools are named by whoever describes them, and each name is a row of the metrics.
-MAX_NAMES = 200
-OTHER = "other"
+LABELS = Bounded(200)
 
 CALLS = Counter("hearth_tool_calls_total", "Calls of tools that ended, by tool and outcome", ["tool", "outcome"])
 SECONDS = Histogram("hearth_tool_seconds", "Time of a call of a tool", ["tool"])
@@ -130,13 +130,8 @@ def _bounded(spec: ToolSpec, result: ToolResult) -> ToolResult:
     return ToolResult(content=content, is_error=result.is_error, data=data)
 
 
-_names: set[str] = set()
-
-
 def _record(name: str, outcome: Outcome, seconds: float, span: Span) -> None:
-    if len(_names) < MAX_NAMES:
-        _names.add(name)
-    label = name if name in _names else OTHER
+    (label,) = LABELS(name)
     CALLS.labels(label, outcome).inc()
     SECONDS.labels(label).observe(seconds)
     span.set_attribute("hearth.tool.outcome", outcome)

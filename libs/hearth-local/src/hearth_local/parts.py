@@ -127,6 +127,8 @@ def services(home: Home, options: Options) -> list[Part]:
         "HEARTH_DATABASE_URL": database_url(home),
         "OLLAMA_URL": options.ollama_url or f"unix:{home.socket('models')}",
         "HEARTH_PORT": str(options.port),
+        # One address is not for several processes.
+        "HEARTH_METRICS_ADDRESS": "",
         "HEARTH_FILES_HOME": os.environ.get("HEARTH_FILES_HOME") or str(home.data / "files"),
     }
 

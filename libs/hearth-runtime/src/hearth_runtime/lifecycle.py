@@ -8,6 +8,7 @@ import uvloop
 from loguru import logger
 
 from hearth_runtime.logs import configure_logging
+from hearth_runtime.metrics import serve_metrics
 from hearth_runtime.settings import RuntimeSettings
 from hearth_runtime.telemetry import configure_tracing
 
@@ -16,6 +17,7 @@ def run(service: str, settings: RuntimeSettings, main: Callable[[asyncio.Event],
     """Runs `main(stopping)` to its end. SIGTERM and SIGINT set `stopping`; `main` then hands over and returns."""
     configure_logging(service, settings)
     shutdown_tracing = configure_tracing(service, settings)
+    end_metrics = serve_metrics(settings)
 
     async def body() -> None:
         stopping = asyncio.Event()
@@ -28,6 +30,7 @@ def run(service: str, settings: RuntimeSettings, main: Callable[[asyncio.Event],
         uvloop.run(body())
         logger.info("stopped")
     finally:
+        end_metrics()
         shutdown_tracing()
         logger.complete()
 

@@ -88,9 +88,9 @@ class RuntimeSettings(BaseSettings):
     )
     metrics_address: str | None = Field(
         None,
-        pattern=r"^.+:[0-9]{1,5}$",
+        pattern=r"^$|^.+:[0-9]{1,5}$",
         description="Where this process serves its metrics by HTTP, for Prometheus: host:port; unset, nowhere, and the "
-        "gateway's /metrics has them",
+        "gateway's /metrics has those of one replica of each service",
     )
 
     @model_validator(mode="after")
