@@ -2,12 +2,16 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from importlib.resources import files
 from typing import Any
 
+import asyncpg
 import pytest
 from hearth.agent.v1 import task_pb2
 from hearth.storage.v1 import task_store_pb2
 from hearth_runtime.codec import duration
+from storage_service.queries import parse_queries
+from storage_service.vector_indexes import typed
 
 Status = task_pb2.Task
 
@@ -71,3 +75,32 @@ async def test_calls_go_on_while_columns_are_added(
         add_columns,
     ):  # by the third its statements are prepared
         assert await call(storage, await storage.new_task(), migrate)
+
+
+async def test_no_statement_minds_a_column_that_it_does_not_know(new_database: Callable[[], Awaitable[str]]) -> None:
+    """Code of this release runs on the tables of the next until it is replaced."""
+    statements = {
+        f"{file.name} {name}": typed(statement, 3)
+        for file in files("storage_service").joinpath("sql").iterdir()
+        for name, statement in parse_queries(file.read_text()).items()
+    }
+    assert len(statements) > 100
+    connection = await asyncpg.connect(await new_database())
+    try:
+        assert await unfit(connection, statements) == {}
+        for table in await connection.fetch("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'"):
+            await connection.execute(f"ALTER TABLE {table['name']} ADD COLUMN of_the_next_release text")
+        assert await unfit(connection, statements) == {}
+    finally:
+        await connection.close()
+
+
+async def unfit(connection: Any, statements: dict[str, str]) -> dict[str, str]:
+    """The statements that PostgreSQL does not take, with what it says of them."""
+    found = {}
+    for name, statement in statements.items():
+        try:
+            await connection.prepare(statement)
+        except asyncpg.PostgresError as error:
+            found[name] = str(error)
+    return found

@@ -16,15 +16,15 @@ GROUP BY collections.id;
 
 -- name: list_collections
 -- $1 limit, $2 after this name or NULL.
-SELECT
-    page.*, count(documents.id) AS document_count, coalesce(sum(documents.chunk_count), 0)::bigint AS chunk_count
+SELECT page.*, counted.document_count, counted.chunk_count
 FROM (
     SELECT * FROM collections WHERE $2::text IS NULL OR name COLLATE "C" > $2 ORDER BY name COLLATE "C" LIMIT $1
 ) AS page
-LEFT JOIN documents ON documents.collection_id = page.id AND documents.ready_at IS NOT NULL
-GROUP BY
-    page.id, page.name, page.description, page.embedding_model, page.next_embedding_model, page.chunk_tokens,
-    page.created_at, page.updated_at, page.owner
+CROSS JOIN LATERAL (
+    SELECT count(*) AS document_count, coalesce(sum(chunk_count), 0)::bigint AS chunk_count
+    FROM documents
+    WHERE collection_id = page.id AND ready_at IS NOT NULL
+) AS counted
 ORDER BY page.name COLLATE "C";
 
 -- name: update_collection
