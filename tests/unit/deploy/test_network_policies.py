@@ -27,6 +27,8 @@ CALLS: dict[str, set[str]] = {
     "migrations": set(),
 }
 
+METERED = CALLS.keys() - {"migrations"}
+
 pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
@@ -76,6 +78,14 @@ def test_each_process_calls_those_that_it_needs_and_no_others(overlay: str) -> N
             continue
         reached = {name for name, port in OWN.items() if reaches(overlay, its_labels, known[name], port)}
         assert reached == CALLS[base_name(caller)], caller
+
+
+def test_prometheus_reaches_the_metrics_of_each_process_and_nothing_else_of_it(overlay: str) -> None:
+    monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    for name, its_labels in labels(overlay).items():
+        found = [rule for rule in rules(overlay, its_labels, "ingress") if monitoring in rule.get("from", ())]
+        expected = [{"from": [monitoring], "ports": [{"port": 9464}]}] if base_name(name) in METERED else []
+        assert found == expected, name
 
 
 def test_only_the_gateway_is_reached_from_outside(overlay: str) -> None:

@@ -172,6 +172,26 @@ def test_grafana_is_given_what_the_panels_use() -> None:
     assert mounts["/etc/grafana/provisioning"] == "./deploy/grafana/provisioning"
 
 
+def test_prometheus_finds_every_pod_in_kubernetes_by_the_same_names() -> None:
+    (job,) = yaml.safe_load((ROOT / "deploy/prometheus/kubernetes.yml").read_text())["scrape_configs"]
+    _, kept, named, address, _ = job["relabel_configs"]
+    services = {}
+    for pod in ("gateway", "agent-service", "agent-worker", "inference-service", "log-service", "storage-service"):
+        assert re.fullmatch(kept["regex"], pod)
+        match = re.fullmatch(named["regex"], pod)
+        assert match is not None
+        services[pod] = "".join(group or "" for group in match.groups())
+    assert named["replacement"] == "$1$2$3"
+    assert services == {
+        job["job_name"]: job["relabel_configs"][0]["replacement"] for job in PROMETHEUS["scrape_configs"]
+    }
+    assert not any(re.fullmatch(kept["regex"], pod) for pod in ("postgres", "redis", "migrations"))
+    (address_variable,) = re.findall(
+        r"HEARTH_METRICS_ADDRESS=(\S+)", (ROOT / "deploy/kubernetes/base/kustomization.yaml").read_text()
+    )
+    assert address["replacement"] == address_variable.replace("0.0.0.0", "$1")
+
+
 def test_prometheus_asks_every_process_where_it_serves_its_metrics() -> None:
     assert PROMETHEUS["rule_files"] == ["rules.yml"]
     assert "./deploy/prometheus:/etc/prometheus:ro" in COMPOSE["services"]["prometheus"]["volumes"]
