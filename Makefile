@@ -21,8 +21,9 @@ up: ## Start Hearth in containers and wait until it is healthy: docs/operations.
 down: ## End the containers; their data stays
 	docker compose down
 
-test: sync-dev ## Run the tests: unit, integration, end to end
-	@$(RUN) -m pytest
+test: sync-dev ## Run the tests: unit, integration, end to end, and short chaos
+	@$(RUN) -m pytest -n 2 --dist loadgroup tests/e2e tests/integration tests/unit
+	@$(RUN) -m pytest tests/chaos
 
 test-compose: sync-dev ## Test the containers: needs Docker
 	@docker info >/dev/null 2>&1 || ../shared/tools/docker-engine up

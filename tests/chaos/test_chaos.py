@@ -159,7 +159,7 @@ async def test_workers_are_killed_all_the_time(new_fleet: NewFleet, report: Repo
 
 @pytest.mark.timeout(600)
 async def test_workers_are_killed_while_agents_use_tools(new_fleet: NewFleet, report: Report) -> None:
-    size = Size(short=0, long=60, seconds=40) if FULL else Size(short=0, long=10, seconds=8)
+    size = Size(short=0, long=40, seconds=25) if FULL else Size(short=0, long=10, seconds=8)
     env = {"HEARTH_LEASE_SECONDS": "3", "HEARTH_LEASE_HEARTBEAT_SECONDS": "0.5"}
     async with scene(new_fleet, workers=3, env=env) as here:
         agent_id = await here.load.create_agent(model_name="caller", config={"workflow": "tools", "max_retries": 10})
@@ -193,7 +193,7 @@ async def test_workers_are_killed_while_agents_use_tools(new_fleet: NewFleet, re
 
 @pytest.mark.timeout(600)
 async def test_workers_and_services_are_killed_while_tasks_wait(new_fleet: NewFleet, report: Report) -> None:
-    asking, nesting, seconds = (40, 20, 40.0) if FULL else (8, 4, 8.0)
+    asking, nesting, seconds = (40, 20, 25.0) if FULL else (8, 4, 8.0)
     env = {"HEARTH_LEASE_SECONDS": "3", "HEARTH_LEASE_HEARTBEAT_SECONDS": "0.5", "HEARTH_WORKER_CONCURRENCY": "2"}
     async with scene(new_fleet, workers=2, env=env) as here:
         load, fleet = here.load, here.fleet
@@ -519,7 +519,7 @@ async def test_a_worker_that_was_stopped_comes_back(new_fleet: NewFleet, report:
 
 @pytest.mark.timeout(300)
 async def test_subscribers_drop_and_resume_while_log_service_restarts(new_fleet: NewFleet, report: Report) -> None:
-    subscribers, seconds = (50, 40.0) if FULL else (16, 10.0)
+    subscribers, seconds = (50, 25.0) if FULL else (16, 10.0)
     async with scene(new_fleet) as here:
         steps = {"workflow": "test.steps", "max_retries": 10}
         agent_id = await here.load.create_agent(model_name="slow", config=steps)

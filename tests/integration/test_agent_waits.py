@@ -16,6 +16,7 @@ from hearth_runtime.tasks import Pending, PendingKind, TaskStatus
 from langgraph.graph import END, START, StateGraph
 from redis.asyncio import Redis
 from servers.agent_bench import OUTPUT, Bench, Working
+from system.waiting import eventually
 
 
 class Answers(TypedDict, total=False):
@@ -118,9 +119,12 @@ async def test_a_question_that_nobody_answers_is_answered_by_the_sweep(bench: Be
 
     task_id, _, running = await bench.start(ask)
     await within(10, running)
-    await asyncio.sleep(0.06)
-    await bench.stored.take_due(queue="runs", limit=100, ring_again_after=timedelta(hours=1), delivered_before=None)
-    assert (await bench.stored.get(task_id)).status == TaskStatus.PENDING
+
+    async def is_swept() -> bool:
+        await bench.stored.take_due(queue="runs", limit=100, ring_again_after=timedelta(hours=1), delivered_before=None)
+        return (await bench.stored.get(task_id)).status == TaskStatus.PENDING
+
+    await eventually(is_swept, what="the time-out")
     _, again = await bench.run_task(task_id, Working(ask))
     await within(10, again)
     assert (await bench.stored.get(task_id)).output == {**OUTPUT, "text": "{'timed_out': True}"}

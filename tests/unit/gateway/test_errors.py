@@ -46,8 +46,8 @@ async def test_an_unknown_path_is_404(world: World) -> None:
         ("POST", "/agents", "GET"),
         ("GET", "/agents/create", "POST"),
         ("DELETE", "/agents/run", "POST"),
-        ("PATCH", f"/agents/{new_id()}", "DELETE, GET, PUT"),
-        ("GET", f"/tasks/{new_id()}", "DELETE"),
+        ("PATCH", "/agents/01932c07-0000-7000-8000-000000000001", "DELETE, GET, PUT"),
+        ("GET", "/tasks/01932c07-0000-7000-8000-000000000001", "DELETE"),
         ("POST", "/health", "GET"),
     ],
 )

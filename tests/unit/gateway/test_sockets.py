@@ -72,9 +72,9 @@ async def test_a_tasks_socket_resumes(world: World) -> None:
 @pytest.mark.parametrize(
     ("path", "code", "problem"),
     [
-        (f"/tasks/{new_id()}", 4404, "task_not_found"),
+        ("/tasks/01932c07-0000-7000-8000-000000000001", 4404, "task_not_found"),
         ("/tasks/nobody", 4422, "invalid_request"),
-        (f"/tasks/{new_id()}?after=7", 4422, "invalid_request"),
+        ("/tasks/01932c07-0000-7000-8000-000000000001?after=7", 4422, "invalid_request"),
     ],
 )
 async def test_what_is_wrong_is_told_before_the_close(world: World, path: str, code: int, problem: str) -> None:
