@@ -22,7 +22,7 @@ down: ## End the containers; their data stays
 	docker compose down
 
 test: sync-dev ## Run the tests: unit, integration, end to end, and short chaos
-	@$(RUN) -m pytest -n 2 --dist loadgroup tests/e2e tests/integration tests/unit
+	@$(RUN) -m pytest -n 2 tests/e2e tests/integration tests/unit
 	@$(RUN) -m pytest tests/chaos
 
 test-compose: sync-dev ## Test the containers: needs Docker

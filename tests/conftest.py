@@ -1,16 +1,17 @@
 """How the tests are shared out where two processes run them (`make test`)."""
 
-from pathlib import Path
-
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
-TESTS = Path(__file__).parent
 
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class WholeFiles(LoadFileScheduling):
     """One process has all of tests/e2e, which share an instance of Hearth; of the others, it has whole files."""
-    for item in items:
-        path = item.path.relative_to(TESTS)
-        group = "e2e" if path.parts[0] == "e2e" else str(path)
-        item.add_marker(pytest.mark.xdist_group(group))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/e2e" if nodeid.startswith("tests/e2e/") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> WholeFiles:
+    """Instead of the one that `--dist` names."""
+    return WholeFiles(config, log)
