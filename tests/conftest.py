@@ -5,7 +5,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 
-class WholeFiles(LoadFileScheduling):
+class WholeFiles(LoadFileScheduling):  # type: ignore[misc] # it has no types
     """One process has all of tests/e2e, which share an instance of Hearth; of the others, it has whole files."""
 
     def _split_scope(self, nodeid: str) -> str:
