@@ -10,7 +10,7 @@ from agent_service.opened_tools import open_tools
 from agent_service.secret_fields import MARKER, secret_places
 from agent_service.secret_keys import SecretKeys
 from agent_service.settings import ApiSettings
-from agent_service.tool import Tool
+from agent_service.tool import Tool, ToolScope
 from agent_service.tool_calling import call_tool
 from fakes.agent_tools import SCHEMA, EchoKind, Kinds, Rows, tool_draft
 from hearth_runtime.agent_tools import StoredTool
@@ -196,7 +196,8 @@ def test_a_key_that_is_none_is_told_of_and_not_shown() -> None:
 async def opened(keys: SecretKeys, stored: StoredTool, kind: EchoKind) -> list[Tool]:
     """The tools of the row, which stay usable here after they are closed."""
     none: Any = None
-    async with open_tools(open_secrets(keys, stored), Kinds(kind), none, none) as given:
+    scope = ToolScope(agent=none, session_id=None, task_id=None, requests=None)
+    async with open_tools(open_secrets(keys, stored), Kinds(kind), scope, none) as given:
         return list(given)
 
 
