@@ -36,6 +36,10 @@ print(sum(float(line.rsplit(" ", 1)[1]) for line in lines))
 """
 
 
+# Whichever test is the first has the images built.
+pytestmark = pytest.mark.timeout(1200)
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("compose"))
@@ -151,7 +155,6 @@ def test_only_those_reach_a_store_who_need_it(stack: Stack, service: str, reache
     assert sorted(reached) == sorted(reaches)
 
 
-@pytest.mark.timeout(600)
 async def test_work_spreads_over_replicas_and_goes_on_without_one(stack: Stack, client: Client) -> None:
     agent = await client.create_agent(config={"max_tokens": 8})
     stack.up("--scale", "agent-worker=3", "--scale", "log-service=2", "--scale", "inference-service=2")
