@@ -29,7 +29,6 @@ LOCAL = [
 ]
 
 COMPOSE = [
-    ("HEARTH_PUBLISH", "127.0.0.1", "`make up`: the address of this machine on which the gateway is published"),
     ("HEARTH_SECRETS", "./deploy/secrets", "`make up`: the folder of secrets"),
     ("COMPOSE_PROFILES", "", "`make up`: `ollama` starts an Ollama too; else OLLAMA_URL says where one is"),
     ("OLLAMA_MODELS", "llama3.2:1b nomic-embed-text", "`make up`: the models that this Ollama pulls at its start"),

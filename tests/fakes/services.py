@@ -16,6 +16,8 @@ from typing import Any, cast
 
 import grpc.aio
 from agent_service.agent_tools import AgentTools
+from agent_service.key_rpc import KeyRpc
+from agent_service.keys import Keys
 from agent_service.secret_keys import SecretKeys
 from agent_service.tool_rpc import ToolRpc
 from agent_service.tool_trials import ToolTrials
@@ -28,6 +30,8 @@ from hearth.agent.v1 import (
     document_service_pb2_grpc,
     history_service_pb2,
     history_service_pb2_grpc,
+    key_service_pb2,
+    key_service_pb2_grpc,
     memory_pb2,
     memory_service_pb2,
     memory_service_pb2_grpc,
@@ -70,6 +74,7 @@ from hearth_runtime.settings import RuntimeSettings
 
 from fakes.agent_tools import EchoKind, Kinds, Rows
 from fakes.documents import Documents
+from fakes.keys import KeyRows
 
 FINAL = {task_pb2.Task.STATUS_COMPLETED, task_pb2.Task.STATUS_FAILED, task_pb2.Task.STATUS_CANCELLED}
 
@@ -700,6 +705,9 @@ class Services:
     def __init__(self) -> None:
         self.state = State()
         self.documents = Documents(self.state)
+        self.key_rows = KeyRows()
+        # With the real rules.
+        self.keys = Keys(cast(Any, self.key_rows))
         self._folder = Path(tempfile.mkdtemp(prefix="h"))
         self.agent = Service(
             self._folder,
@@ -710,6 +718,11 @@ class Services:
                     document_service_pb2_grpc.add_DocumentServiceServicer_to_server,
                     self.documents,
                     document_service_pb2,
+                ),
+                (
+                    key_service_pb2_grpc.add_KeyServiceServicer_to_server,
+                    KeyRpc(self.keys, cast(Any, self.key_rows)),
+                    key_service_pb2,
                 ),
                 (task_service_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(self.state), task_service_pb2),
                 (

@@ -19,7 +19,7 @@ from hearth_runtime.events import EVENT_FIELD, EVENTS_STREAM, EventKind, StreamI
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.redis_streams import DEAD_STREAM
 from hearth_runtime.settings import RuntimeSettings
-from log_service.admin import DEFAULT_ADDRESS, log_address
+from log_service.admin import DEFAULT_ADDRESSES, address_of
 from log_service.entries import entries_of
 from log_service.persistence import Persistence
 from log_service.storage import StoredEvents
@@ -380,16 +380,16 @@ def test_what_to_do_without_a_home(tmp_path: Path) -> None:
 
 
 def test_where_it_looks_for_the_service(tmp_path: Path) -> None:
-    assert log_address("dns:///log:1", tmp_path) == "dns:///log:1"
-    assert log_address(None, tmp_path) == DEFAULT_ADDRESS
+    assert address_of("log", "dns:///log:1", tmp_path) == "dns:///log:1"
+    assert address_of("log", None, tmp_path) == DEFAULT_ADDRESSES["log"]
     elsewhere = tmp_path / "short"
     elsewhere.mkdir()
     (elsewhere / "log.sock").touch()
     (tmp_path / "run").symlink_to(elsewhere)
-    assert log_address("", tmp_path) == f"unix:{elsewhere}/log.sock"
+    assert address_of("log", "", tmp_path) == f"unix:{elsewhere}/log.sock"
     # A short way to a home whose own path is too long for a socket.
     home = tmp_path / ("x" * 120)
     (home / "run").mkdir(parents=True)
     (home / "run" / "log.sock").touch()
     (tmp_path / "home").symlink_to(home)
-    assert log_address(None, tmp_path / "home") == f"unix:{tmp_path}/home/run/log.sock"
+    assert address_of("log", None, tmp_path / "home") == f"unix:{tmp_path}/home/run/log.sock"

@@ -1,5 +1,7 @@
 """One owner's data is another's nothing: over gRPC, on real PostgreSQL, by the policies of its tables."""
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from hearth_runtime.errors import (
     AgentNotFound,
     CollectionNotFound,
     NotFound,
+    QuotaExceeded,
     SessionNotFound,
     SubscriptionNotFound,
     TaskNotFound,
@@ -190,3 +193,43 @@ async def test_an_owner_cannot_step_out_of_its_role_by_what_it_sends(storage: An
     assert await owners(storage, "agents", agent_id) == "x'; RESET ROLE; --"
     with acting_for(Principal(owner="")), pytest.raises(AgentNotFound):
         await storage.agents.GetAgent(agent_store_pb2.GetAgentRequest(id=agent_id))
+
+
+async def test_quotas_hold_whoever_accepts(storage: Any) -> None:
+    few = Principal(owner=f"few-{new_id()}", tasks_per_minute=5)
+    with acting_for(few):
+        agent_id = await storage.new_agent()
+        made = await asyncio.gather(
+            *(storage.new_task(agent_id=agent_id, idempotency_key=f"k{n}") for n in range(15)), return_exceptions=True
+        )
+        over = [error for error in made if isinstance(error, QuotaExceeded)]
+        assert len(over) == 10
+        assert all(isinstance(error, QuotaExceeded | str) for error in made)
+        assert {error.metadata["quota"] for error in over} == {"tasks_per_minute"}
+        assert all(error.retry_after_seconds is not None and 0 < error.retry_after_seconds <= 60 for error in over)
+        # What was accepted before is no new task.
+        known = next(n for n, task in enumerate(made) if isinstance(task, str))
+        assert await storage.new_task(agent_id=agent_id, idempotency_key=f"k{known}") == made[known]
+        await storage.sql("UPDATE tasks SET created_at = created_at - interval '1 minute' WHERE owner = $1", few.owner)
+        assert await storage.new_task(agent_id=agent_id)
+    with acting_for(replace(few, tasks_per_minute=None, concurrent_runs=6)), pytest.raises(QuotaExceeded) as caught:
+        await storage.new_task(agent_id=agent_id)
+    assert caught.value.metadata["quota"] == "concurrent_runs"
+
+
+async def test_tokens_of_a_day_are_counted_from_what_calls_used(storage: Any) -> None:
+    thrifty = Principal(owner=f"thrifty-{new_id()}", tokens_per_day=100)
+    with acting_for(thrifty):
+        agent_id = await storage.new_agent()
+        task_id = await storage.new_task(agent_id=agent_id)
+    event = event_pb2.Event(
+        stream_id="9-9", id=new_id(), task_id=task_id, agent_id=agent_id, kind=event_pb2.Event.KIND_USAGE,
+        level=event_pb2.Event.LEVEL_INFO, context='{"prompt_tokens":90,"completion_tokens":10}', owner=thrifty.owner,
+    )  # fmt: skip
+    event.timestamp.GetCurrentTime()
+    await storage.events.AppendEvents(event_store_pb2.AppendEventsRequest(events=[event]))
+    with acting_for(thrifty), pytest.raises(QuotaExceeded) as caught:
+        await storage.new_task(agent_id=agent_id)
+    assert caught.value.metadata["quota"] == "tokens_per_day"
+    with acting_for(replace(thrifty, tokens_per_day=101)):
+        assert await storage.new_task(agent_id=agent_id)

@@ -7,6 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 from gateway import documentation, errors
 from gateway.body_limit import BodyLimit
 from gateway.dependencies import Gateway
+from gateway.login import Login
 from gateway.observation import Observation
 from gateway.origins import Origins
 from gateway.routes import (
@@ -22,6 +23,7 @@ from gateway.routes import (
     sockets,
     system,
     tasks,
+    tickets,
     tools,
 )
 from gateway.security_headers import SecurityHeaders
@@ -29,7 +31,7 @@ from gateway.security_headers import SecurityHeaders
 # What a page of another origin may send and see, where HEARTH_CORS_ORIGINS lets it ask at all.
 CORS_METHODS = ("GET", "POST", "PUT", "DELETE")
 CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer")
-CORS_ANSWER_HEADERS = ("Location", "Retry-After", "WWW-Authenticate")
+CORS_ANSWER_HEADERS = ("Location", "RateLimit", "RateLimit-Policy", "Retry-After", "WWW-Authenticate")
 
 
 def create_app(gateway: Gateway) -> FastAPI:
@@ -58,6 +60,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         logs,
         models,
         sockets,
+        tickets,
     ):
         app.include_router(module.router)
     app.include_router(tools.slow_router)
@@ -74,6 +77,7 @@ def create_app(gateway: Gateway) -> FastAPI:
             f"{agents.router.prefix}/run": gateway.settings.max_run_bytes,
         },
     )
+    app.add_middleware(Login, callers=gateway.callers, audit=gateway.audit)
     settings = gateway.settings
     if settings.cors_origin_list:
         app.add_middleware(

@@ -11,6 +11,7 @@ from hearth.agent.v1 import (
     agent_service_pb2_grpc,
     document_service_pb2_grpc,
     history_service_pb2_grpc,
+    key_service_pb2_grpc,
     memory_service_pb2_grpc,
     session_service_pb2_grpc,
     task_service_pb2_grpc,
@@ -21,6 +22,8 @@ from hearth.log.v1 import log_service_pb2_grpc
 from hearth.runtime.v1 import runtime_service_pb2_grpc
 from hearth_runtime.channels import open_channel
 
+from gateway.audit import Audit
+from gateway.callers import Callers
 from gateway.links import Links
 from gateway.settings import GatewaySettings
 from gateway.streams import Streams
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from hearth.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
     from hearth.agent.v1.document_service_pb2_grpc import DocumentServiceAsyncStub
     from hearth.agent.v1.history_service_pb2_grpc import HistoryServiceAsyncStub
+    from hearth.agent.v1.key_service_pb2_grpc import KeyServiceAsyncStub
     from hearth.agent.v1.memory_service_pb2_grpc import MemoryServiceAsyncStub
     from hearth.agent.v1.session_service_pb2_grpc import SessionServiceAsyncStub
     from hearth.agent.v1.task_service_pb2_grpc import TaskServiceAsyncStub
@@ -49,6 +53,7 @@ class Services:
     sessions: "SessionServiceAsyncStub"
     memories: "MemoryServiceAsyncStub"
     tools: "ToolServiceAsyncStub"
+    keys: "KeyServiceAsyncStub"
     logs: "LogServiceAsyncStub"
     inference: "InferenceServiceAsyncStub"
     runtimes: "Mapping[str, RuntimeServiceAsyncStub]"
@@ -76,6 +81,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
             histories=history_service_pb2_grpc.HistoryServiceStub(channels["agent"]),
             sessions=session_service_pb2_grpc.SessionServiceStub(channels["agent"]),
             tools=tool_service_pb2_grpc.ToolServiceStub(channels["agent"]),
+            keys=key_service_pb2_grpc.KeyServiceStub(channels["agent"]),
             logs=log_service_pb2_grpc.LogServiceStub(channels["log"]),
             inference=inference_service_pb2_grpc.InferenceServiceStub(channels["inference"]),
             runtimes={name: runtime_service_pb2_grpc.RuntimeServiceStub(channel) for name, channel in channels.items()},
@@ -89,6 +95,8 @@ class Gateway:
     settings: GatewaySettings
     services: Services
     streams: Streams
+    callers: Callers
+    audit: Audit
 
 
 def _gateway(connection: HTTPConnection) -> Gateway:

@@ -21,12 +21,14 @@ from hearth_runtime.errors import (
     HearthError,
     HistoryExpired,
     IdempotencyConflict,
+    KeyRefused,
     MemoryKnown,
     MemoryNotFound,
     ModelLacksCapability,
     ModelNotFound,
     ModelOverloaded,
     QueueFull,
+    QuotaExceeded,
     SecretKeyMissing,
     SecretUnreadable,
     SessionInUse,
@@ -43,13 +45,17 @@ from hearth_runtime.errors import (
     TooManyStreams,
     TooManyTools,
     TooManyTrials,
+    Unauthenticated,
     Unavailable,
 )
+from hearth_runtime.keys import Scope
 
+from gateway import scopes
 from gateway.document_examples import DOCUMENT_ID
 from gateway.errors import (
     MEDIA_TYPE,
     BodyTooLarge,
+    LoginNotNeeded,
     MalformedForm,
     MalformedJson,
     UnsupportedMediaType,
@@ -193,6 +199,17 @@ MODEL_LACKS_CAPABILITY = ModelLacksCapability("smollm2:135m does not embed. Name
 MODEL_OVERLOADED = ModelOverloaded("Too many requests wait for the model host. Try again later.")
 
 
+LOGIN_NOT_NEEDED = LoginNotNeeded("No login is needed here: open the stream without a ticket.")
+QUOTA_EXCEEDED = QuotaExceeded(
+    "The key allows 60 tasks within a minute, and they are used. Try again later, or ask whoever runs Hearth for more.",
+    metadata={"quota": "tasks_per_minute"},
+)
+UNAUTHENTICATED = Unauthenticated(
+    "Say who you are: send `Authorization: Bearer KEY`. Who runs Hearth makes keys with `hearth-admin keys create`."
+)
+KEY_REFUSED = KeyRefused("The key is not known, was revoked, or its time is over. Ask whoever runs Hearth.")
+
+
 def answers(status: int, example: Any, *errors: HearthError, location: str | None = None) -> Responses:
     """A call's documented responses: its success with an example, and the errors, which may share a status.
 
@@ -240,6 +257,7 @@ def install(app: FastAPI) -> None:
             schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             document["components"]["schemas"] |= schema.pop("$defs") | {"Problem": schema}
             _restore_nulls(document, app)
+            _secure(document)
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -257,6 +275,39 @@ def _restore_nulls(document: dict[str, Any], app: FastAPI) -> None:
                 for media_type, content in response.get("content", {}).items():
                     if "example" in content:
                         responses[str(status)]["content"][media_type]["example"] = content["example"]
+
+
+def _secure(document: dict[str, Any]) -> None:
+    """Adds what each call needs of a key, and how it is answered without."""
+    document["components"]["securitySchemes"] = {
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A key of Hearth's, `hearth_…`, or a JSON Web Token where the gateway takes them",
+        },
+        "ticket": {
+            "type": "apiKey",
+            "in": "query",
+            "name": "ticket",
+            "description": "For a stream, where no header can be set: POST /api/v1/tickets",
+        },
+    }
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation_id = operation["operationId"]
+            if operation_id in scopes.OPEN:
+                operation["security"] = []
+                continue
+            needed = scopes.NEEDED[operation_id]
+            operation["security"] = [{"key": [scope.value]} for scope in (*needed, Scope.ADMIN)]
+            if operation_id == "stream_task":
+                operation["security"].append({"ticket": []})
+            missing = scopes.ScopeMissing(f"This needs a key with the scope {needed[0].value}. Use another key.")
+            for status, response in problems(UNAUTHENTICATED, KEY_REFUSED, missing).items():
+                response["headers"] = {
+                    "WWW-Authenticate": {"description": "RFC 6750", "schema": {"type": "string"}},
+                }
+                operation["responses"].setdefault(str(status), response)
 
 
 TAGS = [
@@ -284,6 +335,15 @@ and watch every log line, token and tool call live.
   answered with 429 or 503 is worth repeating.
 - A body is JSON and has at most 1 MiB, a run with files 16 MiB; a document is uploaded as a form, of 50 MiB at most.
   Unknown fields and query parameters are errors that name the nearest known one.
+
+## Keys
+
+A gateway that other machines reach asks for a key: `Authorization: Bearer hearth_…`, or a JSON Web Token where it takes
+them. Without one the answer is 401, with one that lacks the scope 403, which names it. What other owners have is not
+there: 404, and in no list. For a browser's EventSource or WebSocket, to which no header can be added,
+`POST /api/v1/tickets` makes a ticket that opens one stream within half a minute: `?ticket=…`. A key that was revoked
+lets in no more after 5 seconds, and its streams end within 10. 429 tells by `RateLimit` which of the key's quotas is
+used.
 
 ## Events
 
@@ -330,6 +390,7 @@ Where something is wrong, a frame `{"kind": "error", "error": {problem details}}
 | 1012 | the gateway stops: connect again and resume |
 | 1013 | a message was not read in time, or a service is away, or too many streams are open: try again later |
 | 4400 | a message is not valid |
+| 4401 | the key was revoked, or its time is over |
 | 4404 | there is no such task |
 | 4422 | the task's id or `after` is not valid |
 """.strip()

@@ -8,7 +8,15 @@ from typing import Any
 import grpc
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from hearth_runtime.errors import Cancelled, FieldViolation, HearthError, InvalidArgument, NotFound
+from hearth_runtime.errors import (
+    Cancelled,
+    Conflict,
+    FieldViolation,
+    HearthError,
+    InvalidArgument,
+    NotFound,
+    Unauthenticated,
+)
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -38,6 +46,11 @@ class MalformedForm(InvalidArgument):
     code = "malformed_form"
     title = "The body is not a form"
     http_status = 400
+
+
+class LoginNotNeeded(Conflict):
+    code = "login_not_needed"
+    title = "No login is needed"
 
 
 class RouteNotFound(NotFound):
@@ -89,12 +102,35 @@ def problem_json(error: HearthError, instance: str) -> str:
 def problem_response(error: HearthError, instance: str, headers: Mapping[str, str] | None = None) -> Response:
     """The same as an HTTP response."""
     status = _http_status(error)
-    headers = dict(headers or {})
+    headers = {**_challenge(error), **_quota(error), **(headers or {})}
     if status in (429, 503):
         wait = RETRY_AFTER_SECONDS if error.retry_after_seconds is None else error.retry_after_seconds
         # Whole seconds, by https://www.rfc-editor.org/rfc/rfc9110#field.retry-after.
         headers["Retry-After"] = str(max(1, math.ceil(wait)))
     return Response(problem_json(error, instance), status_code=status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _challenge(error: HearthError) -> dict[str, str]:
+    """By https://www.rfc-editor.org/rfc/rfc6750#section-3."""
+    if isinstance(error, Unauthenticated):
+        reason = "" if type(error) is Unauthenticated else ', error="invalid_token"'
+        return {"WWW-Authenticate": f'Bearer realm="hearth"{reason}'}
+    if error.code == "scope_missing":
+        scope = error.metadata.get("scope", "")
+        return {"WWW-Authenticate": f'Bearer realm="hearth", error="insufficient_scope", scope="{scope}"'}
+    return {}
+
+
+def _quota(error: HearthError) -> dict[str, str]:
+    """By https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/10/."""
+    quota, limit, window = (error.metadata.get(name) for name in ("quota", "limit", "window_seconds"))
+    if error.code != "quota_exceeded" or quota is None:
+        return {}
+    seconds = max(1, math.ceil(error.retry_after_seconds or 1))
+    return {
+        "RateLimit-Policy": f'"{quota}";q={limit}' + ("" if window is None else f";w={window}"),
+        "RateLimit": f'"{quota}";r=0;t={seconds}',
+    }
 
 
 def install(app: FastAPI) -> None:
@@ -111,6 +147,7 @@ def _http_status(error: HearthError) -> int:
 
 async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, HearthError)
+    request.state.problem = error.code
     return problem_response(error, request.url.path)
 
 

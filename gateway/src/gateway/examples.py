@@ -251,3 +251,8 @@ METRICS = """# HELP hearth_service_up Whether the service answered this scrape
 # TYPE hearth_service_up gauge
 hearth_service_up{service="agent"} 1.0
 """
+
+TICKET = {
+    "ticket": "ticket_5m2cq0y7v1Yb3nq8Zr4t6u9w2x5z8A1c4E7g0J3m6P9",
+    "expires_at": "2025-11-24T16:00:31Z",
+}

@@ -14,6 +14,8 @@ from hearth_runtime.settings import load_settings
 from loguru import logger
 
 from gateway.application import create_app
+from gateway.audit import Audit
+from gateway.callers import Callers
 from gateway.dependencies import Gateway, connect
 from gateway.settings import GatewaySettings
 from gateway.streams import Streams
@@ -25,6 +27,13 @@ BACKLOG = 2048
 def main() -> None:
     """Runs the gateway until SIGTERM or SIGINT."""
     settings = load_settings(GatewaySettings)
+    if not settings.is_login_decided:
+        sys.stderr.write(
+            f"Hearth does not serve on {settings.publish or settings.host} without a login, which would let in "
+            "everybody. Set HEARTH_LOGIN=required and make a key with `hearth-admin keys create`, or set "
+            "HEARTH_JWT_ISSUER and what belongs to it; HEARTH_LOGIN=none lets everybody in. See docs/security.md.\n"
+        )
+        sys.exit(2)
     try:
         listener = listen(settings)
     except OSError as error:
@@ -40,7 +49,8 @@ async def serve(settings: GatewaySettings, listener: socket.socket, stopping: as
     """Serves on `listener` until `stopping` is set; then requests may end, and streams end so that they can resume."""
     async with connect(settings) as services:
         streams = Streams(services.logs, settings)
-        app = create_app(Gateway(settings=settings, services=services, streams=streams))
+        callers, audit = Callers(services.keys, settings), Audit(services.keys)
+        app = create_app(Gateway(settings=settings, services=services, streams=streams, callers=callers, audit=audit))
         server = _server(app, settings)
 
         async def stop() -> None:
@@ -49,12 +59,18 @@ async def serve(settings: GatewaySettings, listener: socket.socket, stopping: as
             server.should_exit = True
 
         stopper = asyncio.create_task(stop())
+        background = [
+            asyncio.create_task(streams.watch(callers, settings.key_cache_seconds)),
+            asyncio.create_task(audit.run(stopping)),
+        ]
         host, port = listener.getsockname()[:2]
         logger.info("serving", address=f"http://{host}:{port}")
         try:
             await server.serve([listener])
         finally:
             stopper.cancel()
+            background[0].cancel()
+            await asyncio.wait(background, timeout=settings.grace_seconds * 0.1)
 
 
 class _Server(uvicorn.Server):

@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 from hearth_runtime.deadlines import within
 from hearth_runtime.errors import FieldViolation
 
+from gateway import scopes
 from gateway.errors import UnsupportedMediaType, invalid_request
 from gateway.settings import GatewaySettings
 from gateway.validation import unknown_name
@@ -22,7 +23,8 @@ WAIT_PREFERENCE = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(0*[1-9][0-9]{0,8})"?\s*(?
 
 
 class Route(APIRoute):
-    """Refuses unknown query parameters, naming the nearest known one, and bodies that are not declared as JSON.
+    """Refuses who may not ask this, unknown query parameters, naming the nearest known one, and bodies that are not
+    declared as JSON.
 
     All calls to services that a request causes share `rpc_timeout_seconds`, or less where the client prefers so.
     """
@@ -35,8 +37,11 @@ class Route(APIRoute):
         takes_context = CONTEXT_PARAMETER in known
         body = self.body_field
         needs_body = body is not None and body.field_info.is_required()
+        needed = None if self.operation_id in scopes.OPEN else scopes.NEEDED[self.operation_id or ""]
 
         async def checked(request: Request) -> Response:
+            if needed is not None:
+                await request.state.login.require(needed)
             unknown = [
                 name
                 for name in request.query_params

@@ -1,10 +1,12 @@
 """What the gateway needs to know."""
 
+from typing import Literal, Self
+
 from hearth_runtime.settings import RuntimeSettings
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from gateway.links import TRACE_ID
-from gateway.origins import HOST, is_origin
+from gateway.origins import HOST, is_loopback, is_origin
 
 
 class GatewaySettings(RuntimeSettings):
@@ -23,6 +25,30 @@ class GatewaySettings(RuntimeSettings):
         description="Origins whose pages may ask besides the gateway's own, separated by commas: "
         "https://app.example.org, or * for any",
     )
+
+    publish: str | None = Field(
+        None,
+        description="The address on which others reach it, where that is not HEARTH_HOST: that of a published port. "
+        "`make up` publishes it there, by default on 127.0.0.1",
+    )
+    login: Literal["required", "none"] | None = Field(
+        None,
+        description="Whether clients must say who they are. Unset, they must as soon as there is a key or "
+        "HEARTH_JWT_ISSUER is set, and on another address than loopback the gateway asks for a decision",
+    )
+    key_cache_seconds: float = Field(
+        5.0, gt=0, le=60, description="For how long a key that was revoked may still let in; its streams, twice that"
+    )
+    ticket_seconds: float = Field(30.0, gt=0, le=600, description="For how long a ticket opens a stream")
+    jwt_issuer: str | None = Field(None, description="Whose JSON Web Tokens let in: their `iss`")
+    jwt_audience: str | None = Field(None, description="The `aud` that tokens must be for")
+    jwt_jwks: str | None = Field(None, description="The issuer's key set: a URL or a file")
+    jwt_secret: SecretStr | None = Field(
+        None, min_length=32, description="In its place, the secret that tokens are signed with (HS256)"
+    )
+    jwt_tasks_per_minute: int | None = Field(None, ge=1, description="How many tasks a token's subject may start")
+    jwt_concurrent_runs: int | None = Field(None, ge=1, description="How many runs of a subject may be going on")
+    jwt_tokens_per_day: int | None = Field(None, ge=1, description="How many tokens a subject's runs may use")
 
     agent_address: str = Field("dns:///127.0.0.1:50052", description="The agent service: dns:///host:port or unix:PATH")
     inference_address: str = Field("dns:///127.0.0.1:50053", description="The inference service, in the same form")
@@ -77,6 +103,25 @@ class GatewaySettings(RuntimeSettings):
     def cors_origin_list(self) -> list[str]:
         """The origins in `cors_origins`."""
         return _words(self.cors_origins)
+
+    @property
+    def has_jwt(self) -> bool:
+        """Whether tokens let in."""
+        return self.jwt_issuer is not None
+
+    @property
+    def is_login_decided(self) -> bool:
+        """Whether it is said who is let in, where others than this machine may ask."""
+        return self.login is not None or self.has_jwt or is_loopback(self.publish or self.host)
+
+    @model_validator(mode="after")
+    def _are_tokens_whole(self) -> Self:
+        parts = (self.jwt_issuer, self.jwt_audience, self.jwt_jwks or self.jwt_secret)
+        if any(part is None for part in parts) and any(part is not None for part in parts):
+            raise ValueError("HEARTH_JWT_ISSUER, HEARTH_JWT_AUDIENCE and one of HEARTH_JWT_JWKS and HEARTH_JWT_SECRET")
+        if self.jwt_jwks is not None and self.jwt_secret is not None:
+            raise ValueError("HEARTH_JWT_JWKS and HEARTH_JWT_SECRET are both set: remove one")
+        return self
 
     @field_validator("allowed_hosts")
     @classmethod

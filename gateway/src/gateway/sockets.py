@@ -7,6 +7,7 @@
 | 1012 | the gateway stops: connect again and resume                          |
 | 1013 | the client reads too slowly, or the log service is away: come back   |
 | 4400 | a message of the client's is not valid                               |
+| 4401 | the key was revoked, or its time is over                             |
 | 4404 | there is no such task                                                |
 | 4422 | `after` or the task's id is not valid                                |
 

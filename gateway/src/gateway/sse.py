@@ -62,5 +62,7 @@ async def _encoded(
             else:
                 yield format_sse_event(data_str=end_json(task_id, message.end.status), event="end")
                 return
+        if stream.error is not None:
+            raise stream.error
     except HearthError as error:
         yield format_sse_event(data_str=problem_json(error, instance), event="error")

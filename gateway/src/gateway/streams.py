@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hearth.log.v1 import log_service_pb2
 from hearth_runtime.deadlines import bounded, detached
-from hearth_runtime.errors import Cancelled, HearthError, TooManyStreams, Unavailable
+from hearth_runtime.errors import Cancelled, HearthError, TooManyStreams, Unauthenticated, Unavailable
 from loguru import logger
 from prometheus_client import Counter, Gauge
 
+from gateway.caller import current_caller
+from gateway.callers import Callers
 from gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:
@@ -52,6 +54,9 @@ class EventStream:
         self._start = None if until_end else just_now()
         self._messages = self._read()
         self._pending: asyncio.Task[Message | None] | None = None
+        self.caller = current_caller()
+        # Why it was stopped, where that is no restart.
+        self.error: HearthError | None = None
         self.stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -83,8 +88,9 @@ class EventStream:
         pending, self._pending = self._pending, None
         return pending.result()
 
-    def stop(self) -> None:
-        """Wakes whoever waits in `next`, since the process ends."""
+    def stop(self, error: HearthError | None = None) -> None:
+        """Wakes whoever waits in `next`, since the process ends or for this `error`."""
+        self.error = self.error or error
         if not self.stopped.done():
             self.stopped.set_result(None)
 
@@ -192,6 +198,21 @@ class Streams:
         if transport is not None:
             STREAMS_OPEN.labels(transport).dec()
             await stream.aclose()
+
+    async def watch(self, callers: Callers, every_seconds: float) -> None:
+        """Ends the streams of those who would be let in no more."""
+        while True:
+            await asyncio.sleep(every_seconds)
+            for caller in {stream.caller for stream in self._open if stream.caller is not None}:
+                try:
+                    await callers.check(caller)
+                except Unauthenticated as error:
+                    logger.info("ending the streams of a caller that is let in no more", actor=caller.actor)
+                    for stream in self._open:
+                        if stream.caller == caller:
+                            stream.stop(error)
+                except HearthError as error:
+                    logger.debug("whether a caller is still let in is asked later", error=error.detail)
 
     def stop(self) -> None:
         """Ends all streams in such a way that clients resume them elsewhere, and opens none any more."""

@@ -2,8 +2,10 @@
 
 As of uvicorn 0.54 a handshake that `websockets` refuses by itself (a line of more than 8 KiB, more than 128 headers, a
 method that is not GET, a body) is left without an answer, and text that is not UTF-8 logs a traceback and closes the
-socket without a reason.
+socket without a reason. A handshake that the application refuses with an answer of its own logs an error.
 """
+
+from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode
@@ -21,6 +23,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.handshake_complete = self.close_sent = True
             self.transport.write(b"".join(self.conn.data_to_send()) or BAD_REQUEST)
             self.transport.close()
+
+    async def send(self, message: Any) -> None:
+        """What the application says. That it refuses the handshake is an answer to it."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
 
     def send_receive_event_to_app(self) -> None:
         """A whole message."""

@@ -1,6 +1,7 @@
 """`hearth-admin`: what whoever runs Hearth looks at and mends by hand.
 
-It asks log-service at HEARTH_LOG_ADDRESS, or else at its socket in HEARTH_HOME (.hearth if not set), as of `make run`.
+It asks log-service at HEARTH_LOG_ADDRESS, for keys agent-service at HEARTH_AGENT_ADDRESS, or else at their sockets in
+HEARTH_HOME (.hearth if not set), as of `make run`.
 """
 
 import argparse
@@ -19,7 +20,9 @@ from hearth_runtime.errors import HearthError, Unavailable
 from hearth_runtime.events import Event
 from hearth_runtime.settings import RuntimeSettings, load_settings
 
-DEFAULT_ADDRESS = "dns:///127.0.0.1:50054"
+from log_service import admin_keys
+
+DEFAULT_ADDRESSES = {"log": "dns:///127.0.0.1:50054", "agent": admin_keys.DEFAULT_ADDRESS}
 PAGE_SIZE = 100
 REQUEUE_SIZE = 100
 # Ten thousand letters take a while.
@@ -65,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     requeue.add_argument("ids", nargs="*", metavar="id", help="their ids, as `list` shows them")
     requeue.add_argument("--all", action="store_true", help="all that are there")
+    admin_keys.add_parsers(areas, _positive)
     return parser
 
 
@@ -72,14 +76,17 @@ async def _run(options: argparse.Namespace, home: Path) -> int:
     if options.action == "requeue" and bool(options.ids) == options.all:
         sys.stderr.write("hearth-admin dead requeue: name the ids of dead letters, or --all.\n")
         return 2
-    address = log_address(os.environ.get("HEARTH_LOG_ADDRESS"), home)
+    service = "log" if options.area == "dead" else "agent"
+    address = address_of(service, os.environ.get(f"HEARTH_{service.upper()}_ADDRESS"), home)
     settings = load_settings(RuntimeSettings)
-    async with open_channel("log", address, settings) as channel:
+    async with open_channel(service, address, settings) as channel:
         try:
             async with asyncio.timeout(settings.rpc_timeout_seconds):
                 await channel.channel_ready()
         except TimeoutError as error:
-            raise Unavailable(_away(address, home)) from error
+            raise Unavailable(_away(service, address, home)) from error
+        if service == "agent":
+            return await admin_keys.run(channel, options, _print)
         stub: Any = log_service_pb2_grpc.LogServiceStub(channel)
         match options.action:
             case "list":
@@ -90,28 +97,29 @@ async def _run(options: argparse.Namespace, home: Path) -> int:
                 return await _requeue(stub, options.ids)
 
 
-def log_address(address: str | None, home: Path) -> str:
-    """Where log-service serves gRPC: at `address` where it is given, at its socket in `home`, or at its own default."""
+def address_of(service: str, address: str | None, home: Path) -> str:
+    """Where the service, log or agent, serves gRPC: `address`, its socket in `home`, or its own default."""
     if address:
         return address
     # A home whose path is too long for a socket has a link there, to where its sockets are. Only this link is followed:
     # a home that is short because it is a link itself stays so.
     folder = home / "run"
     try:
-        socket = (folder.readlink() if folder.is_symlink() else folder) / "log.sock"
+        socket = (folder.readlink() if folder.is_symlink() else folder) / f"{service}.sock"
         there = socket.exists()
     except OSError:
         there = False  # it is in a folder of somebody else
-    return f"unix:{socket}" if there else DEFAULT_ADDRESS
+    return f"unix:{socket}" if there else DEFAULT_ADDRESSES[service]
 
 
-def _away(address: str, home: Path) -> str:
-    if address == DEFAULT_ADDRESS:
+def _away(service: str, address: str, home: Path) -> str:
+    variable = f"HEARTH_{service.upper()}_ADDRESS"
+    if address == DEFAULT_ADDRESSES[service]:
         return (
-            f"log-service does not answer at {address}, and has no socket in {home / 'run'}. Start Hearth, or say "
-            "where it is by HEARTH_HOME or HEARTH_LOG_ADDRESS."
+            f"{service}-service does not answer at {address}, and has no socket in {home / 'run'}. Start Hearth, or "
+            f"say where it is by HEARTH_HOME or {variable}."
         )
-    return f"log-service does not answer at {address}. Start Hearth, or say where it is by HEARTH_LOG_ADDRESS."
+    return f"{service}-service does not answer at {address}. Start Hearth, or say where it is by {variable}."
 
 
 async def _list(stub: Any, *, limit: int, as_json: bool) -> int:

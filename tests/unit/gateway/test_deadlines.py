@@ -79,13 +79,15 @@ async def test_a_deadline_is_not_inherited_by_what_the_same_connection_carries_l
         # So large that uvicorn stops reading, and reads on in the context of this request.
         body = json.dumps({"name": "n", "model_name": "m"}).ljust(500_000)
         create = "POST /api/v1/agents/create HTTP/1.1\r\nContent-Type: application/json"
-        assert " 201 " in await answers(f"{create}\r\nContent-Length: {len(body)}\r\nHost: x\r\n\r\n{body}")
+        assert " 201 " in await answers(f"{create}\r\nContent-Length: {len(body)}\r\nHost: localhost\r\n\r\n{body}")
         await asyncio.sleep(0.6)
         for path in ("agents", "health"):
-            assert " 200 " in await answers(f"GET /api/v1/{path} HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert " 200 " in await answers(f"GET /api/v1/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
         upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13"
         key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
-        assert " 101 " in await answers(f"GET /api/v1/ws/logs HTTP/1.1\r\n{upgrade}\r\n{key}\r\nHost: x\r\n\r\n")
+        assert " 101 " in await answers(
+            f"GET /api/v1/ws/logs HTTP/1.1\r\n{upgrade}\r\n{key}\r\nHost: localhost\r\n\r\n"
+        )
         message = b'{"name":"later"}'
         writer.write(bytes([0x81, 0x80 | len(message), 0, 0, 0, 0]) + message)
         async with asyncio.timeout(10):

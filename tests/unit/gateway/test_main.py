@@ -37,7 +37,7 @@ def test_a_port_in_use_is_one_line_and_exit_code_1() -> None:
 
 
 def test_a_host_that_is_not_ours_is_one_line_and_exit_code_1() -> None:
-    process = start(0, HEARTH_HOST="no.such.host.invalid")
+    process = start(0, HEARTH_HOST="no.such.host.invalid", HEARTH_LOGIN="required")
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1
     assert err.count("\n") == 1

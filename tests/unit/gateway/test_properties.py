@@ -265,9 +265,9 @@ async def test_any_bytes_on_a_socket(world: World, raw: bytes) -> None:
 @FEW
 @given(raw=st.binary(min_size=1, max_size=100))
 @example(raw=b"GET / HTTP/9.9\r\n\r\n")
-@example(raw=b"GET /api/v1/agents HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n")
-@example(raw=b"POST /api/v1/agents/run HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
-@example(raw=b"POST /api/v1/agents/run HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n")
+@example(raw=b"GET /api/v1/agents HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n")
+@example(raw=b"POST /api/v1/agents/run HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+@example(raw=b"POST /api/v1/agents/run HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n")
 async def test_any_bytes_on_a_connection(world: World, raw: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
     writer.write(raw)
@@ -295,7 +295,7 @@ async def conversation(client: ClientConnection, *, answers: int | None = None) 
 async def upgraded(world: World, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection that has become a WebSocket, without a client that knows its rules."""
     reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
-    head = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13"
+    head = "Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13"
     writer.write(f"GET {path} HTTP/1.1\r\n{head}\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode())
     assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
     return reader, writer

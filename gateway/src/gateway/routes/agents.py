@@ -24,6 +24,7 @@ from gateway.documentation import (
     IDEMPOTENCY_CONFLICT,
     IMAGES_UNSEEN,
     QUEUE_FULL,
+    QUOTA_EXCEEDED,
     answers,
 )
 from gateway.route import Route
@@ -94,6 +95,7 @@ async def create_agent(
         IMAGES_UNSEEN,
         IDEMPOTENCY_CONFLICT,
         QUEUE_FULL,
+        QUOTA_EXCEEDED,
         location="Where the task's status is",
     ),
 )

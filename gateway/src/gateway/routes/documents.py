@@ -20,6 +20,7 @@ from gateway.documentation import (
     DOCUMENT_NOT_FOUND,
     EMPTY_FILE,
     QUEUE_FULL,
+    QUOTA_EXCEEDED,
     UPLOAD_ERRORS,
     answers,
 )
@@ -59,6 +60,7 @@ CONTENT_ANSWERS[200] = {
         DOCUMENT_INCOMPLETE,
         EMPTY_FILE,
         QUEUE_FULL,
+        QUOTA_EXCEEDED,
         location="The document's path",
     ),
     openapi_extra={

@@ -19,6 +19,7 @@ from gateway.documentation import (
     HISTORY_EXPIRED,
     IDEMPOTENCY_CONFLICT,
     QUEUE_FULL,
+    QUOTA_EXCEEDED,
     TASK_NOT_FOUND,
     TASK_NOT_REPLAYABLE,
     answers,
@@ -82,6 +83,7 @@ async def list_checkpoints(
         HISTORY_EXPIRED,
         BAD_FORK,
         QUEUE_FULL,
+        QUOTA_EXCEEDED,
         location="Where the new task's state is",
     ),
 )
@@ -139,6 +141,7 @@ async def fork_task(
         HISTORY_EXPIRED,
         BAD_TASK_ID,
         QUEUE_FULL,
+        QUOTA_EXCEEDED,
         location="Where the new task's state is",
     ),
 )

@@ -107,6 +107,9 @@ async def stream_task(
         BeforeValidator(_empty_is_none),
         Query(alias="last_event_id", description="The same, where no header can be set; the header counts first"),
     ] = None,
+    _: Annotated[
+        str | None, Query(alias="ticket", description="What POST /api/v1/tickets made, where no header can be set")
+    ] = None,
 ) -> Response:
     """Streams the task's events, token deltas included, from its first one or after `Last-Event-ID`, each once and in
     order. `id:` is the event's id, `event:` its kind, `data:` the event as JSON. After the last one comes

@@ -62,6 +62,8 @@ async def _send_task(socket: Socket, gateway: Gateway, stream: EventStream, task
             await socket.send(end_json(task_id, message.end.status))
             await socket.close(NORMAL)
             return
+    if stream.error is not None:
+        raise stream.error
     await socket.close(SERVICE_RESTART, STOPPING)
 
 
@@ -119,6 +121,8 @@ async def _send_subscribed(
         await subscription.save_if_due()
         if socket.received.done():
             return _changed(_subscribe_frame(socket.take()))
+    if stream.error is not None:
+        raise stream.error
     return None
 
 

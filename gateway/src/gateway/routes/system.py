@@ -7,9 +7,9 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
-from gateway import examples, health, metrics
+from gateway import examples, health, metrics, scopes
 from gateway.dependencies import GatewayDep
-from gateway.documentation import INTERNAL, problems
+from gateway.documentation import DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, problems
 from gateway.schemas.system import Health, Live
 
 router = APIRouter(tags=["system"])
@@ -58,11 +58,12 @@ async def get_live() -> Live:
             "description": "Prometheus' text format 0.0.4",
             "content": {"text/plain": {"schema": {"type": "string"}, "example": examples.METRICS}},
         },
-        **problems(INTERNAL),
+        **problems(INTERNAL, UNAVAILABLE, DEADLINE_EXCEEDED),
     },
 )
-async def get_metrics(gateway: GatewayDep) -> Response:
+async def get_metrics(gateway: GatewayDep, request: Request) -> Response:
     """The metrics of every process, told apart by the label `service`; `hearth_service_up` says who has answered."""
+    await request.state.login.require(scopes.NEEDED["get_metrics"])
     text = await metrics.collect(gateway.services.runtimes, timeout_seconds=gateway.settings.health_timeout_seconds)
     return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
