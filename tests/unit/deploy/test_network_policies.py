@@ -22,7 +22,7 @@ CALLS: dict[str, set[str]] = {
     "agent-service": {"inference-service", "storage-service"},
     "agent-worker": {"inference-service", "storage-service"},
     "inference-service": set(),
-    "log-service": {"storage-service"},
+    "log-service": {"agent-service", "storage-service"},
     "storage-service": set(),
     "migrations": set(),
 }
