@@ -76,6 +76,8 @@ def create_app(gateway: Gateway) -> FastAPI:
             documents.uploads.prefix: gateway.settings.max_upload_bytes,
             f"{agents.router.prefix}/run": gateway.settings.max_run_bytes,
         },
+        seconds=gateway.settings.body_timeout_seconds,
+        slower={documents.uploads.prefix: gateway.settings.upload_timeout_seconds},
     )
     app.add_middleware(Login, callers=gateway.callers, audit=gateway.audit)
     settings = gateway.settings

@@ -40,7 +40,8 @@ class Audit:
     def note(self, caller: "Caller | None", *, action: str, target: str, status: int, code: str, address: str) -> None:
         """Something was done, or refused."""
         actor = "" if caller is None else caller.actor
-        ACTIONS.labels(actor or "nobody", status).inc()
+        # There are as many keys as were made, and any number of subjects.
+        ACTIONS.labels("jwt" if actor.startswith("jwt:") else actor or "nobody", status).inc()
         if caller is None:
             self._strangers += 1
             if self._strangers > STRANGERS_PER_SECOND:

@@ -1,5 +1,6 @@
-"""A bound on the size of request bodies, whether they say their length or come in chunks."""
+"""Bounds on the size of request bodies, whether they say their length or come in chunks, and on how long they take."""
 
+import asyncio
 from collections.abc import Mapping
 
 from starlette.exceptions import HTTPException
@@ -11,11 +12,16 @@ from gateway.errors import BodyTooLarge, problem_response
 class BodyLimit:
     """ASGI middleware: a body that says it is too large is refused unread, another one where it becomes so.
 
-    `larger` are the paths that take more, and how much.
+    One that comes too slowly is given up. `larger` are the paths that take more, and how much; `slower` those that have
+    more seconds.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int]) -> None:
+    def __init__(
+        self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int], seconds: float, slower: Mapping[str, float]
+    ) -> None:
         self._app = app
+        self._seconds = seconds
+        self._slower = slower
         self._max_bytes = max_bytes
         self._larger = larger
 
@@ -29,11 +35,19 @@ class BodyLimit:
         if not length.isdigit() or int(length) > max_bytes:
             await problem_response(BodyTooLarge(detail), scope["path"])(scope, receive, send)
             return
-        received = 0
+        received, is_whole = 0, False
+        seconds = self._slower.get(scope["path"], self._seconds)
+        over = asyncio.get_running_loop().time() + seconds
 
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, is_whole
+            # After the body there is nothing to come but that the client goes.
+            try:
+                async with asyncio.timeout_at(None if is_whole else over):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"The body has not come within {seconds:g} s. Send it again.") from None
+            is_whole = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > max_bytes:
                 # FastAPI passes on this one, of what reading a body may raise.

@@ -55,6 +55,7 @@ from gateway.document_examples import DOCUMENT_ID
 from gateway.errors import (
     MEDIA_TYPE,
     BodyTooLarge,
+    BodyTooSlow,
     LoginNotNeeded,
     MalformedForm,
     MalformedJson,
@@ -167,6 +168,7 @@ BODY_ERRORS = (
     MalformedJson("The body is not JSON: Expecting value at character 9. Mend it and send it again."),
     BodyTooLarge("The body has more than 1048576 bytes, the most that is taken. Send less."),
     UnsupportedMediaType("The body is declared as 'text/plain'. Send JSON, with `Content-Type: application/json`."),
+    BodyTooSlow("The body has not come within 60 s. Send it again."),
 )
 
 
@@ -174,6 +176,7 @@ UPLOAD_ERRORS = (
     MalformedForm("The body cannot be read as multipart/form-data: send it as `curl -F` does."),
     BodyTooLarge("The body has more than 52428800 bytes, the most that is taken. Send less."),
     UnsupportedMediaType("The body is declared as 'application/json'. Send a form with a file, as `curl -F` does."),
+    BodyTooSlow("The body has not come within 600 s. Send it again."),
 )
 COLLECTION_NOT_FOUND = CollectionNotFound(
     "There is no collection handbooks. GET /api/v1/collections lists those there are."

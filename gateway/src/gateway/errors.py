@@ -72,6 +72,13 @@ class BodyTooLarge(HearthError):
     http_status = 413
 
 
+class BodyTooSlow(HearthError):
+    code = "body_too_slow"
+    title = "The body comes too slowly"
+    status = grpc.StatusCode.INVALID_ARGUMENT
+    http_status = 408
+
+
 class UnsupportedMediaType(HearthError):
     code = "unsupported_media_type"
     title = "The body is of a type that is not taken"
@@ -174,6 +181,8 @@ async def _http(request: Request, error: Exception) -> Response:
             allow = ", ".join(allowed_methods(request.app, path))
             detail = f"{path} does not take {request.method}. It takes {allow}."
             return problem_response(MethodNotAllowed(detail), path, {"Allow": allow})
+        case 408:
+            return problem_response(BodyTooSlow(error.detail), path, {"Connection": "close"})
         case 413:
             return problem_response(BodyTooLarge(error.detail), path)
         case _ if request.headers.get("content-type", "").lower().startswith("multipart/"):

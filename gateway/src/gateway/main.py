@@ -17,6 +17,7 @@ from gateway.application import create_app
 from gateway.audit import Audit
 from gateway.callers import Callers
 from gateway.dependencies import Gateway, connect
+from gateway.http_protocol import http_protocol
 from gateway.settings import GatewaySettings
 from gateway.streams import Streams
 from gateway.websocket_protocol import WebSocketProtocol
@@ -85,7 +86,7 @@ def _server(app: FastAPI, settings: GatewaySettings) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=http_protocol(settings.head_timeout_seconds),
             ws=WebSocketProtocol,
             ws_max_size=settings.max_frame_bytes,
             lifespan="off",

@@ -72,6 +72,8 @@ class GatewaySettings(RuntimeSettings):
     max_upload_bytes: int = Field(
         50 * 1024 * 1024, ge=1024, description="The largest document that is taken, with the form around it"
     )
+    head_timeout_seconds: float = Field(20.0, gt=0, le=3600, description="How long a request's head may take to come")
+    body_timeout_seconds: float = Field(60.0, gt=0, le=3600, description="How long a request's body may take to come")
     upload_timeout_seconds: float = Field(600.0, gt=0, description="How long the upload of a document may take")
     max_frame_bytes: int = Field(64 * 1024, ge=1024, description="The largest WebSocket message that is taken")
     max_streams: int = Field(2000, ge=1, description="How many live streams, SSE and WebSocket, are served at a time")

@@ -464,3 +464,50 @@ async def test_a_shared_secret_signs_tokens_and_nothing_else_does() -> None:
         assert await provider.status(provider.token(algorithm="HS256")) == 200
         assert await provider.status(provider.token(algorithm="HS256", key="another secret of thirty-two bytes")) == 401
         assert await provider.status(unsigned(provider.token(algorithm="HS256"), alg="none")) == 401
+
+
+async def spoken(world: World, data: bytes) -> bytes:
+    """What is answered to this, before the connection ends."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    writer.write(data)
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_a_slow_body_and_a_slow_head_are_given_up() -> None:
+    head = b"POST /api/v1/agents/create HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    async with open_world(head_timeout_seconds=0.3, body_timeout_seconds=0.3) as world:
+        answer = await spoken(world, head + b"Content-Length: 100\r\n\r\n{")
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"body_too_slow" in answer
+        assert await spoken(world, b"") == b""
+        assert await spoken(world, head + b"X-Slow: ") == b""
+        # A request in time leaves the connection as it was, also for the next one.
+        get = b"GET /api/v1/health/live HTTP/1.1\r\nHost: localhost\r\n"
+        assert (await spoken(world, get + b"\r\n" + get + b"Connection: close\r\n\r\n")).count(b" 200 OK") == 2
+        # A stream outlives both.
+        task = await world.state.add_task()
+        async with world.http.stream("GET", f"/logs/stream/{task.id}") as stream, world.socket("/logs") as socket:
+            await asyncio.sleep(0.6)
+            assert stream.status_code == 200
+            await socket.send('{"subscribe": {}}')
+            assert "subscribed" in json.loads(await socket.recv())
+
+
+async def test_heads_that_mean_two_things_are_no_way_in(guarded: Guarded) -> None:
+    get = b"GET /api/v1/agents HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    for more in (
+        b"Authorization : Bearer x\r\n\r\n",
+        b"Authorization:\r\n Bearer x\r\n\r\n",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        + b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"Content-Length: 5\r\nContent-Length: 0\r\n\r\n",
+        b"X-Original-Url: /api/v1/health\r\nX-Rewrite-Url: /health\r\n\r\n",
+        b"X-Http-Method-Override: OPTIONS\r\nX-Forwarded-For: 127.0.0.1\r\nForwarded: for=127.0.0.1\r\n\r\n",
+        b"Long: " + b"x" * 200_000 + b"\r\n\r\n",
+    ):
+        answer = await spoken(guarded.world, get + more)
+        assert answer.startswith((b"HTTP/1.1 401 ", b"HTTP/1.1 400 ", b"HTTP/1.1 431 ")), (more[:60], answer[:80])
+        assert b" 200 OK" not in answer

@@ -192,7 +192,11 @@ def test_every_row_is_there_with_every_status_it_answers(document: Any) -> None:
     assert document["openapi"].startswith("3.1")
     found = {(method, path): set(op["responses"]) for method, path, op in operations(document)}
     # Where a key may be asked for.
-    assert found == {row: statuses | (set() if row in OPEN else {"401", "403"}) for row, statuses in EXPECTED.items()}
+    assert found == {
+        # A body may be too slow, where one is taken.
+        row: statuses | (set() if row in OPEN else {"401", "403"}) | ({"408"} if "413" in statuses else set())
+        for row, statuses in EXPECTED.items()
+    }
     for method, path, op in operations(document):
         assert bool(op["security"]) is ((method, path) not in OPEN)
         assert all(set(way) <= set(document["components"]["securitySchemes"]) for way in op["security"])
