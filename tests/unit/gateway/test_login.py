@@ -511,3 +511,16 @@ async def test_heads_that_mean_two_things_are_no_way_in(guarded: Guarded) -> Non
         answer = await spoken(guarded.world, get + more)
         assert answer.startswith((b"HTTP/1.1 401 ", b"HTTP/1.1 400 ", b"HTTP/1.1 431 ")), (more[:60], answer[:80])
         assert b" 200 OK" not in answer
+
+
+def test_every_attack_of_the_table_is_a_test() -> None:
+    root = Path(__file__).parents[3]
+    page = (root / "docs" / "security.md").read_text()
+    files = dict(re.findall(r"`(tests/[a-z_0-9/]+\.py)` \(([a-d])\)", page))
+    texts = {letter: (root / path).read_text() for path, letter in files.items()}
+    rows = re.findall(r"\| `(test_[a-z_]+)` \(([a-d])\) \|", page)
+    assert len(rows) > 25
+    for name, letter in rows:
+        assert f"def {name}(" in texts[letter], name
+    for scope in Scope:
+        assert f"| `{scope.value}` |" in page
