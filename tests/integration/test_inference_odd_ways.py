@@ -33,7 +33,7 @@ async def inference(fake: FakeOllama) -> AsyncIterator[Inference]:
         fake.url,
         model_first_token_seconds=1.0,
         model_between_tokens_seconds=0.3,
-        model_loading_notice_seconds=0.1,
+        model_loading_notice_seconds=0.3,
         model_output_characters=50,
     ) as opened:
         yield opened
@@ -44,7 +44,7 @@ async def test_a_model_that_loads_first_is_waited_for_and_said_to(inference: Inf
     fake.behave("m", Behaviour(seconds_before_first=0.5, load_seconds=0.4))
     heard = await inference.answer("m")
     assert (heard.text, heard.notices) == ("one two three", ["loading"])
-    assert heard.messages[0].startswith("m has not begun to answer after 0.1 seconds:")
+    assert heard.messages[0].startswith("m has not begun to answer after 0.3 seconds:")
     assert heard.done.load_seconds == 0.4
     assert len(fake.requests["m"]) == 1
 
