@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import asyncpg
 import pytest
 from hearth.agent.v1 import agent_pb2, document_pb2
 from hearth.log.v1 import event_pb2, log_service_pb2
@@ -27,6 +28,10 @@ from hearth_runtime.errors import (
 )
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.principals import Principal, acting_for
+from storage_service.agents import AgentDraft, Agents
+from storage_service.database import open_database
+from storage_service.migrate import migrate
+from storage_service.settings import StorageSettings
 
 ANN, BOB = Principal(owner="ann"), Principal(owner="bob")
 ADMIN = Principal(owner="root", sees_all=True)
@@ -233,3 +238,86 @@ async def test_tokens_of_a_day_are_counted_from_what_calls_used(storage: Any) ->
     assert caught.value.metadata["quota"] == "tokens_per_day"
     with acting_for(replace(thrifty, tokens_per_day=101)):
         assert await storage.new_task(agent_id=agent_id)
+
+
+@pytest.mark.parametrize("rights", ["CREATEROLE", "NOCREATEROLE"])
+async def test_the_login_needs_to_be_no_superuser(postgres: Any, rights: str) -> None:
+    name = f"plain_{new_id().replace('-', '')}"
+    connection = await asyncpg.connect(postgres.get_uri())
+    try:
+        # As who runs the server does it, where the login may make no roles.
+        await connection.execute(
+            "DO $$ BEGIN CREATE ROLE hearth_tenant NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+        )
+        await connection.execute(f"CREATE ROLE {name} LOGIN {rights}")
+        await connection.execute(f"GRANT hearth_tenant TO {name}")
+        await connection.execute(f"CREATE DATABASE {name} OWNER {name}")
+    finally:
+        await connection.close()
+    # An extension is a superuser's to add.
+    connection = await asyncpg.connect(postgres.get_uri(name))
+    await connection.execute("CREATE EXTENSION vector")
+    await connection.close()
+    url = postgres.get_uri(name).replace("//postgres:", f"//{name}:").replace("//postgres@", f"//{name}@")
+    assert name in url.split("@")[0]
+    settings = StorageSettings(database_url=url)
+    assert "at revision" in await migrate(settings)
+    async with open_database(settings) as database:
+        agents = Agents(database)
+        draft = AgentDraft(id=new_id(), name="hers", description="", model_name="m", config=None, is_active=True)
+        with acting_for(ANN):
+            agent = await agents.insert(draft)
+        with acting_for(BOB), pytest.raises(AgentNotFound):
+            await agents.get(agent.id)
+        for principal in (ANN, ADMIN, None):
+            with acting_for(principal):
+                assert (await agents.get(agent.id)).name == "hers"
+
+
+async def test_what_was_there_before_is_nobodys(postgres: Any) -> None:
+    name = f"before_{new_id().replace('-', '')}"
+    connection = await asyncpg.connect(postgres.get_uri())
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    settings = StorageSettings(database_url=postgres.get_uri(name))
+    await migrate(settings, "upgrade", "0010")
+    agent_id, task_id = new_id(), new_id()
+    connection = await asyncpg.connect(settings.database_url)
+    await connection.execute(
+        "INSERT INTO agents (id, name, description, model_name, config) VALUES ($1, 'old', '', 'm', '{}')", agent_id
+    )
+    await connection.execute(
+        "INSERT INTO tasks (id, agent_id, status, input, max_retries, request_hash, traceparent, next_attempt_at,"
+        " idempotency_key) VALUES ($1, $2, 'pending', '{}', 3, '', '', now(), 'k')",
+        task_id,
+        agent_id,
+    )
+    await connection.execute(
+        "INSERT INTO collections (id, name, description, embedding_model, chunk_tokens) VALUES ($1, 'c', '', 'm', 9)",
+        new_id(),
+    )
+    await migrate(settings)
+    rows = await connection.fetch(
+        "SELECT owner FROM agents UNION ALL SELECT owner FROM tasks UNION ALL SELECT owner FROM collections"
+    )
+    assert {row["owner"] for row in rows} == {""}
+    await connection.close()
+    async with open_database(settings) as database:
+        agents = Agents(database)
+        with acting_for(ANN), pytest.raises(AgentNotFound):
+            await agents.get(agent_id)
+        for principal in (ADMIN, Principal(owner=""), None):
+            with acting_for(principal):
+                assert (await agents.get(agent_id)).name == "old"
+    # And back, with what two owners call the same.
+    connection = await asyncpg.connect(settings.database_url)
+    await connection.execute(
+        "INSERT INTO collections (id, owner, name, description, embedding_model, chunk_tokens)"
+        " VALUES ($1, 'ann', 'c', '', 'm', 9)",
+        new_id(),
+    )
+    await migrate(settings, "downgrade", "0010")
+    names = [row["name"] for row in await connection.fetch("SELECT name FROM collections")]
+    assert len(set(names)) == 2
+    assert "c" in names
+    await connection.close()

@@ -38,17 +38,24 @@ THROUGH_DOCUMENTS = ("chunks", "chunk_vectors")
 WRITTEN = (*OWNED, *BELONGING, *THROUGH_DOCUMENTS)
 
 UPGRADE = (
-    # Roles are the server's, not the database's, and another database of it may have made this one.
+    # Roles are the server's, not the database's: another database of it, or who runs it, may have made this one. Then
+    # nothing is asked of the login but that it is a member.
     """
     DO $$
     BEGIN
-        CREATE ROLE hearth_tenant NOLOGIN;
-    EXCEPTION WHEN duplicate_object OR unique_violation THEN
-        NULL;
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'hearth_tenant') THEN
+            BEGIN
+                CREATE ROLE hearth_tenant NOLOGIN;
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                NULL;
+            END;
+        END IF;
+        IF NOT pg_has_role(current_user, 'hearth_tenant', 'SET') THEN
+            GRANT hearth_tenant TO CURRENT_USER;
+        END IF;
     END
     $$
     """,
-    "GRANT hearth_tenant TO CURRENT_USER",
     """
     DO $$
     BEGIN
