@@ -106,6 +106,11 @@ def test_prometheus_asks_every_replica_and_has_the_rules(stack: Stack) -> None:
     assert [rule for rule in rules if rule.get("lastError")] == []
 
 
+def test_alerts_fire_when_they_should(stack: Stack) -> None:
+    (prometheus,) = stack.containers("prometheus")
+    assert "SUCCESS" in run("docker", "exec", prometheus, "promtool", "test", "rules", "/etc/prometheus/rules_test.yml")
+
+
 def test_no_secret_shows_in_a_container_or_an_image(stack: Stack) -> None:
     values = [path.read_text().strip() for path in stack.secrets.iterdir()]
     words = {word for value in values for word in value.replace("@", ":").split(":") if len(word) > 40}
