@@ -524,3 +524,34 @@ def test_every_attack_of_the_table_is_a_test() -> None:
         assert f"def {name}(" in texts[letter], name
     for scope in Scope:
         assert f"| `{scope.value}` |" in page
+
+
+async def test_a_key_set_may_be_at_an_address_and_is_not_asked_for_by_each_token(
+    private: rsa.RSAPrivateKey, key_set: Path
+) -> None:
+    served = {"text": await asyncio.to_thread(key_set.read_bytes)}
+    asked = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + served["text"])
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/jwks.json"
+        async with open_world(jwt_issuer=ISSUER, jwt_audience=AUDIENCE, jwt_jwks=url) as world:
+            pem = private.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+            provider = Provider(world=world, private=pem, public=b"")
+            assert await provider.status(provider.token()) == 200
+            # Names of keys that nobody has do not make it ask each time.
+            for number in range(5):
+                assert await provider.status(provider.token(headers={"kid": f"x{number}"})) == 401
+            assert asked == 1
+        served["text"] = b"not JSON"
+        async with open_world(jwt_issuer=ISSUER, jwt_audience=AUDIENCE, jwt_jwks=url) as world:
+            provider = Provider(world=world, private=pem, public=b"")
+            assert await provider.status(provider.token()) == 503
