@@ -359,6 +359,7 @@ async def test_workers_and_services_are_killed_while_agents_plan(new_fleet: NewF
         here.chance.shuffle(kinds)
         runs: dict[str, str] = {}
         forks: dict[str, str] = {}
+        replays: dict[str, str] = {}
 
         async def start_runs() -> None:
             for workflow in kinds:
@@ -373,17 +374,32 @@ async def test_workers_and_services_are_killed_while_agents_plan(new_fleet: NewF
                 here.watch(str(fork["task_id"]))
                 await asyncio.sleep(seconds * 0.2 / len(kinds))
 
-        async def kill() -> None:
+        async def replay_runs() -> None:
+            for task_id in runs:
+                replay = await load.send(f"/tasks/{task_id}/replay", {})
+                replays[str(replay["task_id"])] = task_id
+                load.accepted.append(str(replay["task_id"]))
+                here.watch(str(replay["task_id"]))
+                await asyncio.sleep(seconds * 0.2 / len(kinds))
+
+        async def kill(names: tuple[str, ...], *, seconds: float, every: float) -> None:
             ends_at = time.monotonic() + seconds
             while time.monotonic() < ends_at:
-                await asyncio.sleep(1)
-                name = here.chance.choice((*fleet.workers, *fleet.workers, "agent", "storage"))
+                await asyncio.sleep(every)
+                name = here.chance.choice(names)
                 fleet.kill(name)
                 fleet.start_again(name)
 
         async with asyncio.TaskGroup() as group:
             group.create_task(start_runs())
-            group.create_task(kill())
+            names = (*fleet.workers, *fleet.workers, "agent", "storage")
+            group.create_task(kill(names, seconds=seconds, every=1))
+        await fleet.healthy()
+        await here.until_ended()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(replay_runs())
+            # A replay asks nobody, and so is over soon.
+            group.create_task(kill(tuple(fleet.workers), seconds=seconds * 0.3, every=0.3))
         await fleet.healthy()
         await here.until_ended()
         verdict = await here.verdict()
@@ -394,9 +410,10 @@ async def test_workers_and_services_are_killed_while_agents_plan(new_fleet: NewF
         sub_tasks = Counter(str(row["agent_id"]) for row in rows)[member]
         what = (
             "SIGKILL of workers, of agent-service and of storage-service while agents plan, hand the steps of a plan "
-            "to another agent, and revise their answer, and while each of these runs is forked."
+            "to another agent, and revise their answer, and while each of these runs is forked; then of workers "
+            "while each is replayed."
         )
-        notes = [f"{sub_tasks} sub-tasks, {len(forks)} forks"]
+        notes = [f"{sub_tasks} sub-tasks, {len(forks)} forks, {len(replays)} replays"]
         report.add(Entry(title="agents that plan", what=what, verdict=verdict, kills=len(fleet.kills), notes=notes))
         verdict.hold()
         for task_id, workflow in (*runs.items(), *forks.items()):
@@ -405,6 +422,9 @@ async def test_workers_and_services_are_killed_while_agents_plan(new_fleet: NewF
                 assert (output["text"], output["revisions"]) == (REVISED, 1)
             else:
                 assert [(s["id"], s["state"]) for s in output["steps"]] == [(1, "done"), (2, "done"), (3, "done")]
+        for task_id, run_id in replays.items():
+            same = {"identical": True, "first_difference": None}
+            assert outputs[task_id] == {**outputs[run_id], "replay": same}
         assert sub_tasks == 2 * count * 3, "each step of a team's plan is one sub-task"
 
 
