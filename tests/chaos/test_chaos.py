@@ -15,8 +15,11 @@ import asyncpg
 import orjson
 import pytest
 from fakes.ollama import FakeOllama
+from hearth_runtime.events import EVENTS_STREAM
 from hearth_test_workflows import STEPS
+from log_service.watermark import WRITERS_GROUP
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 from system.waiting import eventually
 
 from chaos.checker import Verdict, check
@@ -95,7 +98,7 @@ class Scene:
         return await check(self.fleet, self.load)
 
     async def _until_persisted(self) -> None:
-        """Each task's end is the last of its events, and is kept when all of them are."""
+        """Each task's end is kept, and no batch is left with a log-service that was killed: another takes it over."""
         sql = "SELECT count(*) FROM task_logs WHERE kind = 'status' AND context->>'status' = ANY($1)"
 
         async def probe() -> bool:
@@ -105,13 +108,21 @@ class Scene:
                 waiting = await connection.fetchval("SELECT count(*) FROM tasks WHERE end_unsettled")
             finally:
                 await connection.close()
-            return bool(ends >= len(self.load.accepted) and waiting == 0)
+            return bool(ends >= len(self.load.accepted) and waiting == 0 and await self._taken() == 0)
 
         # What is never kept, the checker finds.
         try:
             await eventually(probe, seconds=30, what="the last events")
         except AssertionError as error:
             print(error)
+
+    async def _taken(self) -> int:
+        """How many events a log-service has taken and not kept."""
+        async with Redis.from_url(self.fleet.redis_url) as redis:
+            try:
+                return int((await redis.xpending(EVENTS_STREAM, WRITERS_GROUP))["pending"])
+            except ResponseError:  # there is no group: Redis was flushed
+                return 0
 
 
 @asynccontextmanager
