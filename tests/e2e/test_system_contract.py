@@ -6,9 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from hearth.runtime.v1 import runtime_service_pb2, runtime_service_pb2_grpc
-from hearth_runtime.channels import open_channel
-from hearth_runtime.settings import RuntimeSettings
 from prometheus_client.parser import text_string_to_metric_families
 from system.client import MODEL, Client
 from system.instance import Instance
@@ -59,7 +56,9 @@ async def test_metrics_of_all_services_in_one_text(hearth: Instance, client: Cli
         "hearth_service_up",
     ):
         assert families[name].samples, name
-    assert {s.labels["service"] for s in families["hearth_rpcs"].samples} == {"agent", "inference", "log", "storage"}
+    services = {"agent", "inference", "log", "storage", "worker-1", "worker-2"}
+    assert {s.labels["service"]: s.value for s in families["hearth_service_up"].samples} == dict.fromkeys(services, 1.0)
+    assert {s.labels["service"] for s in families["hearth_rpcs"].samples} >= {"agent", "inference", "log", "storage"}
 
 
 async def test_workers_count_what_each_agent_uses(hearth: Instance, client: Client) -> None:
@@ -69,16 +68,13 @@ async def test_workers_count_what_each_agent_uses(hearth: Instance, client: Clie
     async def counted() -> dict[tuple[str, str], float]:
         """What the workers counted for the agent, by metric and direction or outcome."""
         found: dict[tuple[str, str], float] = {}
-        for socket in hearth.home.glob("run/worker-*.sock"):
-            async with open_channel("worker", f"unix:{socket}", RuntimeSettings()) as channel:
-                stub = runtime_service_pb2_grpc.RuntimeServiceStub(channel)
-                text = (await stub.GetMetrics(runtime_service_pb2.GetMetricsRequest())).text
-            for family in text_string_to_metric_families(text):
-                for sample in family.samples:
-                    if sample.labels.get("agent") == agent["id"] and sample.name.endswith("_total"):
-                        assert sample.labels["name"] == "counted"
-                        how = sample.labels.get("direction") or sample.labels["outcome"]
-                        found[sample.name, how] = found.get((sample.name, how), 0) + sample.value
+        for family in text_string_to_metric_families((await client.http.get("/metrics")).text):
+            for sample in family.samples:
+                if sample.labels.get("agent") == agent["id"] and sample.name.endswith("_total"):
+                    assert sample.labels["service"] in {"worker-1", "worker-2"}
+                    assert sample.labels["name"] == "counted"
+                    how = sample.labels.get("direction") or sample.labels["outcome"]
+                    found[sample.name, how] = found.get((sample.name, how), 0) + sample.value
         return found
 
     async def is_whole() -> bool:

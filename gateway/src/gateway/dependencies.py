@@ -44,7 +44,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """A stub of each service; `runtimes` by the services' names, for their health and metrics."""
+    """A stub of each service; `runtimes` by the services' names, for their health and metrics.
+
+    `workers` are asked for metrics alone: how they are is agent-service's to tell, which sees all there are.
+    """
 
     agents: "AgentServiceAsyncStub"
     tasks: "TaskServiceAsyncStub"
@@ -57,6 +60,7 @@ class Services:
     logs: "LogServiceAsyncStub"
     inference: "InferenceServiceAsyncStub"
     runtimes: "Mapping[str, RuntimeServiceAsyncStub]"
+    workers: "Mapping[str, RuntimeServiceAsyncStub]"
 
 
 @asynccontextmanager
@@ -71,8 +75,9 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
     async with AsyncExitStack() as stack:
         channels = {
             name: await stack.enter_async_context(open_channel(name, address, settings))
-            for name, address in addresses.items()
+            for name, address in (addresses | settings.workers).items()
         }
+        runtimes = {name: runtime_service_pb2_grpc.RuntimeServiceStub(channel) for name, channel in channels.items()}
         yield Services(
             agents=agent_service_pb2_grpc.AgentServiceStub(channels["agent"]),
             tasks=task_service_pb2_grpc.TaskServiceStub(channels["agent"]),
@@ -84,7 +89,8 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
             keys=key_service_pb2_grpc.KeyServiceStub(channels["agent"]),
             logs=log_service_pb2_grpc.LogServiceStub(channels["log"]),
             inference=inference_service_pb2_grpc.InferenceServiceStub(channels["inference"]),
-            runtimes={name: runtime_service_pb2_grpc.RuntimeServiceStub(channel) for name, channel in channels.items()},
+            runtimes={name: runtimes[name] for name in addresses},
+            workers={name: runtimes[name] for name in settings.workers},
         )
 
 

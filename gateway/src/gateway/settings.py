@@ -56,6 +56,11 @@ class GatewaySettings(RuntimeSettings):
     storage_address: str = Field(
         "dns:///127.0.0.1:50055", description="The storage service, asked for its health and metrics only"
     )
+    worker_addresses: str = Field(
+        "",
+        description="Workers whose metrics the gateway's /metrics has too, separated by commas; unset, none. "
+        "`make run` names all of its own",
+    )
 
     trace_url: str | None = Field(
         None,
@@ -105,6 +110,12 @@ class GatewaySettings(RuntimeSettings):
     def cors_origin_list(self) -> list[str]:
         """The origins in `cors_origins`."""
         return _words(self.cors_origins)
+
+    @property
+    def workers(self) -> dict[str, str]:
+        """The addresses in `worker_addresses` by name: `worker`, or `worker-1` and so on where there are several."""
+        addresses = _words(self.worker_addresses)
+        return {f"worker-{n}" if len(addresses) > 1 else "worker": each for n, each in enumerate(addresses, 1)}
 
     @property
     def has_jwt(self) -> bool:

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from fakes.services import Probe
+from fakes.services import Probe, Services
 from prometheus_client.parser import text_string_to_metric_families
 from servers.gateway import World, open_world
 
@@ -104,6 +104,20 @@ async def test_metrics_are_those_of_all_processes_told_apart(world: World) -> No
     bucket = (("le", "+Inf"), ("method", "GET"), ("route", "/api/v1/agents"), ("service", "gateway"))
     assert metrics["hearth_http_seconds_bucket", bucket] >= 1
     assert not any(math.isnan(value) for value in metrics.values())
+
+
+async def test_metrics_have_the_workers_that_are_named_and_health_does_not() -> None:
+    async with Services() as away, open_world() as elsewhere:
+        present = elsewhere.services.agent.address
+        await away.agent.stop()
+        async with open_world(worker_addresses=f"{present}, {away.agent.address}") as world:
+            metrics = await samples(world)
+            assert metrics["process_resident_memory_bytes", (("service", "worker-1"),)] > 0
+            assert metrics["hearth_service_up", (("service", "worker-1"),)] == 1
+            assert metrics["hearth_service_up", (("service", "worker-2"),)] == 0
+            health = (await world.http.get("/health")).json()
+            assert health["status"] == "ok"
+            assert set(health["services"]) == {"agent", "inference", "log", "storage"}
 
 
 async def test_open_streams_are_counted(world: World) -> None:

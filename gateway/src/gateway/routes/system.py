@@ -64,7 +64,8 @@ async def get_live() -> Live:
 async def get_metrics(gateway: GatewayDep, request: Request) -> Response:
     """The metrics of every process, told apart by the label `service`; `hearth_service_up` says who has answered."""
     await request.state.login.require(scopes.NEEDED["get_metrics"])
-    text = await metrics.collect(gateway.services.runtimes, timeout_seconds=gateway.settings.health_timeout_seconds)
+    processes = {**gateway.services.runtimes, **gateway.services.workers}
+    text = await metrics.collect(processes, timeout_seconds=gateway.settings.health_timeout_seconds)
     return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 

@@ -141,13 +141,14 @@ def services(home: Home, options: Options) -> list[Part]:
         return Part(name=name, argv=(sys.executable, "-m", module), env=env, tier=tier, ready_socket=socket)
 
     workers = [f"worker-{n + 1}" if options.workers > 1 else "worker" for n in range(options.workers)]
+    seen = {"HEARTH_WORKER_ADDRESSES": ",".join(f"unix:{home.socket(name)}" for name in workers)}
     return [
         service("storage", "storage_service", OWNERS),
         service("inference", "inference_service", OWNERS),
         service("log", "log_service", OWNERS),
         service("agent", "agent_service", AGENTS),
         *(service(name, "agent_service.worker", AGENTS) for name in workers),
-        Part(name="gateway", argv=(sys.executable, "-m", "gateway"), env=shared, tier=FRONT),
+        Part(name="gateway", argv=(sys.executable, "-m", "gateway"), env={**shared, **seen}, tier=FRONT),
     ]
 
 

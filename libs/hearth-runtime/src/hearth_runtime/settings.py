@@ -90,7 +90,7 @@ class RuntimeSettings(BaseSettings):
         None,
         pattern=r"^$|^.+:[0-9]{1,5}$",
         description="Where this process serves its metrics by HTTP, for Prometheus: host:port; unset, nowhere, and the "
-        "gateway's /metrics has those of one replica of each service",
+        "gateway's /metrics has those of one replica of each service, and of the workers it is told of",
     )
 
     @model_validator(mode="after")
