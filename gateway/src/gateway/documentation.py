@@ -355,7 +355,7 @@ for people), `step` (a part of the run begins or ends), `delta` (a piece of the 
 (the whole of it), `tool_call`, `tool_result`, `usage`. As JSON an event is
 
     {"id": "1764000000000-0", "task_id": "…", "agent_id": "…", "attempt": 1, "kind": "log", "level": "info",
-     "message": "…", "context": {}, "timestamp": "2025-11-24T16:00:01Z"}
+     "message": "…", "context": {}, "timestamp": "2025-11-24T16:00:01Z", "trace_id": null}
 
 Streams give each event once and in order; whoever connects again with the last id that it saw misses nothing.
 `GET /api/v1/logs/stream/{task_id}` has them as server-sent events. Two WebSockets have them as JSON text frames:

@@ -180,6 +180,7 @@ LOG = {
     "message": "The run begins",
     "context": {"model": "smollm2:135m"},
     "timestamp": "2025-11-24T16:00:01.030000Z",
+    "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
     "stream_id": EVENT_ID,
 }
 LOG_PAGE = {"items": [LOG], "next_cursor": None}
@@ -188,12 +189,14 @@ STREAM = f"""retry: 1000
 
 event: status
 data: {{"id":"1764000000000-0","task_id":"{TASK_ID}","agent_id":"{AGENT_ID}","attempt":1,"kind":"status",\
-"level":"info","message":"running","context":{{"status":"running"}},"timestamp":"2025-11-24T16:00:01.020000Z"}}
+"level":"info","message":"running","context":{{"status":"running"}},"timestamp":"2025-11-24T16:00:01.020000Z",\
+"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"}}
 id: 1764000000000-0
 
 event: delta
 data: {{"id":"1764000000100-0","task_id":"{TASK_ID}","agent_id":"{AGENT_ID}","attempt":1,"kind":"delta",\
-"level":"info","message":"Red, ","context":{{}},"timestamp":"2025-11-24T16:00:01.120000Z"}}
+"level":"info","message":"Red, ","context":{{}},"timestamp":"2025-11-24T16:00:01.120000Z",\
+"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"}}
 id: 1764000000100-0
 
 : heartbeat

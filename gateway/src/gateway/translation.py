@@ -12,6 +12,7 @@ from hearth.agent.v1 import agent_pb2, task_pb2, task_service_pb2
 from hearth.inference.v1 import inference_service_pb2
 from hearth.log.v1 import event_pb2, log_service_pb2
 from hearth_runtime.codec import timestamp
+from hearth_runtime.telemetry import trace_id_of
 
 from gateway.links import Links
 from gateway.schemas.agents import Agent, AgentConfig, AgentMemory, Budget
@@ -185,6 +186,7 @@ def log_of(event: event_pb2.Event) -> Log:
         message=event.message,
         context=orjson.loads(event.context) if event.context else {},
         timestamp=_time(event.timestamp),
+        trace_id=trace_id_of(event.traceparent),
         stream_id=event.stream_id,
     )
 
@@ -202,6 +204,7 @@ def event_json(event: event_pb2.Event) -> str:
             "message": event.message,
             "context": orjson.Fragment(event.context or "{}"),
             "timestamp": _time(event.timestamp),
+            "trace_id": trace_id_of(event.traceparent),
         },
         option=orjson.OPT_UTC_Z,
     ).decode()

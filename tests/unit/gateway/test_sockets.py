@@ -53,6 +53,7 @@ async def test_a_tasks_socket_has_every_event_and_closes_after_the_end(world: Wo
             "message": "one",
             "context": {"a": [1]},
             "timestamp": frame["timestamp"],
+            "trace_id": None,
         }
         await client.send("what a client says here is passed over")
         delta = await world.state.add_event(task, "Red", kind=event_pb2.Event.KIND_DELTA)

@@ -33,6 +33,8 @@ async def test_the_wire_is_as_the_specification_has_it(world: World) -> None:
     task = await world.state.add_task()
     event = await world.state.add_event(task, "one", context='{"n": 1.50}', level=event_pb2.Event.LEVEL_WARNING)
     event.timestamp.FromJsonString("2026-01-02T03:04:05.678901Z")
+    trace_id = "ab" * 16
+    event.traceparent = f"00-{trace_id}-{'cd' * 8}-01"
     await world.state.end_task(task, task_pb2.Task.STATUS_FAILED)
     answer = await world.http.get(f"/logs/stream/{task.id}")
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -40,7 +42,8 @@ async def test_the_wire_is_as_the_specification_has_it(world: World) -> None:
     assert answer.headers["x-accel-buffering"] == "no"
     data = (
         f'{{"id":"{event.stream_id}","task_id":"{task.id}","agent_id":"{task.agent_id}","attempt":1,"kind":"log",'
-        '"level":"warning","message":"one","context":{"n": 1.50},"timestamp":"2026-01-02T03:04:05.678901Z"}'
+        '"level":"warning","message":"one","context":{"n": 1.50},"timestamp":"2026-01-02T03:04:05.678901Z",'
+        f'"trace_id":"{trace_id}"}}'
     )
     assert answer.text == (
         "retry: 1000\n\n"

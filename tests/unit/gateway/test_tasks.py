@@ -122,11 +122,16 @@ async def test_a_tasks_logs_are_filtered_by_this_level_and_worse(world: World) -
     assert await messages(descending="true", limit="2") == everything[:1:-1]
     log = (await world.http.get(f"/tasks/{task.id}/logs", params={"level": "error"})).json()["items"][0]
     assert set(log) == {
-        "id", "task_id", "agent_id", "level", "kind", "attempt", "message", "context", "timestamp", "stream_id"
+        "id", "task_id", "agent_id", "level", "kind", "attempt", "message", "context", "timestamp", "stream_id",
+        "trace_id",
     }  # fmt: skip
     assert log["context"] == {"name": "error", "n": [1.5]}
     assert log["level"] == "error"
     assert log["kind"] == "log"
+    assert log["trace_id"] is None
+    await world.state.add_event(task, "traced", traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01")
+    (log,) = (await world.http.get(f"/tasks/{task.id}/logs", params={"contains": "traced"})).json()["items"]
+    assert log["trace_id"] == "ab" * 16
 
 
 async def test_a_task_without_logs_has_an_empty_page(world: World) -> None:

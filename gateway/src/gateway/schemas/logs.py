@@ -33,6 +33,7 @@ class Log(Answer):
     message: str
     context: dict[str, Any]
     timestamp: datetime
+    trace_id: str | None = Field(description="32 hexadecimal digits; null where the run is not traced")
     stream_id: str = Field(description="Its place in the order of all events, as streams take it", pattern=r"^\d+-\d+$")
 
 
