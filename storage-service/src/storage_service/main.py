@@ -67,6 +67,7 @@ from storage_service.search import Searches
 from storage_service.session_rpc import SessionStoreRpc
 from storage_service.sessions import Sessions
 from storage_service.settings import StorageSettings
+from storage_service.statement_spans import name_statements
 from storage_service.subscriptions import Subscriptions
 from storage_service.task_rpc import TaskStoreRpc
 from storage_service.tasks import Tasks
@@ -85,6 +86,7 @@ def main() -> None:
 
 async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
     """Serves until `stopping` is set, whether PostgreSQL is there or not."""
+    name_statements()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
         queue = Queue(database)
