@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hearth_local.home import Home, StartError
+from hearth_local.libraries import check_libraries
 from hearth_local.parts import Options, migrations, models, postgresql, redis, services
 from hearth_local.supervisor import Supervisor
 
@@ -152,6 +153,8 @@ def main() -> None:
     try:
         path, options = options_of(sys.argv[1:])
         check_port(options.port)
+        if options.ollama_url is None:
+            check_libraries()
         with Home(path).opened() as home:
             asyncio.run(run(home, options))
     except StartError as error:
