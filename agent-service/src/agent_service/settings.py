@@ -86,7 +86,7 @@ class ToolSettings(ExtractionSettings, ModelSettings):
     private_hosts: list[str] = Field(
         ["*"],
         description='Hosts and networks, not public, that tools of agents may name in `private`: ["10.1.0.0/16", '
-        '"wiki.local"]; ["*"] is any, [] none',
+        '"wiki.local"]; ["*"] is any, [] none. `make up` and the manifests of Kubernetes set [] unless you name some',
     )
     searxng_url: str = Field("", description="The SearxNG that the tool `web_search` asks; unset, there is none")
 

@@ -192,6 +192,11 @@ def test_prometheus_finds_every_pod_in_kubernetes_by_the_same_names() -> None:
     assert address["replacement"] == address_variable.replace("0.0.0.0", "$1")
 
 
+def test_tools_in_containers_reach_nothing_private_that_nobody_named() -> None:
+    for service in ("agent-service", "agent-worker"):
+        assert COMPOSE["services"][service]["environment"]["HEARTH_PRIVATE_HOSTS"] == "${HEARTH_PRIVATE_HOSTS:-[]}"
+
+
 def test_prometheus_asks_every_process_where_it_serves_its_metrics() -> None:
     assert PROMETHEUS["rule_files"] == ["rules.yml"]
     assert "./deploy/prometheus:/etc/prometheus:ro" in COMPOSE["services"]["prometheus"]["volumes"]
