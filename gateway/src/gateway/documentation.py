@@ -346,7 +346,7 @@ them. Without one the answer is 401, with one that lacks the scope 403, which na
 there: 404, and in no list. For a browser's EventSource or WebSocket, to which no header can be added,
 `POST /api/v1/tickets` makes a ticket that opens one stream within half a minute: `?ticket=…`. A key that was revoked
 lets in no more after 5 seconds, and its streams end within 10. 429 tells by `RateLimit` which of the key's quotas is
-used.
+used up; other answers do not tell what is left.
 
 ## Events
 
