@@ -1,7 +1,11 @@
 """A tool's secret: sent where it belongs, seen nowhere else, and told of where the key of the home is lost."""
 
 import asyncio
+import base64
+import os
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -52,6 +56,20 @@ async def test_a_secret_is_sent_where_it_belongs_and_seen_nowhere_else(short_fol
     finally:
         await client.http.aclose()
         instance.kill()
+
+
+def rotate(home: Path) -> str:
+    """What `hearth-admin secrets rotate` prints."""
+    command = str(Path(sys.executable).with_name("hearth-admin"))
+    done = subprocess.run(
+        [command, "secrets", "rotate"],
+        env={**os.environ, "HEARTH_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
 
 
 async def _walk(instance: Instance, echo: EchoServer, client: Client) -> None:
@@ -109,6 +127,16 @@ async def _walk(instance: Instance, echo: EchoServer, client: Client) -> None:
     assert len(echo.heads) == heads
     assert (await client.http.get(path)).json()["tool_config"] == shown
     assert (await client.http.put(path, json=draft)).status_code == 200
+    await try_it()
+    assert SECRET in echo.heads[-1]
+
+    # With a new key before the old one all are encrypted again, and the old one is needed no more.
+    await asyncio.to_thread(instance.stop)
+    old = key.read_text().strip()
+    key.write_text(f"{base64.b64encode(os.urandom(32)).decode()},{old}\n")
+    await asyncio.to_thread(instance.start)
+    for counts in ("encrypted again: 1; were already: 0", "encrypted again: 0; were already: 1"):
+        assert f"{counts}; no key can read: 0" in await asyncio.to_thread(rotate, instance.home)
     await try_it()
     assert SECRET in echo.heads[-1]
 

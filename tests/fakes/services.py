@@ -262,7 +262,8 @@ class Tools(ToolRpc):
         self.state = state
         rows, kinds, none = Rows(state.agents), Kinds(EchoKind()), cast(Any, None)
         keys = SecretKeys((b"k" * 32,))
-        super().__init__(AgentTools(rows, kinds, keys), rows, kinds, ToolTrials(self, rows, kinds, keys, none))
+        trials = ToolTrials(self, rows, kinds, keys, none)
+        super().__init__(AgentTools(rows, kinds, keys), rows, kinds, trials, none)
 
     async def get(self, agent_id: str) -> Agent:
         """The agent, for trials."""

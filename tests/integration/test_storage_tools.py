@@ -168,3 +168,32 @@ async def test_what_is_no_tool_is_refused(storage: Any, tools: Any) -> None:
     for fields in ({"id": "no"}, {"name": ""}, {"tool_name": ""}, {"tool_config": "[]"}, {"tool_config": "{"}):
         with pytest.raises(InvalidArgument):
             await insert(tools, agent_id, **fields)
+
+
+async def test_secrets_of_all_agents_are_paged_and_replaced_where_they_are_what_they_were(
+    storage: Any, tools: Any
+) -> None:
+    await storage.sql("DELETE FROM agent_tools")
+    rows = [await insert(tools, await storage.new_agent(), secrets=b"old") for _ in range(3)]
+    await insert(tools, await storage.new_agent())
+    found, token = list[str](), ""
+    while True:
+        page = await tools.ListSecrets(tool_store_pb2.ListSecretsRequest(page_size=2, page_token=token))
+        found += [row.id for row in page.tools]
+        token = page.next_page_token
+        if not token:
+            break
+    assert found == [row.id for row in rows]
+
+    async def replaced(old: bytes) -> bool:
+        request = tool_store_pb2.ReplaceSecretsRequest(
+            agent_id=rows[0].agent_id, id=rows[0].id, old_secrets=old, new_secrets=b"new"
+        )
+        return bool((await tools.ReplaceSecrets(request)).is_replaced)
+
+    assert not await replaced(b"other")
+    assert (await get(tools, rows[0])).secrets == b"old"
+    assert await replaced(b"old")
+    assert not await replaced(b"old")
+    assert (await get(tools, rows[0])).secrets == b"new"
+    assert (await get(tools, rows[1])).secrets == b"old"

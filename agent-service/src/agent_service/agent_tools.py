@@ -114,7 +114,7 @@ class AgentTools:
         if not places:
             return draft, b""
         values = [[place, value_at(config, place)] for place in places]
-        secrets = self._keys.encrypt(orjson.dumps(values), purpose=_purpose(agent_id, tool_id))
+        secrets = self._keys.encrypt(orjson.dumps(values), purpose=purpose_of(agent_id, tool_id))
         return replace(draft, tool_config=replaced(config, dict.fromkeys(places, MARKER))), secrets
 
 
@@ -144,7 +144,7 @@ def read_secrets(keys: SecretKeys, tool: StoredTool) -> dict[Place, Any]:
     if not tool.secrets:
         return {}
     try:
-        plain = keys.decrypt(tool.secrets, purpose=_purpose(tool.agent_id, tool.id))
+        plain = keys.decrypt(tool.secrets, purpose=purpose_of(tool.agent_id, tool.id))
     except Undecipherable as error:
         raise SecretUnreadable(
             f"The secrets of the tool {tool.name!r} cannot be read with the present HEARTH_SECRET_KEY. Set the key "
@@ -193,6 +193,7 @@ def _path(place: Place) -> str:
     return ".".join(["tool_config", *(str(step) for step in place)])
 
 
-def _purpose(agent_id: str, tool_id: str) -> str:
+def purpose_of(agent_id: str, tool_id: str) -> str:
+    """What the secrets of a tool are encrypted for."""
     # Ciphertext of one row is none in another.
     return f"agent_tools/{agent_id}/{tool_id}"

@@ -50,6 +50,7 @@ from agent_service.outbox import Outbox
 from agent_service.publisher import EventPublisher
 from agent_service.request_store import StoredRequests
 from agent_service.rpc import AgentRpc, TaskRpc
+from agent_service.secret_rotation import SecretRotation
 from agent_service.session_rpc import SessionRpc
 from agent_service.session_store import StoredSessions
 from agent_service.settings import ApiSettings
@@ -125,6 +126,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
                 stored_tools,
                 kinds,
                 ToolTrials(stored_agents, stored_tools, kinds, keys, host),
+                SecretRotation(stored_tools, keys),
             ),
             tool_service_pb2,
         )

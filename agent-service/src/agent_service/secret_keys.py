@@ -39,11 +39,13 @@ class SecretKeys:
 
     def encrypt(self, plain: bytes, *, purpose: str) -> bytes:
         """Ciphertext that only `decrypt` with the same purpose can read. Raises SecretKeyMissing."""
-        if not self._ciphers:
-            raise SecretKeyMissing(f"This tool has secrets, and HEARTH_SECRET_KEY is not set. {HOW_TO_MAKE_A_KEY}")
-        key_id, cipher = next(iter(self._ciphers.items()))
+        key_id, cipher = self._first()
         nonce = secrets.token_bytes(NONCE_BYTES)
         return FORMAT + key_id + nonce + cipher.encrypt(nonce, plain, purpose.encode())
+
+    def is_current(self, ciphertext: bytes) -> bool:
+        """Whether the first key has made this ciphertext. Raises SecretKeyMissing."""
+        return ciphertext.startswith(FORMAT + self._first()[0])
 
     def decrypt(self, ciphertext: bytes, *, purpose: str) -> bytes:
         """What was encrypted for this purpose. Raises Undecipherable."""
@@ -56,6 +58,11 @@ class SecretKeys:
             return cipher.decrypt(rest[:NONCE_BYTES], rest[NONCE_BYTES:], purpose.encode())
         except (InvalidTag, ValueError) as error:
             raise Undecipherable from error
+
+    def _first(self) -> tuple[bytes, AESGCM]:
+        if not self._ciphers:
+            raise SecretKeyMissing(f"A tool has secrets, and HEARTH_SECRET_KEY is not set. {HOW_TO_MAKE_A_KEY}")
+        return next(iter(self._ciphers.items()))
 
 
 def _id(key: bytes) -> bytes:

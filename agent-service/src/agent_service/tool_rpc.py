@@ -12,6 +12,7 @@ from hearth_runtime.codec import from_message, to_message
 from hearth_runtime.errors import FieldViolation, InvalidArgument
 
 from agent_service.agent_tools import AgentTools, ToolDraft
+from agent_service.secret_rotation import SecretRotation
 from agent_service.tool_kinds import ToolKinds
 from agent_service.tool_store import StoredTools
 from agent_service.tool_trials import ToolTrials
@@ -38,11 +39,14 @@ class _Shown:
 class ToolRpc(tool_service_pb2_grpc.ToolServiceServicer):
     """hearth.agent.v1.ToolService."""
 
-    def __init__(self, tools: AgentTools, stored: StoredTools, kinds: ToolKinds, trials: ToolTrials) -> None:
+    def __init__(
+        self, tools: AgentTools, stored: StoredTools, kinds: ToolKinds, trials: ToolTrials, rotation: SecretRotation
+    ) -> None:
         self._tools = tools
         self._stored = stored
         self._kinds = kinds
         self._trials = trials
+        self._rotation = rotation
 
     async def CreateTool(
         self, request: tool_service_pb2.CreateToolRequest, context: Any
@@ -110,6 +114,17 @@ class ToolRpc(tool_service_pb2_grpc.ToolServiceServicer):
             if trial.result.data is not None:
                 answer.data = orjson.dumps(trial.result.data).decode()
         return answer
+
+    async def RotateSecrets(
+        self, request: tool_service_pb2.RotateSecretsRequest, context: Any
+    ) -> tool_service_pb2.RotateSecretsResponse:
+        page = await self._rotation.rotate(request.page_token)
+        return tool_service_pb2.RotateSecretsResponse(
+            rotated_count=page.rotated_count,
+            current_count=page.current_count,
+            unreadable=[_shown(tool) for tool in page.unreadable],
+            next_page_token=page.next_token,
+        )
 
 
 def _draft(request: Message) -> ToolDraft:

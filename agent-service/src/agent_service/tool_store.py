@@ -46,6 +46,20 @@ class StoredTools:
         """Raises ToolNotFound."""
         await self._stub.DeleteTool(tool_store_pb2.DeleteToolRequest(agent_id=agent_id, id=tool_id))
 
+    async def page_of_secrets(self, *, token: str) -> tuple[tuple[StoredTool, ...], str]:
+        """A page of the tools of all agents that have secrets, by id."""
+        answer = await self._stub.ListSecrets(tool_store_pb2.ListSecretsRequest(page_size=PAGE_SIZE, page_token=token))
+        return tuple(from_message(t, StoredTool) for t in answer.tools), answer.next_page_token
+
+    async def replace_secrets(self, tool: StoredTool, secrets: bytes) -> bool:
+        """Whether the tool's secrets were still those, and are now these."""
+        answer = await self._stub.ReplaceSecrets(
+            tool_store_pb2.ReplaceSecretsRequest(
+                agent_id=tool.agent_id, id=tool.id, old_secrets=tool.secrets, new_secrets=secrets
+            )
+        )
+        return bool(answer.is_replaced)
+
     async def open(self, agent_id: str, tool_id: str) -> AgentTool:
         """The tool with its secrets. Raises ToolNotFound, SecretUnreadable."""
         return open_secrets(self._keys, await self.get(agent_id, tool_id))

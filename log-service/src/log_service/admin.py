@@ -1,7 +1,7 @@
 """`hearth-admin`: what whoever runs Hearth looks at and mends by hand.
 
-It asks log-service at HEARTH_LOG_ADDRESS, for keys agent-service at HEARTH_AGENT_ADDRESS, or else at their sockets in
-HEARTH_HOME (.hearth if not set), as of `make run`.
+It asks log-service at HEARTH_LOG_ADDRESS, for keys and secrets agent-service at HEARTH_AGENT_ADDRESS, or else at their
+sockets in HEARTH_HOME (.hearth if not set), as of `make run`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from hearth_runtime.errors import HearthError, Unavailable
 from hearth_runtime.events import Event
 from hearth_runtime.settings import RuntimeSettings, load_settings
 
-from log_service import admin_keys
+from log_service import admin_keys, admin_secrets
 
 DEFAULT_ADDRESSES = {"log": "dns:///127.0.0.1:50054", "agent": admin_keys.DEFAULT_ADDRESS}
 PAGE_SIZE = 100
@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     requeue.add_argument("ids", nargs="*", metavar="id", help="their ids, as `list` shows them")
     requeue.add_argument("--all", action="store_true", help="all that are there")
     admin_keys.add_parsers(areas, _positive)
+    admin_secrets.add_parsers(areas)
     return parser
 
 
@@ -85,6 +86,8 @@ async def _run(options: argparse.Namespace, home: Path) -> int:
                 await channel.channel_ready()
         except TimeoutError as error:
             raise Unavailable(_away(service, address, home)) from error
+        if options.area == "secrets":
+            return await admin_secrets.run(channel, _print)
         if service == "agent":
             return await admin_keys.run(channel, options, _print)
         stub: Any = log_service_pb2_grpc.LogServiceStub(channel)

@@ -1,5 +1,6 @@
 """Tools of agents: the table `agent_tools`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,9 +68,7 @@ class AgentTools:
         )
         if not rows and await self._database.fetchrow(SQL["find_obstacles"], agent_id, "") is None:
             raise agent_not_found(agent_id)
-        tools = [_tool(row) for row in rows[:page_size]]
-        more = bool(rows) and rows[0]["found"] > len(tools)
-        return Page(items=tools, next_token=token_of_id(tools[-1].id) if more else "")
+        return _page(rows, page_size)
 
     async def update(self, draft: ToolDraft) -> StoredTool:
         """Replaces all that a caller may set. Raises ToolNotFound and ToolNameTaken."""
@@ -85,6 +84,15 @@ class AgentTools:
         """Raises ToolNotFound."""
         if await self._database.fetchrow(SQL["delete_tool"], agent_id, tool_id) is None:
             raise tool_not_found(agent_id, tool_id)
+
+    async def list_secrets(self, *, page_size: int, token: str) -> Page[StoredTool]:
+        """The tools of all agents that have secrets, by id."""
+        rows = await self._database.fetch(SQL["list_secrets"], page_size + 1, id_of_token(token), PAGE_BYTES)
+        return _page(rows, page_size)
+
+    async def replace_secrets(self, agent_id: str, tool_id: str, *, old: bytes, new: bytes) -> bool:
+        """Whether the old ciphertext was there and the new one is in its place."""
+        return await self._database.fetchrow(SQL["replace_secrets"], agent_id, tool_id, old, new) is not None
 
     async def _obstacle(self, draft: ToolDraft) -> Exception:
         row = await self._database.fetchrow(SQL["find_obstacles"], draft.agent_id, draft.name)
@@ -131,6 +139,12 @@ def _columns(draft: ToolDraft) -> tuple[Any, ...]:
         draft.timeout_seconds,
         draft.result_characters,
     )
+
+
+def _page(rows: Sequence[Record], page_size: int) -> Page[StoredTool]:
+    tools = [_tool(row) for row in rows[:page_size]]
+    more = bool(rows) and rows[0]["found"] > len(tools)
+    return Page(items=tools, next_token=token_of_id(tools[-1].id) if more else "")
 
 
 def _tool(row: Record) -> StoredTool:

@@ -47,6 +47,21 @@ class ToolStoreRpc(tool_store_pb2_grpc.ToolStoreServiceServicer):
         await self._tools.delete(*_ids(request.agent_id, request.id))
         return tool_store_pb2.DeleteToolResponse()
 
+    async def ListSecrets(self, request: Any, context: Any) -> tool_store_pb2.ListSecretsResponse:
+        page = await self._tools.list_secrets(
+            page_size=arguments.page_size(request.page_size, limit=PAGE_LIMIT), token=request.page_token
+        )
+        return tool_store_pb2.ListSecretsResponse(
+            tools=[_message(tool) for tool in page.items], next_page_token=page.next_token
+        )
+
+    async def ReplaceSecrets(self, request: Any, context: Any) -> tool_store_pb2.ReplaceSecretsResponse:
+        agent_id, tool_id = _ids(request.agent_id, request.id)
+        is_replaced = await self._tools.replace_secrets(
+            agent_id, tool_id, old=request.old_secrets, new=request.new_secrets
+        )
+        return tool_store_pb2.ReplaceSecretsResponse(is_replaced=is_replaced)
+
 
 def _agent_id(text: str) -> str:
     if not is_id(text):

@@ -52,7 +52,14 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "ListAttempts",
         "ResumeTask",
     ),
-    "hearth.agent.v1.ToolService": ("GetTool", "ListTools", "UpdateTool", "CheckTool", "ListToolKinds"),
+    "hearth.agent.v1.ToolService": (
+        "GetTool",
+        "ListTools",
+        "UpdateTool",
+        "CheckTool",
+        "ListToolKinds",
+        "RotateSecrets",
+    ),
     "hearth.inference.v1.InferenceService": ("Chat", "Generate", "Embed", "ListModels", "GetModel"),
     "hearth.log.v1.LogService": (
         "StreamEvents",
@@ -139,7 +146,14 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "GetQueueStats",
         "ListQueues",
     ),
-    "hearth.storage.v1.ToolStoreService": ("InsertTool", "GetTool", "ListTools", "UpdateTool"),
+    "hearth.storage.v1.ToolStoreService": (
+        "InsertTool",
+        "GetTool",
+        "ListTools",
+        "UpdateTool",
+        "ListSecrets",
+        "ReplaceSecrets",
+    ),
 }
 
 # Trailing metadata by which a server says that a call is not to be repeated.

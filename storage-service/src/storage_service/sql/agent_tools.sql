@@ -57,6 +57,31 @@ SET name = $3, tool_name = $4, tool_config = $5, secrets = $6, is_enabled = $7, 
 WHERE id = $1 AND agent_id = $2
 RETURNING *;
 
+-- name: list_secrets
+-- $1 limit, $2 after this id or NULL, $3 bytes. Of the tools of all agents. `found` as in list_agents.
+SELECT *
+FROM (
+    SELECT
+        page.*,
+        count(*) OVER () AS found,
+        sum(octet_length(tool_config::text) + octet_length(secrets)) OVER (
+            ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS bytes_before
+    FROM (
+        SELECT *
+        FROM agent_tools
+        WHERE octet_length(secrets) > 0 AND ($2::uuid IS NULL OR id > $2)
+        ORDER BY id
+        LIMIT $1
+    ) AS page
+) AS measured
+WHERE coalesce(bytes_before, 0) < $3::bigint
+ORDER BY id;
+
+-- name: replace_secrets
+-- $1 agent_id, $2 id, $3 what they are to have been, $4 what they are then. The tool is what it was: its time stays.
+UPDATE agent_tools SET secrets = $4 WHERE agent_id = $1 AND id = $2 AND secrets = $3 RETURNING id;
+
 -- name: delete_tool
 -- $1 agent_id, $2 id.
 DELETE FROM agent_tools WHERE agent_id = $1 AND id = $2 RETURNING id;

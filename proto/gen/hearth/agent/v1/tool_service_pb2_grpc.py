@@ -75,6 +75,11 @@ class ToolServiceStub:
                 request_serializer=hearth_dot_agent_dot_v1_dot_tool__service__pb2.TryToolRequest.SerializeToString,
                 response_deserializer=hearth_dot_agent_dot_v1_dot_tool__service__pb2.TryToolResponse.FromString,
                 _registered_method=True)
+        self.RotateSecrets = channel.unary_unary(
+                '/hearth.agent.v1.ToolService/RotateSecrets',
+                request_serializer=hearth_dot_agent_dot_v1_dot_tool__service__pb2.RotateSecretsRequest.SerializeToString,
+                response_deserializer=hearth_dot_agent_dot_v1_dot_tool__service__pb2.RotateSecretsResponse.FromString,
+                _registered_method=True)
 
 
 class ToolServiceServicer:
@@ -143,6 +148,14 @@ class ToolServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateSecrets(self, request, context):
+        """Encrypts a page of the secrets of all agents' tools with the first of HEARTH_SECRET_KEY's keys. hearth-admin asks;
+        it is not for clients. Again is harmless. FAILED_PRECONDITION secret_key_missing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ToolServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -185,6 +198,11 @@ def add_ToolServiceServicer_to_server(servicer, server):
                     servicer.TryTool,
                     request_deserializer=hearth_dot_agent_dot_v1_dot_tool__service__pb2.TryToolRequest.FromString,
                     response_serializer=hearth_dot_agent_dot_v1_dot_tool__service__pb2.TryToolResponse.SerializeToString,
+            ),
+            'RotateSecrets': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateSecrets,
+                    request_deserializer=hearth_dot_agent_dot_v1_dot_tool__service__pb2.RotateSecretsRequest.FromString,
+                    response_serializer=hearth_dot_agent_dot_v1_dot_tool__service__pb2.RotateSecretsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -404,6 +422,33 @@ class ToolService:
             '/hearth.agent.v1.ToolService/TryTool',
             hearth_dot_agent_dot_v1_dot_tool__service__pb2.TryToolRequest.SerializeToString,
             hearth_dot_agent_dot_v1_dot_tool__service__pb2.TryToolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateSecrets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hearth.agent.v1.ToolService/RotateSecrets',
+            hearth_dot_agent_dot_v1_dot_tool__service__pb2.RotateSecretsRequest.SerializeToString,
+            hearth_dot_agent_dot_v1_dot_tool__service__pb2.RotateSecretsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,10 @@ class ToolServiceStub:
     cannot work or it is not said which tool; FAILED_PRECONDITION secret_unreadable; RESOURCE_EXHAUSTED
     too_many_trials.
     """
+    RotateSecrets: _grpc.UnaryUnaryMultiCallable[_tool_service_pb2.RotateSecretsRequest, _tool_service_pb2.RotateSecretsResponse]
+    """Encrypts a page of the secrets of all agents' tools with the first of HEARTH_SECRET_KEY's keys. hearth-admin asks;
+    it is not for clients. Again is harmless. FAILED_PRECONDITION secret_key_missing.
+    """
 
 @_typing.type_check_only
 class ToolServiceAsyncStub(ToolServiceStub):
@@ -90,6 +94,10 @@ class ToolServiceAsyncStub(ToolServiceStub):
     """Calls a tool outside any run. NOT_FOUND tool_not_found or agent_not_found; INVALID_ARGUMENT where the configuration
     cannot work or it is not said which tool; FAILED_PRECONDITION secret_unreadable; RESOURCE_EXHAUSTED
     too_many_trials.
+    """
+    RotateSecrets: _aio.UnaryUnaryMultiCallable[_tool_service_pb2.RotateSecretsRequest, _tool_service_pb2.RotateSecretsResponse]  # type: ignore[assignment]
+    """Encrypts a page of the secrets of all agents' tools with the first of HEARTH_SECRET_KEY's keys. hearth-admin asks;
+    it is not for clients. Again is harmless. FAILED_PRECONDITION secret_key_missing.
     """
 
 class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -167,6 +175,16 @@ class ToolServiceServicer(metaclass=_abc_1.ABCMeta):
         """Calls a tool outside any run. NOT_FOUND tool_not_found or agent_not_found; INVALID_ARGUMENT where the configuration
         cannot work or it is not said which tool; FAILED_PRECONDITION secret_unreadable; RESOURCE_EXHAUSTED
         too_many_trials.
+        """
+
+    @_abc_1.abstractmethod
+    def RotateSecrets(
+        self,
+        request: _tool_service_pb2.RotateSecretsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tool_service_pb2.RotateSecretsResponse, _abc.Awaitable[_tool_service_pb2.RotateSecretsResponse]]:
+        """Encrypts a page of the secrets of all agents' tools with the first of HEARTH_SECRET_KEY's keys. hearth-admin asks;
+        it is not for clients. Again is harmless. FAILED_PRECONDITION secret_key_missing.
         """
 
 def add_ToolServiceServicer_to_server(servicer: ToolServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -60,6 +60,16 @@ class ToolStoreServiceStub:
                 request_serializer=hearth_dot_storage_dot_v1_dot_tool__store__pb2.DeleteToolRequest.SerializeToString,
                 response_deserializer=hearth_dot_storage_dot_v1_dot_tool__store__pb2.DeleteToolResponse.FromString,
                 _registered_method=True)
+        self.ListSecrets = channel.unary_unary(
+                '/hearth.storage.v1.ToolStoreService/ListSecrets',
+                request_serializer=hearth_dot_storage_dot_v1_dot_tool__store__pb2.ListSecretsRequest.SerializeToString,
+                response_deserializer=hearth_dot_storage_dot_v1_dot_tool__store__pb2.ListSecretsResponse.FromString,
+                _registered_method=True)
+        self.ReplaceSecrets = channel.unary_unary(
+                '/hearth.storage.v1.ToolStoreService/ReplaceSecrets',
+                request_serializer=hearth_dot_storage_dot_v1_dot_tool__store__pb2.ReplaceSecretsRequest.SerializeToString,
+                response_deserializer=hearth_dot_storage_dot_v1_dot_tool__store__pb2.ReplaceSecretsResponse.FromString,
+                _registered_method=True)
 
 
 class ToolStoreServiceServicer:
@@ -102,6 +112,20 @@ class ToolStoreServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSecrets(self, request, context):
+        """The tools of all agents that have secrets, by id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplaceSecrets(self, request, context):
+        """Puts the new ciphertext in the place of the old, where that is what is there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ToolStoreServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -129,6 +153,16 @@ def add_ToolStoreServiceServicer_to_server(servicer, server):
                     servicer.DeleteTool,
                     request_deserializer=hearth_dot_storage_dot_v1_dot_tool__store__pb2.DeleteToolRequest.FromString,
                     response_serializer=hearth_dot_storage_dot_v1_dot_tool__store__pb2.DeleteToolResponse.SerializeToString,
+            ),
+            'ListSecrets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSecrets,
+                    request_deserializer=hearth_dot_storage_dot_v1_dot_tool__store__pb2.ListSecretsRequest.FromString,
+                    response_serializer=hearth_dot_storage_dot_v1_dot_tool__store__pb2.ListSecretsResponse.SerializeToString,
+            ),
+            'ReplaceSecrets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplaceSecrets,
+                    request_deserializer=hearth_dot_storage_dot_v1_dot_tool__store__pb2.ReplaceSecretsRequest.FromString,
+                    response_serializer=hearth_dot_storage_dot_v1_dot_tool__store__pb2.ReplaceSecretsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -267,6 +301,60 @@ class ToolStoreService:
             '/hearth.storage.v1.ToolStoreService/DeleteTool',
             hearth_dot_storage_dot_v1_dot_tool__store__pb2.DeleteToolRequest.SerializeToString,
             hearth_dot_storage_dot_v1_dot_tool__store__pb2.DeleteToolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSecrets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hearth.storage.v1.ToolStoreService/ListSecrets',
+            hearth_dot_storage_dot_v1_dot_tool__store__pb2.ListSecretsRequest.SerializeToString,
+            hearth_dot_storage_dot_v1_dot_tool__store__pb2.ListSecretsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplaceSecrets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hearth.storage.v1.ToolStoreService/ReplaceSecrets',
+            hearth_dot_storage_dot_v1_dot_tool__store__pb2.ReplaceSecretsRequest.SerializeToString,
+            hearth_dot_storage_dot_v1_dot_tool__store__pb2.ReplaceSecretsResponse.FromString,
             options,
             channel_credentials,
             insecure,

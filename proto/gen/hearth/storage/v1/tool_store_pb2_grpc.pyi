@@ -45,6 +45,10 @@ class ToolStoreServiceStub:
     """Replaces all but id, agent_id and created_at. NOT_FOUND tool_not_found, FAILED_PRECONDITION tool_name_taken."""
     DeleteTool: _grpc.UnaryUnaryMultiCallable[_tool_store_pb2.DeleteToolRequest, _tool_store_pb2.DeleteToolResponse]
     """NOT_FOUND tool_not_found."""
+    ListSecrets: _grpc.UnaryUnaryMultiCallable[_tool_store_pb2.ListSecretsRequest, _tool_store_pb2.ListSecretsResponse]
+    """The tools of all agents that have secrets, by id."""
+    ReplaceSecrets: _grpc.UnaryUnaryMultiCallable[_tool_store_pb2.ReplaceSecretsRequest, _tool_store_pb2.ReplaceSecretsResponse]
+    """Puts the new ciphertext in the place of the old, where that is what is there."""
 
 @_typing.type_check_only
 class ToolStoreServiceAsyncStub(ToolStoreServiceStub):
@@ -63,6 +67,10 @@ class ToolStoreServiceAsyncStub(ToolStoreServiceStub):
     """Replaces all but id, agent_id and created_at. NOT_FOUND tool_not_found, FAILED_PRECONDITION tool_name_taken."""
     DeleteTool: _aio.UnaryUnaryMultiCallable[_tool_store_pb2.DeleteToolRequest, _tool_store_pb2.DeleteToolResponse]  # type: ignore[assignment]
     """NOT_FOUND tool_not_found."""
+    ListSecrets: _aio.UnaryUnaryMultiCallable[_tool_store_pb2.ListSecretsRequest, _tool_store_pb2.ListSecretsResponse]  # type: ignore[assignment]
+    """The tools of all agents that have secrets, by id."""
+    ReplaceSecrets: _aio.UnaryUnaryMultiCallable[_tool_store_pb2.ReplaceSecretsRequest, _tool_store_pb2.ReplaceSecretsResponse]  # type: ignore[assignment]
+    """Puts the new ciphertext in the place of the old, where that is what is there."""
 
 class ToolStoreServiceServicer(metaclass=_abc_1.ABCMeta):
     """The table `agent_tools`. A deleted agent keeps its tools."""
@@ -108,5 +116,21 @@ class ToolStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tool_store_pb2.DeleteToolResponse, _abc.Awaitable[_tool_store_pb2.DeleteToolResponse]]:
         """NOT_FOUND tool_not_found."""
+
+    @_abc_1.abstractmethod
+    def ListSecrets(
+        self,
+        request: _tool_store_pb2.ListSecretsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tool_store_pb2.ListSecretsResponse, _abc.Awaitable[_tool_store_pb2.ListSecretsResponse]]:
+        """The tools of all agents that have secrets, by id."""
+
+    @_abc_1.abstractmethod
+    def ReplaceSecrets(
+        self,
+        request: _tool_store_pb2.ReplaceSecretsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tool_store_pb2.ReplaceSecretsResponse, _abc.Awaitable[_tool_store_pb2.ReplaceSecretsResponse]]:
+        """Puts the new ciphertext in the place of the old, where that is what is there."""
 
 def add_ToolStoreServiceServicer_to_server(servicer: ToolStoreServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
