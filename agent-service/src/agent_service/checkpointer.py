@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from hearth_runtime.checkpoints import Checkpoint as StoredCheckpoint
-from hearth_runtime.checkpoints import CheckpointWrite, KeptCheckpoint, TypedBytes
+from hearth_runtime.checkpoints import CheckpointWrite, CheckpointWrites, KeptCheckpoint, TypedBytes
 from hearth_runtime.errors import CheckpointNotFound
 from hearth_runtime.tasks import Turn
 from langchain_core.runnables import RunnableConfig
@@ -22,14 +22,18 @@ from langgraph.checkpoint.base import (
     get_serializable_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.constants import START
 
 from agent_service.budgets import Spent
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.inference import Message, ToolCall
+from agent_service.next_steps import next_steps
 from agent_service.plan import PlanStep, StepResult
 from agent_service.toolbox import Observation, PlannedCall
 
 PAGE_SIZE = 20
+# Of what is held back. More than that is sent at once, and one message has room for it beside what comes next.
+HELD_BYTES = 1024 * 1024
 # The dataclasses of ours that a state may hold. One that is not here comes back as a dict of its fields.
 STATE_TYPES = (Turn, Message, ToolCall, Spent, PlannedCall, Observation, PlanStep, StepResult)
 
@@ -56,6 +60,10 @@ class Checkpointer(BaseCheckpointSaver[str]):
     Every write raises AttemptOutdated once another attempt has taken over, on which the run is to stop. Compile a graph
     with it and run that with durability="sync", so that no step begins before the one before it is kept. It has async
     methods only. Of a task that `is_new` nothing is asked before something is kept.
+
+    What nobody could go on with is held back, and sent with what comes next: the checkpoints that a new task has before
+    its first step ends, which say no more than its row; and what a step wrote that has no other beside it, since the
+    checkpoint that has it follows at once.
     """
 
     def __init__(self, store: StoredCheckpoints, *, attempt: int, is_new: bool = False) -> None:
@@ -63,9 +71,15 @@ class Checkpointer(BaseCheckpointSaver[str]):
         self._store = store
         self._attempt = attempt
         self._is_empty = is_new
+        self._task_id = ""
+        self._has_one_next = False
+        self._checkpoints: list[StoredCheckpoint] = []
+        self._writes: list[CheckpointWrites] = []
+        self._held_bytes = 0
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that the config names, or the last one of its thread and namespace; None without one."""
+        await self.keep_held()
         if self._is_empty:
             return None
         try:
@@ -90,6 +104,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
 
         `filter` is what their metadata must contain; `before` names the one before which to look.
         """
+        await self.keep_held()
         configurable = config["configurable"] if config is not None else {}
         token, left = "", limit
         while left is None or left > 0:
@@ -127,8 +142,14 @@ class Checkpointer(BaseCheckpointSaver[str]):
             checkpoint=TypedBytes(type=kind, data=data),
             metadata=dict(get_serializable_checkpoint_metadata(config, metadata)),
         )
-        self._is_empty = False
-        await self._store.put(stored, attempt=self._attempt)
+        steps = 1 if START in checkpoint["channel_values"] else len(next_steps(checkpoint["channel_values"]))
+        self._has_one_next = steps == 1
+        self._task_id = stored.task_id
+        self._checkpoints.append(stored)
+        self._held_bytes += len(data)
+        is_first = self._is_empty and metadata.get("step", 0) < 1 and steps > 0
+        if not is_first or self._held_bytes > HELD_BYTES:
+            await self._send()
         return _config(stored.task_id, stored.namespace, stored.id)
 
     async def aput_writes(
@@ -149,21 +170,44 @@ class Checkpointer(BaseCheckpointSaver[str]):
                     value=TypedBytes(type=kind, data=data),
                 )
             )
-        await self._store.put_writes(
-            configurable["thread_id"],
-            attempt=self._attempt,
-            namespace=configurable.get("checkpoint_ns", ""),
-            checkpoint_id=configurable["checkpoint_id"],
-            writes=stored,
+        self._task_id = configurable["thread_id"]
+        self._writes.append(
+            CheckpointWrites(
+                namespace=configurable.get("checkpoint_ns", ""),
+                checkpoint_id=configurable["checkpoint_id"],
+                writes=tuple(stored),
+            )
         )
+        self._held_bytes += sum(len(write.value.data) for write in stored)
+        # Those of LangGraph's own channels tell of a step that did not end: no checkpoint follows.
+        is_ended = all(channel not in WRITES_IDX_MAP for channel, _ in writes)
+        if not (self._has_one_next and is_ended) or self._held_bytes > HELD_BYTES:
+            await self._send()
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Deletes all checkpoints of the task. Raises AttemptOutdated."""
+        self._taken()
         await self._store.delete(thread_id, attempt=self._attempt)
+
+    async def keep_held(self) -> None:
+        """Keeps what is held back, where no more comes. Raises as every write."""
+        if self._checkpoints or self._writes:
+            await self._send()
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """The version of a channel after `current`: numbers of a fixed width, which sort as text."""
         return f"{int(current or 0) + 1:032}"
+
+    async def _send(self) -> None:
+        checkpoints, writes = self._taken()
+        self._is_empty = False
+        await self._store.put(self._task_id, attempt=self._attempt, checkpoints=checkpoints, writes=writes)
+
+    def _taken(self) -> tuple[list[StoredCheckpoint], list[CheckpointWrites]]:
+        """What was held back, which it no longer is."""
+        taken = self._checkpoints, self._writes
+        self._checkpoints, self._writes, self._held_bytes = [], [], 0
+        return taken
 
     def _tuple_of(self, kept: KeptCheckpoint) -> CheckpointTuple:
         stored = kept.checkpoint

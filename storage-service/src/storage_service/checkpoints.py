@@ -3,13 +3,13 @@
 The semantics are those of LangGraph's own savers: https://reference.langchain.com/python/langgraph/checkpoints.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from asyncpg import Record
-from hearth_runtime.checkpoints import Checkpoint, CheckpointWrite, KeptCheckpoint, TypedBytes
+from hearth_runtime.checkpoints import Checkpoint, CheckpointWrite, CheckpointWrites, KeptCheckpoint, TypedBytes
 from hearth_runtime.errors import CheckpointNotFound, InvalidArgument
 
 from storage_service.arguments import invalid
@@ -44,44 +44,36 @@ class Checkpoints:
         self._database = database
         self._attempts = attempts
 
-    async def put(self, attempt: int, checkpoint: Checkpoint) -> None:
-        """Inserts the checkpoint, or replaces it. Raises AttemptOutdated, and InvalidArgument where it is too large."""
-        if len(checkpoint.checkpoint.data) + len(orjson.dumps(checkpoint.metadata)) > CHECKPOINT_BYTES:
-            raise invalid("checkpoint", f"holds more than {CHECKPOINT_BYTES // MIB} MiB: keep less in the run's state")
-        row = await self._database.fetchrow(
-            SQL["put_checkpoint"],
-            checkpoint.task_id,
-            attempt,
-            checkpoint.namespace,
-            checkpoint.id,
-            checkpoint.parent_id,
-            checkpoint.checkpoint.type,
-            checkpoint.checkpoint.data,
-            checkpoint.metadata,
-        )
-        if row is None:
-            raise await self._attempts.outdated(checkpoint.task_id, attempt)
-
-    async def put_writes(
-        self, task_id: str, attempt: int, *, namespace: str, checkpoint_id: str, writes: Sequence[CheckpointWrite]
+    async def put(
+        self, task_id: str, attempt: int, checkpoints: Sequence[Checkpoint], writes: Sequence[CheckpointWrites]
     ) -> None:
-        """Adds what steps wrote after the checkpoint. What is there already stays, but for idx below 0.
+        """Inserts the checkpoints, or replaces them, and adds what steps wrote; all of it, or nothing. Of the writes,
+        what is there already stays, but for idx below 0.
 
-        Raises AttemptOutdated, and InvalidArgument where the checkpoint's writes grow too large.
+        Raises AttemptOutdated, and InvalidArgument where a checkpoint, or what was written after it, is too large.
         """
-        unlike: dict[tuple[str, int], CheckpointWrite] = {}
-        for write in writes:
-            key = write.step_id, write.idx
-            if write.idx < 0 or key not in unlike:
-                unlike[key] = write
-        rows = [(w.step_id, w.idx, w.step_path, w.channel, w.value.type, w.value.data) for w in unlike.values()]
-        columns = map(list, zip(*rows, strict=True)) if rows else [[]] * 6
+        for one in checkpoints:
+            if len(one.checkpoint.data) + len(orjson.dumps(one.metadata)) > CHECKPOINT_BYTES:
+                raise invalid(
+                    "checkpoint", f"holds more than {CHECKPOINT_BYTES // MIB} MiB: keep less in the run's state"
+                )
         row = await self._database.fetchrow(
-            SQL["put_writes"], task_id, attempt, namespace, checkpoint_id, *columns, WRITES_BYTES
+            SQL["put_checkpoints"],
+            task_id,
+            attempt,
+            *_columns(
+                [
+                    (one.namespace, one.id, one.parent_id, one.checkpoint.type, one.checkpoint.data, one.metadata)
+                    for one in checkpoints
+                ],
+                6,
+            ),
+            *_columns([row for after in writes for row in _rows_of(after)], 8),
+            WRITES_BYTES,
         )
         if row is None:
             raise await self._attempts.outdated(task_id, attempt)
-        if row["fits"] is False:
+        if not row["fits"]:
             raise invalid(
                 "writes", f"hold more than {WRITES_BYTES // MIB} MiB after one checkpoint: write less per step"
             )
@@ -151,6 +143,21 @@ def checkpoint_of(row: Record) -> Checkpoint:
         checkpoint=TypedBytes(type=row["type"], data=row["data"]),
         metadata=row["metadata"],
     )
+
+
+def _rows_of(after: CheckpointWrites) -> Iterator[tuple[Any, ...]]:
+    """The writes, of which each is there once."""
+    unlike: dict[tuple[str, int], CheckpointWrite] = {}
+    for write in after.writes:
+        key = write.step_id, write.idx
+        if write.idx < 0 or key not in unlike:
+            unlike[key] = write
+    for w in unlike.values():
+        yield after.namespace, after.checkpoint_id, w.step_id, w.idx, w.step_path, w.channel, w.value.type, w.value.data
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(count)]
 
 
 def _write_of(row: Record) -> CheckpointWrite:

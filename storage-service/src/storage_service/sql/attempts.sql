@@ -127,5 +127,5 @@ SELECT * FROM task_attempts WHERE task_id = $1 AND attempt > $3 ORDER BY attempt
 SELECT * FROM tasks WHERE id = $1;
 
 -- name: lock_attempt
--- $1 id, $2 attempt. No row where the attempt is outdated, as in put_checkpoint.
+-- $1 id, $2 attempt. No row where the attempt is outdated, as in put_checkpoints.
 SELECT TRUE FROM tasks WHERE id = $1 AND attempt = $2 AND status = 'running' FOR SHARE;
