@@ -62,8 +62,9 @@ class Checkpointer(BaseCheckpointSaver[str]):
     methods only. Of a task that `is_new` nothing is asked before something is kept.
 
     What nobody could go on with is held back, and sent with what comes next: the checkpoints that a new task has before
-    its first step ends, which say no more than its row; and what a step wrote that has no other beside it, since the
-    checkpoint that has it follows at once.
+    its first step ends, which say no more than its row. What a step wrote that has no other beside it is not sent
+    where the checkpoint that has it follows at once, as it does unless the step fails. (A state with LangGraph's
+    DeltaChannel would need it.)
     """
 
     def __init__(self, store: StoredCheckpoints, *, attempt: int, is_new: bool = False) -> None:
@@ -142,6 +143,8 @@ class Checkpointer(BaseCheckpointSaver[str]):
             checkpoint=TypedBytes(type=kind, data=data),
             metadata=dict(get_serializable_checkpoint_metadata(config, metadata)),
         )
+        if self._has_one_next:
+            self._writes.clear()
         steps = 1 if START in checkpoint["channel_values"] else len(next_steps(checkpoint["channel_values"]))
         self._has_one_next = steps == 1
         self._task_id = stored.task_id

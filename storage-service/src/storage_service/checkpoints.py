@@ -3,7 +3,7 @@
 The semantics are those of LangGraph's own savers: https://reference.langchain.com/python/langgraph/checkpoints.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from hearth_runtime.errors import CheckpointNotFound, InvalidArgument
 
 from storage_service.arguments import invalid
 from storage_service.attempts import Attempts
-from storage_service.database import Database
+from storage_service.database import Database, Transaction
 from storage_service.pages import PAGE_BYTES, Page, checkpoint_of_token, token_of_checkpoint
 from storage_service.queries import load_queries
 
@@ -57,23 +57,40 @@ class Checkpoints:
                 raise invalid(
                     "checkpoint", f"holds more than {CHECKPOINT_BYTES // MIB} MiB: keep less in the run's state"
                 )
-        row = await self._database.fetchrow(
-            SQL["put_checkpoints"],
-            task_id,
-            attempt,
-            *_columns(
-                [
-                    (one.namespace, one.id, one.parent_id, one.checkpoint.type, one.checkpoint.data, one.metadata)
-                    for one in checkpoints
-                ],
-                6,
-            ),
-            *_columns([row for after in writes for row in _rows_of(after)], 8),
-            WRITES_BYTES,
+        if writes:
+            async with self._database.transaction() as transaction:
+                if checkpoints:
+                    await self._put(transaction, task_id, attempt, checkpoints)
+                for after in writes:
+                    await self._put_writes(transaction, task_id, attempt, after)
+        else:
+            await self._put(self._database, task_id, attempt, checkpoints)
+
+    async def _put(
+        self, database: Database | Transaction, task_id: str, attempt: int, checkpoints: Sequence[Checkpoint]
+    ) -> None:
+        rows = [
+            (one.namespace, one.id, one.parent_id, one.checkpoint.type, one.checkpoint.data, one.metadata)
+            for one in checkpoints
+        ]
+        columns = map(list, zip(*rows, strict=True))
+        if await database.fetchrow(SQL["put_checkpoints"], task_id, attempt, *columns) is None:
+            raise await self._attempts.outdated(task_id, attempt)
+
+    async def _put_writes(self, transaction: Transaction, task_id: str, attempt: int, after: CheckpointWrites) -> None:
+        unlike: dict[tuple[str, int], CheckpointWrite] = {}
+        for write in after.writes:
+            key = write.step_id, write.idx
+            if write.idx < 0 or key not in unlike:
+                unlike[key] = write
+        rows = [(w.step_id, w.idx, w.step_path, w.channel, w.value.type, w.value.data) for w in unlike.values()]
+        columns = map(list, zip(*rows, strict=True)) if rows else [[]] * 6
+        row = await transaction.fetchrow(
+            SQL["put_writes"], task_id, attempt, after.namespace, after.checkpoint_id, *columns, WRITES_BYTES
         )
         if row is None:
             raise await self._attempts.outdated(task_id, attempt)
-        if not row["fits"]:
+        if row["fits"] is False:
             raise invalid(
                 "writes", f"hold more than {WRITES_BYTES // MIB} MiB after one checkpoint: write less per step"
             )
@@ -143,21 +160,6 @@ def checkpoint_of(row: Record) -> Checkpoint:
         checkpoint=TypedBytes(type=row["type"], data=row["data"]),
         metadata=row["metadata"],
     )
-
-
-def _rows_of(after: CheckpointWrites) -> Iterator[tuple[Any, ...]]:
-    """The writes, of which each is there once."""
-    unlike: dict[tuple[str, int], CheckpointWrite] = {}
-    for write in after.writes:
-        key = write.step_id, write.idx
-        if write.idx < 0 or key not in unlike:
-            unlike[key] = write
-    for w in unlike.values():
-        yield after.namespace, after.checkpoint_id, w.step_id, w.idx, w.step_path, w.channel, w.value.type, w.value.data
-
-
-def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(count)]
 
 
 def _write_of(row: Record) -> CheckpointWrite:

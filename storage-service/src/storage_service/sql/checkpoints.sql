@@ -1,49 +1,47 @@
 -- name: put_checkpoints
--- $1 task_id, $2 attempt; arrays with a checkpoint in each place: $3 namespace, $4 id, $5 parent_id or NULL, $6 type,
--- $7 data, $8 metadata; arrays with a write in each place: $9 namespace, $10 checkpoint_id, $11 step_id, $12 idx,
--- $13 step_path, $14 channel, $15 type, $16 data; $17 bytes that a checkpoint's writes may have in all.
--- The lock holds until this is committed: an attempt that ends meanwhile ends after it, or is seen to have ended, which
--- gives no row. `fits` says whether it was stored.
+-- $1 task_id, $2 attempt, then arrays with a checkpoint in each place: $3 namespace, $4 id, $5 parent_id or NULL, $6 type,
+-- $7 data, $8 metadata. No row where the attempt is outdated.
+-- The lock holds until this is committed: an attempt that ends meanwhile ends after it, or is seen to have ended.
+WITH current AS (
+    SELECT id FROM tasks WHERE id = $1 AND attempt = $2 AND status = 'running' FOR SHARE
+)
+INSERT INTO checkpoints (task_id, attempt, namespace, id, parent_id, type, data, metadata)
+SELECT current.id, $2, given.*
+FROM current, unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::jsonb[]) AS given
+ON CONFLICT (task_id, namespace, id) DO UPDATE
+SET attempt = excluded.attempt, parent_id = excluded.parent_id, type = excluded.type, data = excluded.data,
+    metadata = excluded.metadata
+RETURNING TRUE;
+
+-- name: put_writes
+-- $1 task_id, $2 attempt, $3 namespace, $4 checkpoint_id, then arrays with a write in each place: $5 step_id, $6 idx,
+-- $7 step_path, $8 channel, $9 type, $10 data; $11 bytes that a checkpoint's writes may have in all.
+-- No row where the attempt is outdated, as in put_checkpoint; `fits` says whether the writes were stored.
 WITH current AS (
     SELECT id FROM tasks WHERE id = $1 AND attempt = $2 AND status = 'running' FOR SHARE
 ), given AS (
     SELECT *
-    FROM unnest($9::text[], $10::text[], $11::text[], $12::integer[], $13::text[], $14::text[], $15::text[], $16::bytea[])
-        AS given (namespace, checkpoint_id, step_id, idx, step_path, channel, type, data)
+    FROM unnest($5::text[], $6::integer[], $7::text[], $8::text[], $9::text[], $10::bytea[])
+        AS given (step_id, idx, step_path, channel, type, data)
 ), known AS (
-    SELECT namespace, checkpoint_id, step_id, step_path, channel, data
+    SELECT step_id, idx, step_path, channel, data
     FROM checkpoint_writes
-    WHERE task_id = $1
-      AND (namespace, checkpoint_id) IN (SELECT namespace, checkpoint_id FROM given)
-      AND (namespace, checkpoint_id, step_id, idx) NOT IN (SELECT namespace, checkpoint_id, step_id, idx FROM given)
+    WHERE task_id = $1 AND namespace = $3 AND checkpoint_id = $4
+      AND (step_id, idx) NOT IN (SELECT step_id, idx FROM given)
 ), room AS (
-    SELECT coalesce(bool_and(bytes <= $17::bigint), TRUE) AS fits
+    SELECT sum(octet_length(data) + octet_length(channel) + octet_length(step_id) + octet_length(step_path) + 32)
+        <= $11::bigint AS fits
     FROM (
-        SELECT
-            sum(octet_length(data) + octet_length(channel) + octet_length(step_id) + octet_length(step_path) + 32) AS bytes
-        FROM (
-            SELECT namespace, checkpoint_id, step_id, step_path, channel, data FROM given
-            UNION ALL
-            SELECT namespace, checkpoint_id, step_id, step_path, channel, data FROM known
-        ) AS all_of_them
-        GROUP BY namespace, checkpoint_id
-    ) AS of_each
-), stored_checkpoints AS (
-    INSERT INTO checkpoints (task_id, attempt, namespace, id, parent_id, type, data, metadata)
-    SELECT current.id, $2, placed.*
-    FROM
-        current,
-        room,
-        unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::jsonb[]) AS placed
-    WHERE room.fits
-    ON CONFLICT (task_id, namespace, id) DO UPDATE
-    SET attempt = excluded.attempt, parent_id = excluded.parent_id, type = excluded.type, data = excluded.data,
-        metadata = excluded.metadata
-), stored_writes AS (
+        SELECT step_id, step_path, channel, data FROM given
+        UNION ALL
+        SELECT step_id, step_path, channel, data FROM known
+    ) AS all_of_them
+), stored AS (
     INSERT INTO checkpoint_writes (
         task_id, namespace, checkpoint_id, step_id, idx, step_path, channel, type, data
     )
-    SELECT current.id, given.*
+    SELECT
+        current.id, $3, $4, given.step_id, given.idx, given.step_path, given.channel, given.type, given.data
     FROM current, given, room
     WHERE room.fits
     ON CONFLICT (task_id, namespace, checkpoint_id, step_id, idx) DO UPDATE
