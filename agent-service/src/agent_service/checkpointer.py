@@ -32,8 +32,6 @@ from agent_service.plan import PlanStep, StepResult
 from agent_service.toolbox import Observation, PlannedCall
 
 PAGE_SIZE = 20
-# Of what is held back. More than that is sent at once, and one message has room for it beside what comes next.
-HELD_BYTES = 1024 * 1024
 # The dataclasses of ours that a state may hold. One that is not here comes back as a dict of its fields.
 STATE_TYPES = (Turn, Message, ToolCall, Spent, PlannedCall, Observation, PlanStep, StepResult)
 
@@ -61,10 +59,9 @@ class Checkpointer(BaseCheckpointSaver[str]):
     with it and run that with durability="sync", so that no step begins before the one before it is kept. It has async
     methods only. Of a task that `is_new` nothing is asked before something is kept.
 
-    What nobody could go on with is held back, and sent with what comes next: the checkpoints that a new task has before
-    its first step ends, which say no more than its row. What a step wrote that has no other beside it is not sent
-    where the checkpoint that has it follows at once, as it does unless the step fails. (A state with LangGraph's
-    DeltaChannel would need it.)
+    The checkpoints that a new task has before its first step ends say no more than its row, and are held back until
+    something else is to be kept. What a step wrote that has no other beside it is not kept, since the checkpoint that
+    has it follows at once; unless the step failed. (A state with LangGraph's DeltaChannel would need it.)
     """
 
     def __init__(self, store: StoredCheckpoints, *, attempt: int, is_new: bool = False) -> None:
@@ -74,9 +71,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
         self._is_empty = is_new
         self._task_id = ""
         self._has_one_next = False
-        self._checkpoints: list[StoredCheckpoint] = []
-        self._writes: list[CheckpointWrites] = []
-        self._held_bytes = 0
+        self._held: list[StoredCheckpoint] = []
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that the config names, or the last one of its thread and namespace; None without one."""
@@ -143,15 +138,11 @@ class Checkpointer(BaseCheckpointSaver[str]):
             checkpoint=TypedBytes(type=kind, data=data),
             metadata=dict(get_serializable_checkpoint_metadata(config, metadata)),
         )
-        if self._has_one_next:
-            self._writes.clear()
         steps = 1 if START in checkpoint["channel_values"] else len(next_steps(checkpoint["channel_values"]))
         self._has_one_next = steps == 1
         self._task_id = stored.task_id
-        self._checkpoints.append(stored)
-        self._held_bytes += len(data)
-        is_first = self._is_empty and metadata.get("step", 0) < 1 and steps > 0
-        if not is_first or self._held_bytes > HELD_BYTES:
+        self._held.append(stored)
+        if not (self._is_empty and metadata.get("step", 0) < 1 and steps > 0):
             await self._send()
         return _config(stored.task_id, stored.namespace, stored.id)
 
@@ -160,6 +151,9 @@ class Checkpointer(BaseCheckpointSaver[str]):
     ) -> None:
         """Stores what LangGraph's task `task_id`, one execution of a step, wrote after the checkpoint that the config
         names. Raises AttemptOutdated, and InvalidArgument where it is too large."""
+        # Those of LangGraph's own channels tell of a step that did not end: no checkpoint follows.
+        if self._has_one_next and all(channel not in WRITES_IDX_MAP for channel, _ in writes):
+            return
         configurable = config["configurable"]
         stored = []
         for place, (channel, value) in enumerate(writes):
@@ -174,43 +168,30 @@ class Checkpointer(BaseCheckpointSaver[str]):
                 )
             )
         self._task_id = configurable["thread_id"]
-        self._writes.append(
-            CheckpointWrites(
-                namespace=configurable.get("checkpoint_ns", ""),
-                checkpoint_id=configurable["checkpoint_id"],
-                writes=tuple(stored),
-            )
+        after = CheckpointWrites(
+            namespace=configurable.get("checkpoint_ns", ""),
+            checkpoint_id=configurable["checkpoint_id"],
+            writes=tuple(stored),
         )
-        self._held_bytes += sum(len(write.value.data) for write in stored)
-        # Those of LangGraph's own channels tell of a step that did not end: no checkpoint follows.
-        is_ended = all(channel not in WRITES_IDX_MAP for channel, _ in writes)
-        if not (self._has_one_next and is_ended) or self._held_bytes > HELD_BYTES:
-            await self._send()
+        await self._send(after)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Deletes all checkpoints of the task. Raises AttemptOutdated."""
-        self._taken()
+        self._held = []
         await self._store.delete(thread_id, attempt=self._attempt)
 
     async def keep_held(self) -> None:
         """Keeps what is held back, where no more comes. Raises as every write."""
-        if self._checkpoints or self._writes:
+        if self._held:
             await self._send()
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """The version of a channel after `current`: numbers of a fixed width, which sort as text."""
         return f"{int(current or 0) + 1:032}"
 
-    async def _send(self) -> None:
-        checkpoints, writes = self._taken()
-        self._is_empty = False
-        await self._store.put(self._task_id, attempt=self._attempt, checkpoints=checkpoints, writes=writes)
-
-    def _taken(self) -> tuple[list[StoredCheckpoint], list[CheckpointWrites]]:
-        """What was held back, which it no longer is."""
-        taken = self._checkpoints, self._writes
-        self._checkpoints, self._writes, self._held_bytes = [], [], 0
-        return taken
+    async def _send(self, *writes: CheckpointWrites) -> None:
+        held, self._held, self._is_empty = self._held, [], False
+        await self._store.put(self._task_id, attempt=self._attempt, checkpoints=held, writes=writes)
 
     def _tuple_of(self, kept: KeptCheckpoint) -> CheckpointTuple:
         stored = kept.checkpoint

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from agent_service.checkpoint_store import StoredCheckpoints
-from agent_service.checkpointer import HELD_BYTES, Checkpointer
+from agent_service.checkpointer import Checkpointer
 from agent_service.requests import RunWaits
 from hearth_runtime.checkpoints import Checkpoint, CheckpointWrites
 from langgraph.graph import END, START, StateGraph
@@ -104,13 +104,3 @@ async def test_what_is_held_back_is_kept_when_asked_for() -> None:
     await saver.keep_held()
     await saver.keep_held()
     assert puts.sizes == [(2, 0)]
-
-
-async def test_what_is_large_is_not_held_back() -> None:
-    puts = Puts()
-
-    async def write_much(state: State) -> State:
-        return {"text": "x" * (HELD_BYTES + 1)}
-
-    await run(puts, {"much": write_much})
-    assert puts.sizes == [(2, 1), (1, 0)]
