@@ -15,7 +15,7 @@ from system.client import MODEL, Client
 from system.instance import Instance, free_port
 from system.waiting import until
 
-SECOND_START_SECONDS = 5.0
+SECOND_START_SECONDS = 20.0  # a guard: how long it takes is measured, and not tested
 STOP_SECONDS = 10.0
 
 
