@@ -49,6 +49,16 @@ async def test_a_sweep_finds_what_is_due_in_its_queue(storage: Any) -> None:
     assert await due(storage, "documents") == [document]
 
 
+async def test_reading_a_document_outlives_more_lost_workers_than_a_run(storage: Any) -> None:
+    document = await storage.new_task(agent_id=DOCUMENTS_AGENT_ID)
+    for _ in range(10):
+        assert (await claim(storage, "documents")).id == document
+        await storage.sql("UPDATE tasks SET lease_expires_at = now() - interval '1 s' WHERE id = $1", document)
+        assert await due(storage, "documents") == [document]
+    (row,) = await storage.sql("SELECT status, retry_count FROM tasks WHERE id = $1", document)
+    assert (row["status"], row["retry_count"]) == ("pending", 10)
+
+
 async def test_hearths_own_agent_is_neither_listed_nor_changed(storage: Any) -> None:
     answer = await storage.agents.ListAgents(agent_store_pb2.ListAgentsRequest(page_size=500))
     assert DOCUMENTS_AGENT_ID not in [agent.id for agent in answer.agents]
