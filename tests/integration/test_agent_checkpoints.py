@@ -275,8 +275,8 @@ async def test_the_largest_state_can_be_read_again(store: StoredCheckpoints, tas
 @pytest.mark.parametrize(
     ("config", "field"),
     [
-        (thread("thread-1"), "checkpoint.task_id"),
-        (thread(new_id(), namespace="é" * 751), "checkpoint.namespace"),
+        (thread("thread-1"), "task_id"),
+        (thread(new_id(), namespace="é" * 751), "checkpoints[0].namespace"),
     ],
 )
 async def test_what_cannot_be_kept_names_the_field(

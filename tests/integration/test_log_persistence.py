@@ -16,6 +16,7 @@ from hearth_runtime.events import EVENT_FIELD, EVENTS_STREAM, Event, EventKind, 
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.redis_streams import DEAD_STREAM, connect
 from hearth_runtime.settings import RuntimeSettings
+from log_service.consumer import GATHER_SECONDS
 from log_service.entries import entries_of
 from log_service.persistence import Persistence
 from log_service.storage import StoredEvents
@@ -69,6 +70,14 @@ async def test_all_but_deltas_is_persisted_and_acknowledged(redis: Any, redis_ur
         assert await redis.xlen(DEAD_STREAM) == 0
         assert max(map(len, storage.appended)) == 10
         assert [p for batch in storage.appended for p in batch] == sorted(places(sent))
+
+
+async def test_batches_gather_what_comes_meanwhile(redis: Any, redis_url: str, storage: FakeStorage) -> None:
+    async with log_process(redis_url, storage.address):
+        began = time.monotonic()
+        sent = [place for n in range(300) for place in await publish(redis, event(new_id(), str(n)))]
+        await holds(lambda: set(storage.events) == places(sent), "all events")
+        assert len(storage.appended) <= (time.monotonic() - began) / GATHER_SECONDS + 1
 
 
 async def test_while_storage_is_away_nothing_is_lost_trimmed_or_reordered(

@@ -33,7 +33,9 @@ async def put_checkpoint(storage: Any, task_id: str, checkpoint_id: str, *, sour
         checkpoint=checkpoint_store_pb2.TypedBytes(type="msgpack", data=checkpoint_id.encode()),
         metadata=f'{{"source":"{source}"}}',
     )
-    await stub.PutCheckpoint(checkpoint_store_pb2.PutCheckpointRequest(attempt=1, checkpoint=checkpoint))
+    await stub.PutCheckpoints(
+        checkpoint_store_pb2.PutCheckpointsRequest(task_id=task_id, attempt=1, checkpoints=[checkpoint])
+    )
 
 
 async def call_tool(storage: Any, task_id: str, call_id: str, *, tool_name: str = "mailer") -> None:

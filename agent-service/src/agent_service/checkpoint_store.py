@@ -8,7 +8,7 @@ import orjson
 from google.protobuf.message import Message
 from hearth.storage.v1 import checkpoint_store_pb2, checkpoint_store_pb2_grpc
 from hearth_runtime.channels import MAX_MESSAGE_BYTES
-from hearth_runtime.checkpoints import Checkpoint, CheckpointWrite, KeptCheckpoint
+from hearth_runtime.checkpoints import Checkpoint, CheckpointWrites, KeptCheckpoint
 from hearth_runtime.codec import from_message, to_message
 from hearth_runtime.errors import InvalidArgument
 
@@ -22,24 +22,17 @@ class StoredCheckpoints:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = checkpoint_store_pb2_grpc.CheckpointStoreServiceStub(channel)
 
-    async def put(self, checkpoint: Checkpoint, *, attempt: int) -> None:
-        """Inserts the checkpoint, or replaces it."""
-        message = to_message(checkpoint, checkpoint_store_pb2.Checkpoint)
-        request = checkpoint_store_pb2.PutCheckpointRequest(attempt=attempt, checkpoint=message)
-        await self._stub.PutCheckpoint(_bounded(request, "The run's state"))
-
-    async def put_writes(
-        self, task_id: str, *, attempt: int, namespace: str, checkpoint_id: str, writes: Sequence[CheckpointWrite]
+    async def put(
+        self, task_id: str, *, attempt: int, checkpoints: Sequence[Checkpoint], writes: Sequence[CheckpointWrites]
     ) -> None:
-        """Adds what steps wrote after the checkpoint."""
-        request = checkpoint_store_pb2.PutWritesRequest(
+        """Inserts the checkpoints, or replaces them, and adds what steps wrote: all of it, or nothing."""
+        request = checkpoint_store_pb2.PutCheckpointsRequest(
             task_id=task_id,
             attempt=attempt,
-            namespace=namespace,
-            checkpoint_id=checkpoint_id,
-            writes=[to_message(write, checkpoint_store_pb2.CheckpointWrite) for write in writes],
+            checkpoints=[to_message(one, checkpoint_store_pb2.Checkpoint) for one in checkpoints],
+            writes=[to_message(after, checkpoint_store_pb2.CheckpointWrites) for after in writes],
         )
-        await self._stub.PutWrites(_bounded(request, "What a step wrote"))
+        await self._stub.PutCheckpoints(_bounded(request, "The run's state, with what a step wrote,"))
 
     async def get(self, task_id: str, *, namespace: str, checkpoint_id: str | None) -> KeptCheckpoint:
         """The checkpoint with this id, or the last one. Raises CheckpointNotFound."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from hearth_runtime.checkpoints import Checkpoint as StoredCheckpoint
-from hearth_runtime.checkpoints import CheckpointWrite, KeptCheckpoint, TypedBytes
+from hearth_runtime.checkpoints import CheckpointWrite, CheckpointWrites, KeptCheckpoint, TypedBytes
 from hearth_runtime.errors import CheckpointNotFound
 from hearth_runtime.tasks import Turn
 from langchain_core.runnables import RunnableConfig
@@ -22,10 +22,12 @@ from langgraph.checkpoint.base import (
     get_serializable_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.constants import START
 
 from agent_service.budgets import Spent
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.inference import Message, ToolCall
+from agent_service.next_steps import next_steps
 from agent_service.plan import PlanStep, StepResult
 from agent_service.toolbox import Observation, PlannedCall
 
@@ -56,6 +58,10 @@ class Checkpointer(BaseCheckpointSaver[str]):
     Every write raises AttemptOutdated once another attempt has taken over, on which the run is to stop. Compile a graph
     with it and run that with durability="sync", so that no step begins before the one before it is kept. It has async
     methods only. Of a task that `is_new` nothing is asked before something is kept.
+
+    The checkpoints that a new task has before its first step ends say no more than its row, and are held back until
+    something else is to be kept. What a step wrote that has no other beside it is not kept, since the checkpoint that
+    has it follows at once; unless the step failed. (A state with LangGraph's DeltaChannel would need it.)
     """
 
     def __init__(self, store: StoredCheckpoints, *, attempt: int, is_new: bool = False) -> None:
@@ -63,9 +69,13 @@ class Checkpointer(BaseCheckpointSaver[str]):
         self._store = store
         self._attempt = attempt
         self._is_empty = is_new
+        self._task_id = ""
+        self._has_one_next = False
+        self._held: list[StoredCheckpoint] = []
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that the config names, or the last one of its thread and namespace; None without one."""
+        await self.keep_held()
         if self._is_empty:
             return None
         try:
@@ -90,6 +100,7 @@ class Checkpointer(BaseCheckpointSaver[str]):
 
         `filter` is what their metadata must contain; `before` names the one before which to look.
         """
+        await self.keep_held()
         configurable = config["configurable"] if config is not None else {}
         token, left = "", limit
         while left is None or left > 0:
@@ -127,8 +138,12 @@ class Checkpointer(BaseCheckpointSaver[str]):
             checkpoint=TypedBytes(type=kind, data=data),
             metadata=dict(get_serializable_checkpoint_metadata(config, metadata)),
         )
-        self._is_empty = False
-        await self._store.put(stored, attempt=self._attempt)
+        steps = 1 if START in checkpoint["channel_values"] else len(next_steps(checkpoint["channel_values"]))
+        self._has_one_next = steps == 1
+        self._task_id = stored.task_id
+        self._held.append(stored)
+        if not (self._is_empty and metadata.get("step", 0) < 1 and steps > 0):
+            await self._send()
         return _config(stored.task_id, stored.namespace, stored.id)
 
     async def aput_writes(
@@ -136,6 +151,9 @@ class Checkpointer(BaseCheckpointSaver[str]):
     ) -> None:
         """Stores what LangGraph's task `task_id`, one execution of a step, wrote after the checkpoint that the config
         names. Raises AttemptOutdated, and InvalidArgument where it is too large."""
+        # Those of LangGraph's own channels tell of a step that did not end: no checkpoint follows.
+        if self._has_one_next and all(channel not in WRITES_IDX_MAP for channel, _ in writes):
+            return
         configurable = config["configurable"]
         stored = []
         for place, (channel, value) in enumerate(writes):
@@ -149,21 +167,31 @@ class Checkpointer(BaseCheckpointSaver[str]):
                     value=TypedBytes(type=kind, data=data),
                 )
             )
-        await self._store.put_writes(
-            configurable["thread_id"],
-            attempt=self._attempt,
+        self._task_id = configurable["thread_id"]
+        after = CheckpointWrites(
             namespace=configurable.get("checkpoint_ns", ""),
             checkpoint_id=configurable["checkpoint_id"],
-            writes=stored,
+            writes=tuple(stored),
         )
+        await self._send(after)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Deletes all checkpoints of the task. Raises AttemptOutdated."""
+        self._held = []
         await self._store.delete(thread_id, attempt=self._attempt)
+
+    async def keep_held(self) -> None:
+        """Keeps what is held back, where no more comes. Raises as every write."""
+        if self._held:
+            await self._send()
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """The version of a channel after `current`: numbers of a fixed width, which sort as text."""
         return f"{int(current or 0) + 1:032}"
+
+    async def _send(self, *writes: CheckpointWrites) -> None:
+        held, self._held, self._is_empty = self._held, [], False
+        await self._store.put(self._task_id, attempt=self._attempt, checkpoints=held, writes=writes)
 
     def _tuple_of(self, kept: KeptCheckpoint) -> CheckpointTuple:
         stored = kept.checkpoint

@@ -97,7 +97,7 @@ class ApiSettings(QueueSettings, ToolSettings, SecretSettings):
     listen_address: str = Field("127.0.0.1:50052", description="Where this process serves gRPC: host:port or unix:PATH")
     sweep_seconds: float = Field(1.0, gt=0, le=60, description="How often the dispatcher looks for tasks that are due")
     sweep_limit: int = Field(200, ge=1, le=5000, description="How many due tasks one look takes")
-    ring_again_seconds: float = Field(5.0, gt=0, description="When a doorbell that no worker answered is rung again")
+    ring_again_seconds: float = Field(2.0, gt=0, description="When a doorbell that no worker answered is rung again")
 
 
 class WorkerSettings(QueueSettings, ToolSettings, SecretSettings):

@@ -5,18 +5,14 @@ from typing import Any
 
 from hearth_runtime.checkpoints import Checkpoint, TypedBytes
 from hearth_runtime.errors import FieldViolation, InvalidArgument
-from langgraph.types import Send
 
 from agent_service.checkpointer import STATE_TYPES, StateSerializer
+from agent_service.next_steps import JOIN, NEXT, next_steps
 
 # What of one state is shown, in characters of its texts and a little for each other value.
 SHOWN_CHARACTERS = 64_000
 VALUE_CHARACTERS = 8
 MAX_DEPTH = 20
-# Channels of LangGraph's own, by how they begin: which step comes next, and what joins several.
-NEXT = "branch:to:"
-JOIN = "join:"
-SENDS = "__pregel_tasks"
 
 _SERIALIZER = StateSerializer()
 
@@ -41,16 +37,7 @@ class State:
     @property
     def next_steps(self) -> tuple[str, ...]:
         """The steps that follow; one that follows several times comes as often."""
-        steps: list[str] = []
-        for channel, value in self.checkpoint["channel_values"].items():
-            if channel.startswith(NEXT):
-                steps.append(channel.removeprefix(NEXT))
-            elif channel.startswith(JOIN):
-                before, _, step = channel.removeprefix(JOIN).rpartition(":")
-                steps += [step] if set(value) == set(before.split("+")) else []
-            elif channel == SENDS:
-                steps += [send.node for send in value if isinstance(send, Send)]
-        return tuple(steps)
+        return next_steps(self.checkpoint["channel_values"])
 
     def shown(self) -> tuple[dict[str, Any], bool]:
         """The values as JSON, and whether something was cut from them."""

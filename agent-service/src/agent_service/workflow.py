@@ -111,6 +111,8 @@ class GraphWorkflow:
                         await context.events.step(name, "finished", **took)
                     finished.clear()
         except RunWaits as waits:
+            # Where it goes on after the answers, and what there is to fork meanwhile.
+            await context.checkpointer.keep_held()
             # It is that of one step; others beside it may wait as well.
             raise RunWaits(*(context.waits or waits.pendings)) from None
         output: dict[str, Any] = state["output"]

@@ -24,6 +24,8 @@ from log_service.persistence import Interrupted, Persistence
 from log_service.watermark import WRITERS_GROUP
 
 POLL_MILLISECONDS = 100
+# From the beginning of one batch to the next at least: a batch costs storage-service about the same, whatever it holds.
+GATHER_SECONDS = 0.05
 WATCH_SECONDS = 0.2
 # An entry that was given to so many consumers, none of which could persist it, is what they die of.
 MAX_DELIVERIES = 20
@@ -135,11 +137,14 @@ class EventConsumer:
         logger.info("persisting events", group=WRITERS_GROUP, consumer=self.name)
 
     async def _on_batch(self, entries: list[StreamEntry]) -> None:
+        began = time.monotonic()
         async with self._in_hand:
             try:
                 await self._persistence.persist(entries, given_up={})
             except Interrupted:
                 logger.info("stopped with a batch in hand; it is taken over", entries=len(entries))
+        if len(entries) < self._batch:
+            await asyncio.sleep(max(0.0, began + GATHER_SECONDS - time.monotonic()))
 
     async def _take_over(self) -> None:
         """Persists what a consumer took and did not acknowledge for `claim_seconds`.

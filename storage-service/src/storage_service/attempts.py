@@ -80,18 +80,23 @@ class Attempts:
 
     async def finish(self, ending: Ending) -> Change:
         """Ends the task, and appends to its session. The same again is harmless. Raises AttemptOutdated."""
+        columns = (
+            ending.id,
+            ending.attempt,
+            ending.status,
+            ending.output,
+            ending.error_code,
+            ending.error_message,
+        )
+        if not ending.new_turns:
+            # Most tasks: one statement. Only an attempt itself makes its task part of a tree.
+            row = await self._database.fetchrow(SQL["finish_task"], *columns, True)
+            if row is not None:
+                return Change(task=task_of(row), affected=())
         affected: tuple[AffectedTask, ...] = ()
         async with self._database.transaction() as transaction:
             tree_id = await lock_tree(transaction, ending.id)
-            row = await transaction.fetchrow(
-                SQL["finish_task"],
-                ending.id,
-                ending.attempt,
-                ending.status,
-                ending.output,
-                ending.error_code,
-                ending.error_message,
-            )
+            row = await transaction.fetchrow(SQL["finish_task"], *columns, False)
             if row is not None and row["root_task_id"] is not None and tree_id is not None:
                 affected = await settle_tree(transaction, tree_id)
             if row is not None and row["session_id"] is not None and ending.new_turns:

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 from hearth.storage.v1 import checkpoint_store_pb2, checkpoint_store_pb2_grpc
-from hearth_runtime.checkpoints import Checkpoint, CheckpointWrite
+from hearth_runtime.checkpoints import Checkpoint, CheckpointWrites
 from hearth_runtime.codec import to_message
 
 from storage_service import arguments
@@ -25,21 +25,17 @@ class CheckpointStoreRpc(checkpoint_store_pb2_grpc.CheckpointStoreServiceService
         self._checkpoints = checkpoints
         self._tool_calls = tool_calls
 
-    async def PutCheckpoint(self, request: Any, context: Any) -> checkpoint_store_pb2.PutCheckpointResponse:
-        await self._checkpoints.put(request.attempt, _checkpoint(request.checkpoint))
-        return checkpoint_store_pb2.PutCheckpointResponse()
-
-    async def PutWrites(self, request: Any, context: Any) -> checkpoint_store_pb2.PutWritesResponse:
-        if len(request.writes) > WRITES_LIMIT:
+    async def PutCheckpoints(self, request: Any, context: Any) -> checkpoint_store_pb2.PutCheckpointsResponse:
+        task_id = arguments.uuid(request.task_id, "task_id")
+        if sum(len(after.writes) for after in request.writes) > WRITES_LIMIT:
             raise arguments.invalid("writes", f"must be at most {WRITES_LIMIT}")
-        await self._checkpoints.put_writes(
-            arguments.uuid(request.task_id, "task_id"),
+        await self._checkpoints.put(
+            task_id,
             request.attempt,
-            namespace=_namespace(request.namespace, "namespace"),
-            checkpoint_id=_key(request.checkpoint_id, "checkpoint_id"),
-            writes=[_write(write, f"writes[{n}]") for n, write in enumerate(request.writes)],
+            [_checkpoint(one, task_id, f"checkpoints[{n}]") for n, one in enumerate(request.checkpoints)],
+            [_writes(after, f"writes[{n}]") for n, after in enumerate(request.writes)],
         )
-        return checkpoint_store_pb2.PutWritesResponse()
+        return checkpoint_store_pb2.PutCheckpointsResponse()
 
     async def GetCheckpoint(self, request: Any, context: Any) -> checkpoint_store_pb2.GetCheckpointResponse:
         kept = await self._checkpoints.get(
@@ -82,19 +78,23 @@ class CheckpointStoreRpc(checkpoint_store_pb2_grpc.CheckpointStoreServiceService
         return checkpoint_store_pb2.FinishToolCallResponse()
 
 
-def _checkpoint(message: checkpoint_store_pb2.Checkpoint) -> Checkpoint:
-    checkpoint = arguments.value_of(message, Checkpoint, "checkpoint")
-    arguments.uuid(checkpoint.task_id, "checkpoint.task_id")
-    _namespace(checkpoint.namespace, "checkpoint.namespace")
-    _key(checkpoint.id, "checkpoint.id")
-    arguments.json_object(checkpoint.metadata, "checkpoint.metadata")
+def _checkpoint(message: checkpoint_store_pb2.Checkpoint, task_id: str, field: str) -> Checkpoint:
+    checkpoint = arguments.value_of(message, Checkpoint, field)
+    if checkpoint.task_id != task_id:
+        raise arguments.invalid(f"{field}.task_id", "must be the task_id of the request")
+    _namespace(checkpoint.namespace, f"{field}.namespace")
+    _key(checkpoint.id, f"{field}.id")
+    arguments.json_object(checkpoint.metadata, f"{field}.metadata")
     return checkpoint
 
 
-def _write(message: checkpoint_store_pb2.CheckpointWrite, field: str) -> CheckpointWrite:
-    write = arguments.value_of(message, CheckpointWrite, field)
-    _key(write.step_id, f"{field}.step_id")
-    return write
+def _writes(message: checkpoint_store_pb2.CheckpointWrites, field: str) -> CheckpointWrites:
+    after = arguments.value_of(message, CheckpointWrites, field)
+    _namespace(after.namespace, f"{field}.namespace")
+    _key(after.checkpoint_id, f"{field}.checkpoint_id")
+    for n, write in enumerate(after.writes):
+        _key(write.step_id, f"{field}.writes[{n}].step_id")
+    return after
 
 
 def _tool_call(request: checkpoint_store_pb2.BeginToolCallRequest) -> ToolCall:

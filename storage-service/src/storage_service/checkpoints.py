@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 from asyncpg import Record
-from hearth_runtime.checkpoints import Checkpoint, CheckpointWrite, KeptCheckpoint, TypedBytes
+from hearth_runtime.checkpoints import Checkpoint, CheckpointWrite, CheckpointWrites, KeptCheckpoint, TypedBytes
 from hearth_runtime.errors import CheckpointNotFound, InvalidArgument
 
 from storage_service.arguments import invalid
 from storage_service.attempts import Attempts
-from storage_service.database import Database
+from storage_service.database import Database, Transaction
 from storage_service.pages import PAGE_BYTES, Page, checkpoint_of_token, token_of_checkpoint
 from storage_service.queries import load_queries
 
@@ -44,40 +44,49 @@ class Checkpoints:
         self._database = database
         self._attempts = attempts
 
-    async def put(self, attempt: int, checkpoint: Checkpoint) -> None:
-        """Inserts the checkpoint, or replaces it. Raises AttemptOutdated, and InvalidArgument where it is too large."""
-        if len(checkpoint.checkpoint.data) + len(orjson.dumps(checkpoint.metadata)) > CHECKPOINT_BYTES:
-            raise invalid("checkpoint", f"holds more than {CHECKPOINT_BYTES // MIB} MiB: keep less in the run's state")
-        row = await self._database.fetchrow(
-            SQL["put_checkpoint"],
-            checkpoint.task_id,
-            attempt,
-            checkpoint.namespace,
-            checkpoint.id,
-            checkpoint.parent_id,
-            checkpoint.checkpoint.type,
-            checkpoint.checkpoint.data,
-            checkpoint.metadata,
-        )
-        if row is None:
-            raise await self._attempts.outdated(checkpoint.task_id, attempt)
-
-    async def put_writes(
-        self, task_id: str, attempt: int, *, namespace: str, checkpoint_id: str, writes: Sequence[CheckpointWrite]
+    async def put(
+        self, task_id: str, attempt: int, checkpoints: Sequence[Checkpoint], writes: Sequence[CheckpointWrites]
     ) -> None:
-        """Adds what steps wrote after the checkpoint. What is there already stays, but for idx below 0.
+        """Inserts the checkpoints, or replaces them, and adds what steps wrote; all of it, or nothing. Of the writes,
+        what is there already stays, but for idx below 0.
 
-        Raises AttemptOutdated, and InvalidArgument where the checkpoint's writes grow too large.
+        Raises AttemptOutdated, and InvalidArgument where a checkpoint, or what was written after it, is too large.
         """
+        for one in checkpoints:
+            if len(one.checkpoint.data) + len(orjson.dumps(one.metadata)) > CHECKPOINT_BYTES:
+                raise invalid(
+                    "checkpoint", f"holds more than {CHECKPOINT_BYTES // MIB} MiB: keep less in the run's state"
+                )
+        if writes:
+            async with self._database.transaction() as transaction:
+                if checkpoints:
+                    await self._put(transaction, task_id, attempt, checkpoints)
+                for after in writes:
+                    await self._put_writes(transaction, task_id, attempt, after)
+        else:
+            await self._put(self._database, task_id, attempt, checkpoints)
+
+    async def _put(
+        self, database: Database | Transaction, task_id: str, attempt: int, checkpoints: Sequence[Checkpoint]
+    ) -> None:
+        rows = [
+            (one.namespace, one.id, one.parent_id, one.checkpoint.type, one.checkpoint.data, one.metadata)
+            for one in checkpoints
+        ]
+        columns = map(list, zip(*rows, strict=True))
+        if await database.fetchrow(SQL["put_checkpoints"], task_id, attempt, *columns) is None:
+            raise await self._attempts.outdated(task_id, attempt)
+
+    async def _put_writes(self, transaction: Transaction, task_id: str, attempt: int, after: CheckpointWrites) -> None:
         unlike: dict[tuple[str, int], CheckpointWrite] = {}
-        for write in writes:
+        for write in after.writes:
             key = write.step_id, write.idx
             if write.idx < 0 or key not in unlike:
                 unlike[key] = write
         rows = [(w.step_id, w.idx, w.step_path, w.channel, w.value.type, w.value.data) for w in unlike.values()]
         columns = map(list, zip(*rows, strict=True)) if rows else [[]] * 6
-        row = await self._database.fetchrow(
-            SQL["put_writes"], task_id, attempt, namespace, checkpoint_id, *columns, WRITES_BYTES
+        row = await transaction.fetchrow(
+            SQL["put_writes"], task_id, attempt, after.namespace, after.checkpoint_id, *columns, WRITES_BYTES
         )
         if row is None:
             raise await self._attempts.outdated(task_id, attempt)

@@ -40,6 +40,15 @@ class CheckpointWrite:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckpointWrites:
+    """What steps wrote after the checkpoint that is named."""
+
+    namespace: str
+    checkpoint_id: str
+    writes: tuple[CheckpointWrite, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class KeptCheckpoint:
     """A checkpoint with what was written after it: by step_path, step_id and idx."""
 

@@ -77,7 +77,7 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "UpdateAgent",
         "DeactivateAgent",
     ),
-    "hearth.storage.v1.CheckpointStoreService": ("PutCheckpoint", "PutWrites", "GetCheckpoint", "ListCheckpoints"),
+    "hearth.storage.v1.CheckpointStoreService": ("PutCheckpoints", "GetCheckpoint", "ListCheckpoints"),
     "hearth.storage.v1.ChunkStoreService": (
         "PutDocumentText",
         "GetDocumentText",

@@ -58,12 +58,13 @@ WHERE id = $1 AND attempt = $2 AND status = 'running'
 RETURNING cancel_requested_at IS NOT NULL AS cancel_requested;
 
 -- name: finish_task
--- $1 id, $2 attempt, $3 status, $4 output, $5 error_code, $6 error_message; the last three or NULL.
+-- $1 id, $2 attempt, $3 status, $4 output, $5 error_code, $6 error_message, the last three or NULL; $7 whether only a task
+-- that is part of no tree is to be finished.
 WITH finished AS (
     UPDATE tasks
     SET status = $3, output = $4, error_code = $5, error_message = $6, completed_at = now(), end_unsettled = true,
         worker_id = NULL, lease_expires_at = NULL
-    WHERE id = $1 AND attempt = $2 AND status = 'running'
+    WHERE id = $1 AND attempt = $2 AND status = 'running' AND (root_task_id IS NULL OR NOT $7)
     RETURNING *
 ), closed AS (
     UPDATE task_attempts
@@ -127,5 +128,5 @@ SELECT * FROM task_attempts WHERE task_id = $1 AND attempt > $3 ORDER BY attempt
 SELECT * FROM tasks WHERE id = $1;
 
 -- name: lock_attempt
--- $1 id, $2 attempt. No row where the attempt is outdated, as in put_checkpoint.
+-- $1 id, $2 attempt. No row where the attempt is outdated, as in put_checkpoints.
 SELECT TRUE FROM tasks WHERE id = $1 AND attempt = $2 AND status = 'running' FOR SHARE;

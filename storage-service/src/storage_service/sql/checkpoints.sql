@@ -1,11 +1,13 @@
--- name: put_checkpoint
--- $1 task_id, $2 attempt, $3 namespace, $4 id, $5 parent_id or NULL, $6 type, $7 data, $8 metadata.
+-- name: put_checkpoints
+-- $1 task_id, $2 attempt, then arrays with a checkpoint in each place: $3 namespace, $4 id, $5 parent_id or NULL, $6 type,
+-- $7 data, $8 metadata. No row where the attempt is outdated.
 -- The lock holds until this is committed: an attempt that ends meanwhile ends after it, or is seen to have ended.
 WITH current AS (
     SELECT id FROM tasks WHERE id = $1 AND attempt = $2 AND status = 'running' FOR SHARE
 )
 INSERT INTO checkpoints (task_id, attempt, namespace, id, parent_id, type, data, metadata)
-SELECT current.id, $2, $3, $4, $5, $6, $7, $8 FROM current
+SELECT current.id, $2, given.*
+FROM current, unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::jsonb[]) AS given
 ON CONFLICT (task_id, namespace, id) DO UPDATE
 SET attempt = excluded.attempt, parent_id = excluded.parent_id, type = excluded.type, data = excluded.data,
     metadata = excluded.metadata
@@ -103,7 +105,7 @@ WHERE bytes_so_far <= $10::bigint OR bytes_so_far = bytes
 ORDER BY id COLLATE "C" DESC, task_id DESC, namespace COLLATE "C" DESC;
 
 -- name: delete_checkpoints
--- $1 task_id, $2 attempt. No row where the attempt is outdated, as in put_checkpoint.
+-- $1 task_id, $2 attempt. No row where the attempt is outdated, as in put_checkpoints.
 WITH current AS (
     SELECT id FROM tasks WHERE id = $1 AND attempt = $2 AND status = 'running' FOR SHARE
 ), writes AS (

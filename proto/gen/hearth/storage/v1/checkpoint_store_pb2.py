@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(hearth/storage/v1/checkpoint_store.proto\x12\x11hearth.storage.v1\"(\n\nTypedBytes\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\xa7\x01\n\nCheckpoint\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x16\n\tparent_id\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x31\n\ncheckpoint\x18\x05 \x01(\x0b\x32\x1d.hearth.storage.v1.TypedBytes\x12\x10\n\x08metadata\x18\x06 \x01(\tB\x0c\n\n_parent_id\"\x81\x01\n\x0f\x43heckpointWrite\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x11\n\tstep_path\x18\x02 \x01(\t\x12\x0b\n\x03idx\x18\x03 \x01(\x05\x12\x0f\n\x07\x63hannel\x18\x04 \x01(\t\x12,\n\x05value\x18\x05 \x01(\x0b\x32\x1d.hearth.storage.v1.TypedBytes\"Z\n\x14PutCheckpointRequest\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x31\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x1d.hearth.storage.v1.Checkpoint\"\x17\n\x15PutCheckpointResponse\"\x92\x01\n\x10PutWritesRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x15\n\rcheckpoint_id\x18\x04 \x01(\t\x12\x32\n\x06writes\x18\x05 \x03(\x0b\x32\".hearth.storage.v1.CheckpointWrite\"\x13\n\x11PutWritesResponse\"R\n\x14GetCheckpointRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0f\n\x02id\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x05\n\x03_id\"~\n\x15GetCheckpointResponse\x12\x31\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1d.hearth.storage.v1.Checkpoint\x12\x32\n\x06writes\x18\x02 \x03(\x0b\x32\".hearth.storage.v1.CheckpointWrite\"\xd7\x01\n\x16ListCheckpointsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x14\n\x07task_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x16\n\tnamespace\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x0f\n\x02id\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x16\n\tbefore_id\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x10\n\x08metadata\x18\x07 \x01(\tB\n\n\x08_task_idB\x0c\n\n_namespaceB\x05\n\x03_idB\x0c\n\n_before_id\"\xe5\x01\n\x17ListCheckpointsResponse\x12\x41\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x30.hearth.storage.v1.ListCheckpointsResponse.Entry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x1an\n\x05\x45ntry\x12\x31\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1d.hearth.storage.v1.Checkpoint\x12\x32\n\x06writes\x18\x02 \x03(\x0b\x32\".hearth.storage.v1.CheckpointWrite\"<\n\x18\x44\x65leteCheckpointsRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\"\x1b\n\x19\x44\x65leteCheckpointsResponse\"\x83\x01\n\x14\x42\x65ginToolCallRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\x12\x11\n\ttool_name\x18\x04 \x01(\t\x12\x11\n\targuments\x18\x05 \x01(\t\x12\x12\n\nrepeatable\x18\x06 \x01(\x08\"7\n\x15\x42\x65ginToolCallResponse\x12\x13\n\x06result\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_result\"Z\n\x15\x46inishToolCallRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\t\"\x18\n\x16\x46inishToolCallResponse2\xdd\x05\n\x16\x43heckpointStoreService\x12\x62\n\rPutCheckpoint\x12\'.hearth.storage.v1.PutCheckpointRequest\x1a(.hearth.storage.v1.PutCheckpointResponse\x12V\n\tPutWrites\x12#.hearth.storage.v1.PutWritesRequest\x1a$.hearth.storage.v1.PutWritesResponse\x12\x62\n\rGetCheckpoint\x12\'.hearth.storage.v1.GetCheckpointRequest\x1a(.hearth.storage.v1.GetCheckpointResponse\x12h\n\x0fListCheckpoints\x12).hearth.storage.v1.ListCheckpointsRequest\x1a*.hearth.storage.v1.ListCheckpointsResponse\x12n\n\x11\x44\x65leteCheckpoints\x12+.hearth.storage.v1.DeleteCheckpointsRequest\x1a,.hearth.storage.v1.DeleteCheckpointsResponse\x12\x62\n\rBeginToolCall\x12\'.hearth.storage.v1.BeginToolCallRequest\x1a(.hearth.storage.v1.BeginToolCallResponse\x12\x65\n\x0e\x46inishToolCall\x12(.hearth.storage.v1.FinishToolCallRequest\x1a).hearth.storage.v1.FinishToolCallResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(hearth/storage/v1/checkpoint_store.proto\x12\x11hearth.storage.v1\"(\n\nTypedBytes\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\xa7\x01\n\nCheckpoint\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x16\n\tparent_id\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x31\n\ncheckpoint\x18\x05 \x01(\x0b\x32\x1d.hearth.storage.v1.TypedBytes\x12\x10\n\x08metadata\x18\x06 \x01(\tB\x0c\n\n_parent_id\"\x81\x01\n\x0f\x43heckpointWrite\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x11\n\tstep_path\x18\x02 \x01(\t\x12\x0b\n\x03idx\x18\x03 \x01(\x05\x12\x0f\n\x07\x63hannel\x18\x04 \x01(\t\x12,\n\x05value\x18\x05 \x01(\x0b\x32\x1d.hearth.storage.v1.TypedBytes\"p\n\x10\x43heckpointWrites\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x15\n\rcheckpoint_id\x18\x02 \x01(\t\x12\x32\n\x06writes\x18\x03 \x03(\x0b\x32\".hearth.storage.v1.CheckpointWrite\"\xa2\x01\n\x15PutCheckpointsRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x32\n\x0b\x63heckpoints\x18\x03 \x03(\x0b\x32\x1d.hearth.storage.v1.Checkpoint\x12\x33\n\x06writes\x18\x04 \x03(\x0b\x32#.hearth.storage.v1.CheckpointWrites\"\x18\n\x16PutCheckpointsResponse\"R\n\x14GetCheckpointRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0f\n\x02id\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x05\n\x03_id\"~\n\x15GetCheckpointResponse\x12\x31\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1d.hearth.storage.v1.Checkpoint\x12\x32\n\x06writes\x18\x02 \x03(\x0b\x32\".hearth.storage.v1.CheckpointWrite\"\xd7\x01\n\x16ListCheckpointsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x14\n\x07task_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x16\n\tnamespace\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x0f\n\x02id\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x16\n\tbefore_id\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x10\n\x08metadata\x18\x07 \x01(\tB\n\n\x08_task_idB\x0c\n\n_namespaceB\x05\n\x03_idB\x0c\n\n_before_id\"\xe5\x01\n\x17ListCheckpointsResponse\x12\x41\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x30.hearth.storage.v1.ListCheckpointsResponse.Entry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x1an\n\x05\x45ntry\x12\x31\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1d.hearth.storage.v1.Checkpoint\x12\x32\n\x06writes\x18\x02 \x03(\x0b\x32\".hearth.storage.v1.CheckpointWrite\"<\n\x18\x44\x65leteCheckpointsRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\"\x1b\n\x19\x44\x65leteCheckpointsResponse\"\x83\x01\n\x14\x42\x65ginToolCallRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\x12\x11\n\ttool_name\x18\x04 \x01(\t\x12\x11\n\targuments\x18\x05 \x01(\t\x12\x12\n\nrepeatable\x18\x06 \x01(\x08\"7\n\x15\x42\x65ginToolCallResponse\x12\x13\n\x06result\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_result\"Z\n\x15\x46inishToolCallRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\t\"\x18\n\x16\x46inishToolCallResponse2\x88\x05\n\x16\x43heckpointStoreService\x12\x65\n\x0ePutCheckpoints\x12(.hearth.storage.v1.PutCheckpointsRequest\x1a).hearth.storage.v1.PutCheckpointsResponse\x12\x62\n\rGetCheckpoint\x12\'.hearth.storage.v1.GetCheckpointRequest\x1a(.hearth.storage.v1.GetCheckpointResponse\x12h\n\x0fListCheckpoints\x12).hearth.storage.v1.ListCheckpointsRequest\x1a*.hearth.storage.v1.ListCheckpointsResponse\x12n\n\x11\x44\x65leteCheckpoints\x12+.hearth.storage.v1.DeleteCheckpointsRequest\x1a,.hearth.storage.v1.DeleteCheckpointsResponse\x12\x62\n\rBeginToolCall\x12\'.hearth.storage.v1.BeginToolCallRequest\x1a(.hearth.storage.v1.BeginToolCallResponse\x12\x65\n\x0e\x46inishToolCall\x12(.hearth.storage.v1.FinishToolCallRequest\x1a).hearth.storage.v1.FinishToolCallResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,36 +37,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKPOINT']._serialized_end=273
   _globals['_CHECKPOINTWRITE']._serialized_start=276
   _globals['_CHECKPOINTWRITE']._serialized_end=405
-  _globals['_PUTCHECKPOINTREQUEST']._serialized_start=407
-  _globals['_PUTCHECKPOINTREQUEST']._serialized_end=497
-  _globals['_PUTCHECKPOINTRESPONSE']._serialized_start=499
-  _globals['_PUTCHECKPOINTRESPONSE']._serialized_end=522
-  _globals['_PUTWRITESREQUEST']._serialized_start=525
-  _globals['_PUTWRITESREQUEST']._serialized_end=671
-  _globals['_PUTWRITESRESPONSE']._serialized_start=673
-  _globals['_PUTWRITESRESPONSE']._serialized_end=692
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=694
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=776
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=778
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=904
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=907
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=1122
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=1125
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=1354
-  _globals['_LISTCHECKPOINTSRESPONSE_ENTRY']._serialized_start=1244
-  _globals['_LISTCHECKPOINTSRESPONSE_ENTRY']._serialized_end=1354
-  _globals['_DELETECHECKPOINTSREQUEST']._serialized_start=1356
-  _globals['_DELETECHECKPOINTSREQUEST']._serialized_end=1416
-  _globals['_DELETECHECKPOINTSRESPONSE']._serialized_start=1418
-  _globals['_DELETECHECKPOINTSRESPONSE']._serialized_end=1445
-  _globals['_BEGINTOOLCALLREQUEST']._serialized_start=1448
-  _globals['_BEGINTOOLCALLREQUEST']._serialized_end=1579
-  _globals['_BEGINTOOLCALLRESPONSE']._serialized_start=1581
-  _globals['_BEGINTOOLCALLRESPONSE']._serialized_end=1636
-  _globals['_FINISHTOOLCALLREQUEST']._serialized_start=1638
-  _globals['_FINISHTOOLCALLREQUEST']._serialized_end=1728
-  _globals['_FINISHTOOLCALLRESPONSE']._serialized_start=1730
-  _globals['_FINISHTOOLCALLRESPONSE']._serialized_end=1754
-  _globals['_CHECKPOINTSTORESERVICE']._serialized_start=1757
-  _globals['_CHECKPOINTSTORESERVICE']._serialized_end=2490
+  _globals['_CHECKPOINTWRITES']._serialized_start=407
+  _globals['_CHECKPOINTWRITES']._serialized_end=519
+  _globals['_PUTCHECKPOINTSREQUEST']._serialized_start=522
+  _globals['_PUTCHECKPOINTSREQUEST']._serialized_end=684
+  _globals['_PUTCHECKPOINTSRESPONSE']._serialized_start=686
+  _globals['_PUTCHECKPOINTSRESPONSE']._serialized_end=710
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=712
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=794
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=796
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=922
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=925
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=1140
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=1143
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=1372
+  _globals['_LISTCHECKPOINTSRESPONSE_ENTRY']._serialized_start=1262
+  _globals['_LISTCHECKPOINTSRESPONSE_ENTRY']._serialized_end=1372
+  _globals['_DELETECHECKPOINTSREQUEST']._serialized_start=1374
+  _globals['_DELETECHECKPOINTSREQUEST']._serialized_end=1434
+  _globals['_DELETECHECKPOINTSRESPONSE']._serialized_start=1436
+  _globals['_DELETECHECKPOINTSRESPONSE']._serialized_end=1463
+  _globals['_BEGINTOOLCALLREQUEST']._serialized_start=1466
+  _globals['_BEGINTOOLCALLREQUEST']._serialized_end=1597
+  _globals['_BEGINTOOLCALLRESPONSE']._serialized_start=1599
+  _globals['_BEGINTOOLCALLRESPONSE']._serialized_end=1654
+  _globals['_FINISHTOOLCALLREQUEST']._serialized_start=1656
+  _globals['_FINISHTOOLCALLREQUEST']._serialized_end=1746
+  _globals['_FINISHTOOLCALLRESPONSE']._serialized_start=1748
+  _globals['_FINISHTOOLCALLRESPONSE']._serialized_end=1772
+  _globals['_CHECKPOINTSTORESERVICE']._serialized_start=1775
+  _globals['_CHECKPOINTSTORESERVICE']._serialized_end=2423
 # @@protoc_insertion_point(module_scope)

@@ -116,54 +116,12 @@ class CheckpointWrite(_message.Message):
 Global___CheckpointWrite: _TypeAlias = CheckpointWrite  # noqa: Y015
 
 @_typing.final
-class PutCheckpointRequest(_message.Message):
+class CheckpointWrites(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    ATTEMPT_FIELD_NUMBER: _builtins.int
-    CHECKPOINT_FIELD_NUMBER: _builtins.int
-    attempt: _builtins.int
-    @_builtins.property
-    def checkpoint(self) -> Global___Checkpoint: ...
-    def __init__(
-        self,
-        *,
-        attempt: _builtins.int = ...,
-        checkpoint: Global___Checkpoint | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___PutCheckpointRequest: _TypeAlias = PutCheckpointRequest  # noqa: Y015
-
-@_typing.final
-class PutCheckpointResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___PutCheckpointResponse: _TypeAlias = PutCheckpointResponse  # noqa: Y015
-
-@_typing.final
-class PutWritesRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    TASK_ID_FIELD_NUMBER: _builtins.int
-    ATTEMPT_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
     WRITES_FIELD_NUMBER: _builtins.int
-    task_id: _builtins.str
-    attempt: _builtins.int
     namespace: _builtins.str
     checkpoint_id: _builtins.str
     @_builtins.property
@@ -171,22 +129,52 @@ class PutWritesRequest(_message.Message):
     def __init__(
         self,
         *,
-        task_id: _builtins.str = ...,
-        attempt: _builtins.int = ...,
         namespace: _builtins.str = ...,
         checkpoint_id: _builtins.str = ...,
         writes: _abc.Iterable[Global___CheckpointWrite] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoint_id", b"checkpoint_id", "namespace", b"namespace", "task_id", b"task_id", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "namespace", b"namespace", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutWritesRequest: _TypeAlias = PutWritesRequest  # noqa: Y015
+Global___CheckpointWrites: _TypeAlias = CheckpointWrites  # noqa: Y015
 
 @_typing.final
-class PutWritesResponse(_message.Message):
+class PutCheckpointsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    WRITES_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    attempt: _builtins.int
+    @_builtins.property
+    def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Checkpoint]:
+        """of this task"""
+
+    @_builtins.property
+    def writes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckpointWrites]: ...
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        checkpoints: _abc.Iterable[Global___Checkpoint] | None = ...,
+        writes: _abc.Iterable[Global___CheckpointWrites] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoints", b"checkpoints", "task_id", b"task_id", "writes", b"writes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutCheckpointsRequest: _TypeAlias = PutCheckpointsRequest  # noqa: Y015
+
+@_typing.final
+class PutCheckpointsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
@@ -198,7 +186,7 @@ class PutWritesResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PutWritesResponse: _TypeAlias = PutWritesResponse  # noqa: Y015
+Global___PutCheckpointsResponse: _TypeAlias = PutCheckpointsResponse  # noqa: Y015
 
 @_typing.final
 class GetCheckpointRequest(_message.Message):

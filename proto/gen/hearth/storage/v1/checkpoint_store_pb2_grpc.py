@@ -37,15 +37,10 @@ class CheckpointStoreServiceStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.PutCheckpoint = channel.unary_unary(
-                '/hearth.storage.v1.CheckpointStoreService/PutCheckpoint',
-                request_serializer=hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutCheckpointRequest.SerializeToString,
-                response_deserializer=hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutCheckpointResponse.FromString,
-                _registered_method=True)
-        self.PutWrites = channel.unary_unary(
-                '/hearth.storage.v1.CheckpointStoreService/PutWrites',
-                request_serializer=hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutWritesRequest.SerializeToString,
-                response_deserializer=hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutWritesResponse.FromString,
+        self.PutCheckpoints = channel.unary_unary(
+                '/hearth.storage.v1.CheckpointStoreService/PutCheckpoints',
+                request_serializer=hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutCheckpointsRequest.SerializeToString,
+                response_deserializer=hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutCheckpointsResponse.FromString,
                 _registered_method=True)
         self.GetCheckpoint = channel.unary_unary(
                 '/hearth.storage.v1.CheckpointStoreService/GetCheckpoint',
@@ -80,15 +75,9 @@ class CheckpointStoreServiceServicer:
     attempt_outdated.
     """
 
-    def PutCheckpoint(self, request, context):
-        """Inserts the checkpoint, or replaces it.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def PutWrites(self, request, context):
-        """Stores what steps wrote after a checkpoint; one that is there already stays, but for idx below 0, which is replaced.
+    def PutCheckpoints(self, request, context):
+        """Inserts the checkpoints, or replaces them, and stores what steps wrote after these or others: all of it, or nothing.
+        A write that is there already stays, but for idx below 0, which is replaced.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,15 +122,10 @@ class CheckpointStoreServiceServicer:
 
 def add_CheckpointStoreServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'PutCheckpoint': grpc.unary_unary_rpc_method_handler(
-                    servicer.PutCheckpoint,
-                    request_deserializer=hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutCheckpointRequest.FromString,
-                    response_serializer=hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutCheckpointResponse.SerializeToString,
-            ),
-            'PutWrites': grpc.unary_unary_rpc_method_handler(
-                    servicer.PutWrites,
-                    request_deserializer=hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutWritesRequest.FromString,
-                    response_serializer=hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutWritesResponse.SerializeToString,
+            'PutCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutCheckpoints,
+                    request_deserializer=hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutCheckpointsRequest.FromString,
+                    response_serializer=hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutCheckpointsResponse.SerializeToString,
             ),
             'GetCheckpoint': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCheckpoint,
@@ -183,7 +167,7 @@ class CheckpointStoreService:
     """
 
     @staticmethod
-    def PutCheckpoint(request,
+    def PutCheckpoints(request,
             target,
             options=(),
             channel_credentials=None,
@@ -196,36 +180,9 @@ class CheckpointStoreService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/hearth.storage.v1.CheckpointStoreService/PutCheckpoint',
-            hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutCheckpointRequest.SerializeToString,
-            hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutCheckpointResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def PutWrites(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/hearth.storage.v1.CheckpointStoreService/PutWrites',
-            hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutWritesRequest.SerializeToString,
-            hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutWritesResponse.FromString,
+            '/hearth.storage.v1.CheckpointStoreService/PutCheckpoints',
+            hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutCheckpointsRequest.SerializeToString,
+            hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2.PutCheckpointsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,10 +36,10 @@ class CheckpointStoreServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CheckpointStoreServiceAsyncStub: ...
-    PutCheckpoint: _grpc.UnaryUnaryMultiCallable[_checkpoint_store_pb2.PutCheckpointRequest, _checkpoint_store_pb2.PutCheckpointResponse]
-    """Inserts the checkpoint, or replaces it."""
-    PutWrites: _grpc.UnaryUnaryMultiCallable[_checkpoint_store_pb2.PutWritesRequest, _checkpoint_store_pb2.PutWritesResponse]
-    """Stores what steps wrote after a checkpoint; one that is there already stays, but for idx below 0, which is replaced."""
+    PutCheckpoints: _grpc.UnaryUnaryMultiCallable[_checkpoint_store_pb2.PutCheckpointsRequest, _checkpoint_store_pb2.PutCheckpointsResponse]
+    """Inserts the checkpoints, or replaces them, and stores what steps wrote after these or others: all of it, or nothing.
+    A write that is there already stays, but for idx below 0, which is replaced.
+    """
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_checkpoint_store_pb2.GetCheckpointRequest, _checkpoint_store_pb2.GetCheckpointResponse]
     """The checkpoint with this id, or the last one. NOT_FOUND checkpoint_not_found."""
     ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_checkpoint_store_pb2.ListCheckpointsRequest, _checkpoint_store_pb2.ListCheckpointsResponse]
@@ -61,10 +61,10 @@ class CheckpointStoreServiceAsyncStub(CheckpointStoreServiceStub):
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    PutCheckpoint: _aio.UnaryUnaryMultiCallable[_checkpoint_store_pb2.PutCheckpointRequest, _checkpoint_store_pb2.PutCheckpointResponse]  # type: ignore[assignment]
-    """Inserts the checkpoint, or replaces it."""
-    PutWrites: _aio.UnaryUnaryMultiCallable[_checkpoint_store_pb2.PutWritesRequest, _checkpoint_store_pb2.PutWritesResponse]  # type: ignore[assignment]
-    """Stores what steps wrote after a checkpoint; one that is there already stays, but for idx below 0, which is replaced."""
+    PutCheckpoints: _aio.UnaryUnaryMultiCallable[_checkpoint_store_pb2.PutCheckpointsRequest, _checkpoint_store_pb2.PutCheckpointsResponse]  # type: ignore[assignment]
+    """Inserts the checkpoints, or replaces them, and stores what steps wrote after these or others: all of it, or nothing.
+    A write that is there already stays, but for idx below 0, which is replaced.
+    """
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_checkpoint_store_pb2.GetCheckpointRequest, _checkpoint_store_pb2.GetCheckpointResponse]  # type: ignore[assignment]
     """The checkpoint with this id, or the last one. NOT_FOUND checkpoint_not_found."""
     ListCheckpoints: _aio.UnaryUnaryMultiCallable[_checkpoint_store_pb2.ListCheckpointsRequest, _checkpoint_store_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
@@ -85,20 +85,14 @@ class CheckpointStoreServiceServicer(metaclass=_abc_1.ABCMeta):
     """
 
     @_abc_1.abstractmethod
-    def PutCheckpoint(
+    def PutCheckpoints(
         self,
-        request: _checkpoint_store_pb2.PutCheckpointRequest,
+        request: _checkpoint_store_pb2.PutCheckpointsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_checkpoint_store_pb2.PutCheckpointResponse, _abc.Awaitable[_checkpoint_store_pb2.PutCheckpointResponse]]:
-        """Inserts the checkpoint, or replaces it."""
-
-    @_abc_1.abstractmethod
-    def PutWrites(
-        self,
-        request: _checkpoint_store_pb2.PutWritesRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_checkpoint_store_pb2.PutWritesResponse, _abc.Awaitable[_checkpoint_store_pb2.PutWritesResponse]]:
-        """Stores what steps wrote after a checkpoint; one that is there already stays, but for idx below 0, which is replaced."""
+    ) -> _typing.Union[_checkpoint_store_pb2.PutCheckpointsResponse, _abc.Awaitable[_checkpoint_store_pb2.PutCheckpointsResponse]]:
+        """Inserts the checkpoints, or replaces them, and stores what steps wrote after these or others: all of it, or nothing.
+        A write that is there already stays, but for idx below 0, which is replaced.
+        """
 
     @_abc_1.abstractmethod
     def GetCheckpoint(
