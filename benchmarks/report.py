@@ -1,4 +1,4 @@
-"""What `speed.py` found, as a table, as JSON and as a page."""
+"""What `speed.py` and `large.py` found, as a table, as JSON and as a page."""
 
 import os
 import platform
@@ -6,6 +6,7 @@ import re
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import orjson
@@ -46,7 +47,7 @@ class Target:
         return all(hearth >= bound if self.at_least else hearth <= bound for bound in bounds)
 
 
-# By the beginning of the figure's name.
+# By the beginning of the figure's name, where * is anything.
 TARGETS = {
     "accepted, p50, 1 at": Target(celery=1),
     "accepted, p99, 1 at": Target(celery=1),
@@ -60,6 +61,11 @@ TARGETS = {
     "delay per token at 50/s, p99": Target(value=10),
     "tokens per second": Target(at_least=True, value=5000),
     "200 streams, delay per token, most": Target(value=250),
+    "history by *, p99": Target(value=50),
+    "history, page 1,000 beside page 1": Target(value=1.5),
+    "search *as it is, recall": Target(at_least=True, value=0.95),
+    "search among *, as it is, speed": Target(at_least=True, value=10),
+    "a task * beside": Target(value=1.5),
 }
 
 
@@ -79,7 +85,7 @@ class Row:
     def of(cls, name: str, figures: dict[str, float]) -> "Row":
         """The row of these figures by system."""
         unit = re.search(r" \((\w+)\)$", name)
-        target = next((t for start, t in TARGETS.items() if name.startswith(start)), None)
+        target = next((t for start, t in TARGETS.items() if fnmatchcase(name, f"{start}*")), None)
         hearth = figures.get("hearth")
         return cls(
             name=name.removesuffix(unit.group(0)) if unit else name,
@@ -93,9 +99,14 @@ class Row:
 
     def cells(self) -> list[str]:
         """For a table."""
-        shown = ["" if v is None else f"{v:,.1f}" for v in (self.hearth, self.celery, self.aegra)]
+        shown = ["" if v is None else number(v) for v in (self.hearth, self.celery, self.aegra)]
         met = {None: "", True: "yes", False: "no"}[self.met]
         return [f"{self.name} ({self.unit})", *shown, self.target or "", met]
+
+
+def number(value: float) -> str:
+    """For people: three digits at least, and never more than one after the point where there are two before it."""
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
 HEAD = ["what", "Hearth", "FastAPI + Celery", "Aegra", "to reach", "reached"]
@@ -114,10 +125,16 @@ def machine() -> str:
     return f"{os.cpu_count()} x {model}, Linux {platform.release()}, Python {platform.python_version()}"
 
 
+def merged(known: list[Row], found: list[Row]) -> list[Row]:
+    """All rows in their order, those that were found in the place of those of the same names, new ones at the end."""
+    return list({row.name: row for row in (*known, *found)}.values())
+
+
 def write(rows: list[Row], *, dry: bool) -> None:
-    """Prints the table; writes the results where it is no trial."""
+    """Prints the table; writes the results where it is no trial: in the place of those of the same names."""
     sys.stdout.write(table(rows))
     if dry:
         return
-    RESULTS.write_bytes(orjson.dumps(rows, option=orjson.OPT_INDENT_2) + b"\n")
+    known = [Row(**row) for row in orjson.loads(RESULTS.read_bytes())] if RESULTS.exists() else []
+    RESULTS.write_bytes(orjson.dumps(merged(known, rows), option=orjson.OPT_INDENT_2) + b"\n")
     sys.stdout.write(f"{machine()}, {datetime.now(UTC):%Y-%m-%d}\n")
