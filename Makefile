@@ -1,7 +1,7 @@
 # Hearth's commands. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-compose bench chaos check manifests breaking format proto docs uv sync sync-dev clean
+.PHONY: help run up down test test-compose bench bench-large chaos check manifests breaking format proto docs uv sync sync-dev clean
 
 # Your own uv where there is one that runs, else one in .uv/, installed by its hash.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
@@ -33,6 +33,9 @@ bench: sync-dev ## Measure Hearth beside what people would build instead (15 min
 	@$(UV) sync --frozen --quiet --project benchmarks/baselines/celery
 	@$(UV) sync --frozen --quiet --project benchmarks/baselines/aegra
 	@$(RUN) benchmarks/speed.py
+
+bench-large: sync-dev ## Measure the largest sizes: ten million events, a million vectors (an hour or more)
+	@$(RUN) benchmarks/large.py
 
 chaos: sync-dev ## Break everything while it works, and write docs/reliability.md (15 minutes at most)
 	@HEARTH_CHAOS=full $(RUN) -m pytest -s tests/chaos

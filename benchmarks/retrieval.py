@@ -6,7 +6,7 @@ that keep 10, 1 and 0.1 %. `vectors` is the search as it is; `index` always goes
 
 The vectors are made, since embedding 100,000 texts takes hours on two cores: unit vectors around as many centres as
 there are hundreds of chunks, and queries beside some of them. Real vectors lie together in much the same way, but the
-recall on them may differ; the latency hardly does. The words of the texts follow Zipf's law.
+recall on them may differ; the latency hardly does. The words of the texts follow Zipf's law. `large.py` has more of it.
 """
 
 import argparse
@@ -39,6 +39,8 @@ from storage_service.vector_indexes import VectorIndex, VectorIndexes, typed
 MODEL = "made"
 CHUNKS_PER_DOCUMENT = 20
 WORDS_PER_CHUNK, VOCABULARY = 120, 20_000
+# What an index of vectors takes for each number, with its links: it is built many times as fast where memory holds it.
+INDEX_BYTES = 8
 BATCH = 2000
 TOP = 10
 BREADTHS = (40, 80, 120, 200)  # of the scan of the index: hnsw.ef_search
@@ -69,15 +71,37 @@ def main() -> None:
     sys.stdout.write(f"{table(result)}\n")
 
 
-async def measure(url: str, chunks: int, dimensions: int, queries: int) -> dict[str, Any]:
-    """Loads the chunks, builds the index and searches."""
+async def measure(
+    url: str,
+    chunks: int,
+    dimensions: int,
+    queries: int,
+    *,
+    words_per_chunk: int = WORDS_PER_CHUNK,
+    filters: Sequence[str] = tuple(FILTERS),
+    tuned: Sequence[str] = ("none",),
+) -> dict[str, Any]:
+    """Loads the chunks, builds the index and searches with these filters; with those in `tuned`, at each breadth too.
+    Where the chunks have no words, there is no hybrid search."""
     load_before = os.getloadavg()[0]
-    settings = StorageSettings(database_url=url, database_call_seconds=600)
+    settings = StorageSettings(
+        database_url=url,
+        database_call_seconds=600,
+        vector_index_mib=max(256, chunks * dimensions * INDEX_BYTES // 1024**2),
+    )
     await migrate(settings)
     choice = np.random.default_rng(1)
     collection_id = new_id()
     started = time.perf_counter()
-    asked = await load(url, collection_id, chunks=chunks, dimensions=dimensions, queries=queries, choice=choice)
+    asked = await load(
+        url,
+        collection_id,
+        chunks=chunks,
+        dimensions=dimensions,
+        queries=queries,
+        words_per_chunk=words_per_chunk,
+        choice=choice,
+    )
     load_seconds = time.perf_counter() - started
 
     indexes = VectorIndexes(settings)
@@ -93,14 +117,14 @@ async def measure(url: str, chunks: int, dimensions: int, queries: int) -> dict[
         "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "postgresql_durable": False},
         "load_before": load_before,
         "searches": {},
-        "ef_search": {},
     }
     embedded = [EmbeddedQuery(model=MODEL, values=tuple(vector), collection_ids=(collection_id,)) for vector in asked]
     async with open_database(settings) as database:
         searches = Searches(database, indexes)
         along_index = Searches(database, indexes, few_chunks=0)
         sql = load_queries("search")
-        for name, where in FILTERS.items():
+        for name in filters:
+            where = FILTERS[name]
             exact: list[list[int]] = []
             found: dict[str, list[list[int]]] = defaultdict(list)
             words = iter([query_words(choice) for _ in asked])
@@ -130,22 +154,31 @@ async def measure(url: str, chunks: int, dimensions: int, queries: int) -> dict[
                     "fewest_results": min(map(len, found[way])),
                     **latency,
                 }
-            figures["hybrid"] = await timed(hybrid, embedded)
+            if words_per_chunk:
+                figures["hybrid"] = await timed(hybrid, embedded)
             result["searches"][name] = figures
-            if where:
-                continue
-            for breadth in BREADTHS:
+            for breadth in BREADTHS if name in tuned else ():
+                way = f"ef_search {breadth}"
 
-                async def at_breadth(query: EmbeddedQuery, breadth: int = breadth, into: Any = found) -> None:
+                async def at_breadth(
+                    query: EmbeddedQuery,
+                    breadth: int = breadth,
+                    where: dict[str, Any] = where,
+                    into: list[list[int]] = found[way],
+                ) -> None:
                     async with database.transaction() as transaction:
                         await transaction.fetchrow(sql["tune_scan"], TOP)
                         await transaction.fetchrow(f"SELECT set_config('hnsw.ef_search', '{breadth}', true)")
                         nearest = typed(sql["nearest_chunks"], dimensions)
-                        rows = await transaction.fetch(nearest, *arguments_of(query, {}))
-                    into[str(breadth)].append([row["id"] for row in rows])
+                        rows = await transaction.fetch(nearest, *arguments_of(query, where))
+                    into.append([row["id"] for row in rows])
 
                 latency = await timed(at_breadth, embedded)
-                result["ef_search"][str(breadth)] = {"recall@10": recall(found[str(breadth)], exact), **latency}
+                figures[way] = {
+                    "recall@10": recall(found[way], exact),
+                    "fewest_results": min(map(len, found[way])),
+                    **latency,
+                }
     result["load"] = {"before": result.pop("load_before"), "after": os.getloadavg()[0]}
     return result
 
@@ -166,18 +199,29 @@ def query_words(choice: np.random.Generator) -> str:
 
 
 async def timed(search: Callable[[EmbeddedQuery], Awaitable[None]], queries: list[EmbeddedQuery]) -> dict[str, float]:
-    """Milliseconds of each search, one after the other."""
+    """Milliseconds of the searches, one after the other, and how many there are in a second."""
     taken = []
     for query in queries:
         started = time.perf_counter()
         await search(query)
         taken.append((time.perf_counter() - started) * 1000)
     taken.sort()
-    return {"p50_ms": round(taken[len(taken) // 2], 2), "p99_ms": round(taken[int(len(taken) * 0.99)], 2)}
+    return {
+        "p50_ms": round(taken[len(taken) // 2], 2),
+        "p99_ms": round(taken[int(len(taken) * 0.99)], 2),
+        "per_second": round(len(taken) * 1000 / sum(taken), 1),
+    }
 
 
 async def load(
-    url: str, collection_id: str, *, chunks: int, dimensions: int, queries: int, choice: np.random.Generator
+    url: str,
+    collection_id: str,
+    *,
+    chunks: int,
+    dimensions: int,
+    queries: int,
+    words_per_chunk: int,
+    choice: np.random.Generator,
 ) -> list[list[float]]:
     """Inserts the documents with their chunks and vectors; gives vectors to search for."""
     centres = unit(choice.standard_normal((max(1, chunks // 100), dimensions)))
@@ -220,7 +264,7 @@ async def load(
                 " FROM unnest($1::uuid[], $2::integer[], $3::text[]) AS given (document_id, number, text) RETURNING id",
                 [documents[n // CHUNKS_PER_DOCUMENT] for n in range(count)],
                 [n % CHUNKS_PER_DOCUMENT for n in range(count)],
-                list(texts(count, choice)),
+                list(texts(count, words_per_chunk, choice)),
             )
             vectors = around(centres, count, choice)
             await connection.execute(
@@ -237,9 +281,9 @@ async def load(
     return [[float(value) for value in vector] for vector in around(centres, queries, choice)]
 
 
-def texts(count: int, choice: np.random.Generator) -> Iterator[str]:
-    """Texts whose words are as often used as words are."""
-    for words in choice.zipf(1.2, (count, WORDS_PER_CHUNK)) % VOCABULARY:
+def texts(count: int, length: int, choice: np.random.Generator) -> Iterator[str]:
+    """Texts of so many words, which are as often used as words are."""
+    for words in choice.zipf(1.2, (count, length)) % VOCABULARY:
         yield " ".join(f"w{word}" for word in words)
 
 
@@ -260,17 +304,16 @@ def table(result: dict[str, Any]) -> str:
         f"{result['chunks']} chunks of {result['dimensions']} dimensions, {result['queries']} queries; index built in"
         f" {result['index_seconds']} s; load {result['load']['before']:.1f} to {result['load']['after']:.1f}",
         "",
-        "| filter keeps | search | recall@10 | fewest results | p50 ms | p99 ms |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| filter keeps | search | recall@10 | fewest results | p50 ms | p99 ms | per second |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, ways in result["searches"].items():
         for way, found in ways.items():
             quality = f"{found.get('recall@10', '')} | {found.get('fewest_results', '')}"
             kept = "all" if name == "none" else name
-            lines.append(f"| {kept} | {way} | {quality} | {found['p50_ms']} | {found['p99_ms']} |")
-    lines += ["", "| ef_search | recall@10 | p50 ms | p99 ms |", "| --- | --- | --- | --- |"]
-    for breadth, found in result["ef_search"].items():
-        lines.append(f"| {breadth} | {found['recall@10']} | {found['p50_ms']} | {found['p99_ms']} |")
+            lines.append(
+                f"| {kept} | {way} | {quality} | {found['p50_ms']} | {found['p99_ms']} | {found['per_second']} |"
+            )
     return "\n".join(lines)
 
 
