@@ -24,10 +24,10 @@ import asyncpg
 from hearth_runtime.events import Event, EventKind, EventLevel, StreamId
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.tasks import TaskStatus
-from report import Row, write
+from measures import quantile, timed
+from report import Row, save, table
 from retrieval import measure
 from rows import EVENTS_PER_TASK, Rows, order_of, task_id
-from speed import quantile, timed
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from servers.postgres_server import PostgresServer
@@ -278,7 +278,10 @@ async def main() -> None:
         for chunks in options.chunks or (100_000, 1_000_000):
             async with server() as url:
                 figures |= await search(url, chunks, options.calls)
-    write([Row.of(name, {"hearth": value}) for name, value in figures.items()], dry=options.dry)
+    rows = [Row.of(name, {"hearth": value}) for name, value in figures.items()]
+    sys.stdout.write(table(rows))
+    if not options.dry:
+        save(rows, parts=[f"{part} (large)" for part in parts])
 
 
 if __name__ == "__main__":

@@ -6,95 +6,25 @@ and writes benchmarks/results.json and docs/performance.md. `--only NAME` measur
 
 import argparse
 import asyncio
-import contextlib
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 import aiohttp
 import orjson
-import psutil
-from report import Row, write
-from systems import ROOT, Aegra, Celery, Hearth, System, free_port, until_answers
+from fan_out import fan_out
+from growth import growth, start
+from measures import CLIENTS, FEW, MANY, Bench, Measures, by_clients, drained, pss, quantile, scripted_models, timed
+from persistence import persistence
+from report import Row, save, table
+from systems import Aegra, Celery, Hearth, System
 
-FEW, MANY = 4, 64
-CLIENTS = 32
-DRAIN_SECONDS = 40.0
 STREAMS = 200
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bench:
-    """What measures share: an HTTP client, the scripted models, and how much to do."""
-
-    http: aiohttp.ClientSession
-    models_url: str
-    runs: int
-
-    async def arrivals(self) -> dict[str, float]:
-        """When each prompt came to the model server, on the monotonic clock, since the last call."""
-        async with self.http.get(f"{self.models_url}/arrivals") as answer:
-            return dict(orjson.loads(await answer.read()))
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest value that this share of them does not exceed."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-async def timed(work: Awaitable[object]) -> float:
-    """Milliseconds that it took."""
-    started = time.perf_counter()
-    await work
-    return (time.perf_counter() - started) * 1000
-
-
-async def drained(system: System, count: int) -> float:
-    """Waits until so many runs are completed and persisted; returns the monotonic time then."""
-    async with asyncio.timeout(DRAIN_SECONDS):
-        while True:
-            asked = time.monotonic()
-            if await system.finished() >= count:
-                break
-            # Counting takes longer the more there is, and from the processors that are measured: a twentieth at most.
-            await asyncio.sleep(max(0.05, 20 * (time.monotonic() - asked)))
-    return time.monotonic()
-
-
-async def by_clients(clients: int, count: int, work: Callable[[int], Awaitable[None]]) -> None:
-    """Does `work` with each number below `count`, so many at a time."""
-    numbers = iter(range(count))
-
-    async def client() -> None:
-        for number in numbers:
-            await work(number)
-
-    await asyncio.gather(*(client() for _ in range(clients)))
-
-
-class Measures:
-    """Figures of one system. `done` counts the runs that it was given."""
-
-    def __init__(self, bench: Bench, system: System) -> None:
-        self.bench = bench
-        self.system = system
-        self.done = 0
-        self.figures: dict[str, float] = {}
-
-    async def run(self, prompt: str, model: str) -> str:
-        self.done += 1
-        return await self.system.accept(prompt, model)
-
-    async def settle(self) -> None:
-        """Warms up, and waits until nothing is under way."""
-        for number in range(10):
-            await self.run(f"warm {number}", "scripted:1")
-        await drained(self.system, self.done)
-        await self.bench.arrivals()
+class Speeds(Measures):
+    """How fast, and how large."""
 
     async def acceptance(self) -> None:
         """How long POST takes, for one client and for many at once."""
@@ -199,42 +129,26 @@ class Measures:
         self.figures[f"memory of all processes, {self.system.slots} runs going (MiB)"] = everything
 
 
-def pss(process: psutil.Process) -> float:
-    """Proportional set size in MiB: what is shared counts in parts."""
-    return float(process.memory_full_info().pss) / 1024 / 1024
-
-
-PARTS: dict[str, tuple[int, Callable[[Measures], Awaitable[None]], tuple[type[System], ...]]] = {
-    "acceptance": (FEW, Measures.acceptance, (Hearth, Celery, Aegra)),
-    "first-request": (FEW, Measures.first_request, (Hearth, Celery)),
-    "first-token": (FEW, Measures.first_token, (Hearth, Celery)),
-    "token-delay": (FEW, Measures.token_delay, (Hearth, Celery)),
-    "tokens-per-second": (FEW, Measures.tokens_per_second, (Hearth, Celery)),
-    "throughput-4": (FEW, Measures.throughput, (Hearth, Celery, Aegra)),
-    "throughput-64": (MANY, Measures.throughput, (Hearth, Celery, Aegra)),
-    "memory": (MANY, Measures.memory, (Hearth, Celery, Aegra)),
-    "streams": (STREAMS, Measures.streams, (Hearth,)),
+# In this order, and of each part its slots and whom it measures: those with the same slots share an instance.
+PARTS: dict[str, tuple[int, Callable[[Speeds], Awaitable[None]], tuple[type[System], ...]]] = {
+    "acceptance": (FEW, Speeds.acceptance, (Hearth, Celery, Aegra)),
+    "first-request": (FEW, Speeds.first_request, (Hearth, Celery)),
+    "first-token": (FEW, Speeds.first_token, (Hearth, Celery)),
+    "token-delay": (FEW, Speeds.token_delay, (Hearth, Celery)),
+    "tokens-per-second": (FEW, Speeds.tokens_per_second, (Hearth, Celery)),
+    "throughput-4": (FEW, Speeds.throughput, (Hearth, Celery, Aegra)),
+    "fan-out": (FEW, fan_out, (Hearth, Celery)),
+    "persistence": (FEW, persistence, (Hearth, Celery)),
+    "throughput-64": (MANY, Speeds.throughput, (Hearth, Celery, Aegra)),
+    "memory": (MANY, Speeds.memory, (Hearth, Celery, Aegra)),
+    "streams": (STREAMS, Speeds.streams, (Hearth,)),
 }
+# These start what they measure themselves.
+ALONE: dict[str, Callable[[Bench], Awaitable[dict[str, float]]]] = {"start": start, "growth": growth}
 
 
-@contextlib.asynccontextmanager
-async def scripted_models(http: aiohttp.ClientSession) -> AsyncIterator[str]:
-    """The URL of a scripted model server."""
-    port = free_port()
-    script = str(ROOT / "benchmarks" / "scripted_models.py")
-    process = subprocess.Popen([sys.executable, script, "--port", str(port)])
-    try:
-        url = f"http://127.0.0.1:{port}"
-        await until_answers(http, f"{url}/api/version")
-        yield url
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-async def measure(names: Sequence[str], runs: int) -> dict[str, dict[str, float]]:
-    """Figures by name, by system."""
-    figures: dict[str, dict[str, float]] = {}
+async def measure(names: Sequence[str], runs: int) -> AsyncIterator[tuple[list[str], list[Row]]]:
+    """Some of the parts, and what they found, as they come."""
     connector = aiohttp.TCPConnector(limit=0)
     async with (
         aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as http,
@@ -242,31 +156,49 @@ async def measure(names: Sequence[str], runs: int) -> dict[str, dict[str, float]
     ):
         bench = Bench(http=http, models_url=models_url, runs=runs)
         for slots in (FEW, MANY, STREAMS):
+            found = [name for name in PARTS if name in names and PARTS[name][0] == slots]
+            figures: dict[str, dict[str, float]] = {}
             for kind in (Celery, Aegra, Hearth):
-                parts = [PARTS[n] for n in names if PARTS[n][0] == slots and kind in PARTS[n][2]]
+                parts = [PARTS[name][1] for name in found if kind in PARTS[name][2]]
                 if not parts:
                     continue
                 async with kind(http, models_url, slots=slots) as system:
-                    measures = Measures(bench, system)
+                    measures = Speeds(bench, system)
                     await measures.settle()
-                    for _, part, _ in parts:
+                    for part in parts:
                         await part(measures)
+                _say(system.name, measures.figures)
                 for name, value in measures.figures.items():
-                    sys.stderr.write(f"  {system.name:<8} {name}: {value:,.1f}\n")
                     figures.setdefault(name, {})[system.name] = value
-    return figures
+            if found:
+                yield found, [Row.of(name, by_system) for name, by_system in figures.items()]
+        for name in (name for name in ALONE if name in names):
+            values = await ALONE[name](bench)
+            _say("hearth", values)
+            yield [name], [Row.of(figure, {"hearth": value}) for figure, value in values.items()]
+
+
+def _say(system: str, figures: dict[str, float]) -> None:
+    for name, value in figures.items():
+        sys.stderr.write(f"  {system:<8} {name}: {value:,.3g}\n")
 
 
 async def main() -> None:
     """Measures, prints, writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=PARTS, help="measure this part; may be given again")
-    parser.add_argument("--runs", type=int, default=2000, help="how many runs measure the throughput")
+    names = [*PARTS, *ALONE]
+    parser.add_argument("--only", action="append", choices=names, help="measure this part; may be given again")
+    parser.add_argument(
+        "--runs", type=int, default=2000, help="how many runs measure the throughput; others in proportion"
+    )
     parser.add_argument("--dry", action="store_true", help="print the table and write nothing")
     options = parser.parse_args()
-    figures = await measure(options.only or list(PARTS), options.runs)
-    rows = [Row.of(name, by_system) for name, by_system in figures.items()]
-    write(rows, dry=options.dry)
+    rows: list[Row] = []
+    async for parts, found in measure(options.only or names, options.runs):
+        rows += found
+        if not options.dry:
+            save(found, parts=parts)
+    sys.stdout.write(table(rows))
 
 
 if __name__ == "__main__":

@@ -16,18 +16,21 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import asyncpg
 import orjson
 import psutil
+from hearth_local import parts
 from hearth_local.home import Home
-from hearth_local.parts import postgresql, redis
 from hearth_local.supervisor import Supervisor
+from hearth_runtime.events import EVENT_FIELD, EVENTS_STREAM, Event
+from redis.asyncio import Redis
 
 ROOT = Path(__file__).resolve().parents[1]
 BASELINES = ROOT / "benchmarks" / "baselines"
+STORES = ("postgres", "redis-server")
 READY_SECONDS = 90.0
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.02
@@ -103,6 +106,7 @@ class System(ABC):
     """One of them, and how to use it. Use it as a context, which starts and ends it."""
 
     name: str
+    database: asyncpg.Connection
 
     def __init__(self, http: aiohttp.ClientSession, models_url: str, *, slots: int) -> None:
         self.http = http
@@ -114,7 +118,7 @@ class System(ABC):
         self.url = f"http://127.0.0.1:{free_port()}"
         self.agents: dict[str, str] = {}
 
-    async def __aenter__(self) -> "System":
+    async def __aenter__(self) -> Self:
         try:
             await self.start()
         except BaseException:
@@ -147,6 +151,10 @@ class System(ABC):
         """Starts a run; returns its id once it is accepted."""
 
     @abstractmethod
+    def stream_path(self, run_id: str) -> str:
+        """Where the live events of a run are, as server-sent events."""
+
+    @abstractmethod
     async def pieces(self, run_id: str) -> AsyncIterator[str]:
         """The text of the model as it comes, until the run has ended."""
         yield ""
@@ -162,6 +170,22 @@ class System(ABC):
     @abstractmethod
     def all_processes(self) -> list[psutil.Process]:
         """All of its own, without PostgreSQL and Redis."""
+
+    @abstractmethod
+    def stores(self, name: str) -> list[psutil.Process]:
+        """The processes of its `postgres` or `redis-server`."""
+
+    @abstractmethod
+    def redis(self) -> Redis:
+        """A client of its Redis."""
+
+    def log_writers(self) -> list[psutil.Process]:
+        """The processes that persist log lines."""
+        raise NotImplementedError
+
+    def log_entry(self, event: Event) -> tuple[str, dict[Any, Any]]:
+        """A log line as its workers publish it: the stream, and the fields of the entry."""
+        raise NotImplementedError
 
     async def post(self, path: str, body: dict[str, Any], *, status: int) -> Any:
         """The answer to a POST, which has this status."""
@@ -188,21 +212,32 @@ class Hearth(System):
 
     name = "hearth"
 
+    def __init__(self, http: aiohttp.ClientSession, models_url: str, *, slots: int, workers: int = 1) -> None:
+        super().__init__(http, models_url, slots=slots)
+        self._workers = workers
+
     async def start(self) -> None:
         env = {
             "HEARTH_HOME": str(self.folder),
             "HEARTH_PORT": str(self.port),
-            "OLLAMA_URL": self.models_url,
+            # The embedded model server where there is no other.
+            **({"OLLAMA_URL": self.models_url} if self.models_url else {}),
+            "HEARTH_WORKERS": str(self._workers),
             "HEARTH_WORKER_CONCURRENCY": str(self.slots),
             "HEARTH_MODEL_CONCURRENCY": str(max(self.slots, 4)),
         }
         self.processes.start("hearth", [sys.executable, "-m", "hearth_local"], env=env)
         await until_answers(self.http, f"{self.url}/health")
-        self._database = await connected(self.folder / "run" / "pg")
+        self.database = await connected(self.folder / "run" / "pg")
+
+    async def ended(self) -> None:
+        """Ends it so that it can be started again with what it has."""
+        await self.database.close()
+        await asyncio.to_thread(self.processes.stop)
 
     async def stop(self) -> None:
-        if hasattr(self, "_database"):
-            await self._database.close()
+        if hasattr(self, "database"):
+            await self.database.close()
         await super().stop()
 
     async def accept(self, prompt: str, model: str) -> str:
@@ -212,15 +247,18 @@ class Hearth(System):
         body: dict[str, Any] = {"agent_id": self.agents[model], "input": {"prompt": prompt}}
         return str((await self.post("/api/v1/agents/run", body, status=202))["task_id"])
 
+    def stream_path(self, run_id: str) -> str:
+        return f"/api/v1/logs/stream/{run_id}"
+
     async def pieces(self, run_id: str) -> AsyncIterator[str]:
-        async for kind, data in self.sse(f"/api/v1/logs/stream/{run_id}"):
+        async for kind, data in self.sse(self.stream_path(run_id)):
             if kind == "delta":
                 yield data["message"]
 
     async def finished(self) -> int:
         # A run's last event is the status that it ended with.
         return int(
-            await self._database.fetchval(
+            await self.database.fetchval(
                 "SELECT count(*) FROM tasks WHERE status = 'completed' AND EXISTS (SELECT FROM task_logs"
                 " WHERE task_id = tasks.id AND kind = 'status' AND context ->> 'status' = 'completed')"
             )
@@ -230,8 +268,19 @@ class Hearth(System):
         return [p for p in self.all_processes() if "agent_service.worker" in p.cmdline()]
 
     def all_processes(self) -> list[psutil.Process]:
-        stores = ("postgres", "redis-server")
-        return [p for p in self.processes.tree("hearth") if not p.name().startswith(stores)]
+        return [p for p in self.processes.tree("hearth") if not p.name().startswith(STORES)]
+
+    def stores(self, name: str) -> list[psutil.Process]:
+        return [p for p in self.processes.tree("hearth") if p.name().startswith(name)]
+
+    def redis(self) -> Redis:
+        return Redis(unix_socket_path=str(self.folder / "run" / "redis.sock"))
+
+    def log_writers(self) -> list[psutil.Process]:
+        return [p for p in self.all_processes() if "log_service" in p.cmdline()]
+
+    def log_entry(self, event: Event) -> tuple[str, dict[Any, Any]]:
+        return EVENTS_STREAM, {EVENT_FIELD: event.encode()}
 
 
 class WithStores(System):
@@ -243,19 +292,26 @@ class WithStores(System):
         self._supervisor = Supervisor(lambda _: None)
         self.redis_socket = home.socket("redis")
         self.postgres_folder = home.sockets / "pg"
-        await self._supervisor.start(redis(home))
-        await self._supervisor.start(await asyncio.to_thread(postgresql, home))
-        self._database = await connected(self.postgres_folder)
+        await self._supervisor.start(parts.redis(home))
+        await self._supervisor.start(await asyncio.to_thread(parts.postgresql, home))
+        self.database = await connected(self.postgres_folder)
         await self.start_processes()
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.processes.stop)
-        if hasattr(self, "_database"):
-            await self._database.close()
+        if hasattr(self, "database"):
+            await self.database.close()
         if hasattr(self, "_supervisor"):
             await self._supervisor.stop()
             self._home.__exit__(None, None, None)
         await super().stop()
+
+    def stores(self, name: str) -> list[psutil.Process]:
+        # They are children of this process, which has those of one system at a time.
+        return [p for p in psutil.Process().children(recursive=True) if p.name().startswith(name)]
+
+    def redis(self) -> Redis:
+        return Redis(unix_socket_path=str(self.redis_socket))
 
     @abstractmethod
     async def start_processes(self) -> None:
@@ -294,19 +350,28 @@ class Celery(WithStores):
         body: dict[str, Any] = {"agent_id": self.agents[model], "input": {"prompt": prompt}}
         return str((await self.post("/runs", body, status=202))["task_id"])
 
+    def stream_path(self, run_id: str) -> str:
+        return f"/runs/{run_id}/stream"
+
     async def pieces(self, run_id: str) -> AsyncIterator[str]:
-        async for kind, data in self.sse(f"/runs/{run_id}/stream"):
+        async for kind, data in self.sse(self.stream_path(run_id)):
             if kind == "delta":
                 yield data["text"]
 
     async def finished(self) -> int:
-        return int(await self._database.fetchval("SELECT count(*) FROM task_logs WHERE message = 'end: completed'"))
+        return int(await self.database.fetchval("SELECT count(*) FROM task_logs WHERE message = 'end: completed'"))
 
     def workers(self) -> list[psutil.Process]:
         return self.processes.tree("worker")
 
     def all_processes(self) -> list[psutil.Process]:
         return [p for name in ("api", "worker", "writer") for p in self.processes.tree(name)]
+
+    def log_writers(self) -> list[psutil.Process]:
+        return self.processes.tree("writer")
+
+    def log_entry(self, event: Event) -> tuple[str, dict[Any, Any]]:
+        return "logs", {"kind": event.kind, "level": "INFO", "text": event.message, "task_id": event.task_id}
 
 
 class Aegra(WithStores):
@@ -341,13 +406,16 @@ class Aegra(WithStores):
         run = await self.post("/runs", body, status=200)
         return f"{run['thread_id']}/runs/{run['run_id']}"
 
+    def stream_path(self, run_id: str) -> str:
+        return f"/threads/{run_id}/stream"
+
     async def pieces(self, run_id: str) -> AsyncIterator[str]:
-        async for kind, data in self.sse(f"/threads/{run_id}/stream"):
+        async for kind, data in self.sse(self.stream_path(run_id)):
             if kind == "custom":
                 yield data
 
     async def finished(self) -> int:
-        return int(await self._database.fetchval("SELECT count(*) FROM runs WHERE status = 'success'"))
+        return int(await self.database.fetchval("SELECT count(*) FROM runs WHERE status = 'success'"))
 
     def workers(self) -> list[psutil.Process]:
         return self.processes.tree("aegra")

@@ -1,0 +1,64 @@
+"""What many live subscribers of one task cost: a part of `speed.py`."""
+
+import asyncio
+
+from measures import Measures, drained, processor_seconds
+from systems import System
+
+SUBSCRIBERS = (1, 100, 1000)
+MODEL = "scripted:40-5"
+LOOKS = 5
+
+
+async def fan_out(measures: Measures) -> None:
+    """Processor time of the system and of its Redis, beyond that of the same run without subscribers; and connections.
+
+    The clients count bytes and look into nothing. One subscriber costs too little to be told from the run, so that
+    what is told of it is the cost of both.
+    """
+    alone = await _run(measures, 0)
+    for count in SUBSCRIBERS[:1] + tuple(n for n in SUBSCRIBERS[1:] if n <= measures.bench.runs):
+        own, of_redis, readers = await _run(measures, count)
+        if count == 1:
+            measures.figures["processor time of a run with one subscriber (ms)"] = own * 1000
+        else:
+            after = f"per subscriber, {count} of one run (ms)"
+            measures.figures[f"processor time {after}"] = (own - alone[0]) * 1000 / count
+            measures.figures[f"Redis's processor time {after}"] = (of_redis - alone[1]) * 1000 / count
+        measures.figures[f"Redis connections that read for subscribers, {count} of one run (count)"] = readers
+
+
+async def _run(measures: Measures, subscribers: int) -> tuple[float, float, int]:
+    """A run with so many: processor seconds of the system, of Redis, and how many connections were reading it."""
+    system = measures.system
+    processes, redis = system.all_processes(), system.stores("redis-server")
+    own, of_redis = processor_seconds(processes), processor_seconds(redis)
+    run_id = await measures.run(f"fan out {subscribers}", MODEL)
+    async with asyncio.TaskGroup() as group:
+        looking = group.create_task(_readers(system))
+        for _ in range(subscribers):
+            group.create_task(_subscribe(system, run_id))
+    await drained(system, measures.done)
+    return processor_seconds(processes) - own, processor_seconds(redis) - of_redis, looking.result()
+
+
+async def _subscribe(system: System, run_id: str) -> None:
+    """Reads the stream of a run to its end."""
+    last = b""
+    async with system.http.get(f"{system.url}{system.stream_path(run_id)}") as answer:
+        answer.raise_for_status()
+        async for part in answer.content.iter_any():
+            last = (last + part)[-1000:]
+    if b"event: end" not in last:
+        raise RuntimeError(f"{system.name} cut off a stream: {last!r}")
+
+
+async def _readers(system: System) -> int:
+    """The most connections that were seen reading streams during a run, but for those that share work in groups."""
+    most = 0
+    async with system.redis() as redis:
+        for _ in range(LOOKS):
+            await asyncio.sleep(1)
+            clients = await redis.client_list()
+            most = max(most, sum(client["cmd"] == "xread" for client in clients))
+    return most

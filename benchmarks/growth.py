@@ -1,0 +1,69 @@
+"""How long a start takes, and what a run costs as work grows: parts of `speed.py` with instances of their own."""
+
+import statistics
+import time
+
+import psutil
+from measures import CLIENTS, FEW, Bench, Measures, by_clients, drained, processor_seconds, timed
+from systems import Hearth
+
+MODEL = "scripted:16"
+WORKERS = (1, 2, 3)
+QUEUED = (100, 1000, 10_000)
+STARTS = 3
+
+
+async def start(bench: Bench) -> dict[str, float]:
+    """Seconds until /health is answered with 200, as `make run` starts Hearth: with the embedded model server."""
+    async with Hearth(bench.http, "", slots=FEW) as system:
+        seconds = []
+        for _ in range(STARTS):
+            await system.ended()
+            seconds.append(await timed(system.start()) / 1000)
+    return {"second start until healthy (s)": statistics.median(seconds)}
+
+
+async def growth(bench: Bench) -> dict[str, float]:
+    """Runs per second, and the processor time of one in all processes, by workers and by the runs that wait."""
+    figures: dict[str, float] = {}
+    for workers in WORKERS:
+        async with Hearth(bench.http, bench.models_url, slots=FEW, workers=workers) as system:
+            measures = Measures(bench, system)
+            await measures.settle()
+            of = f"{workers} worker{'s' if workers > 1 else ''}"
+            figures.update(await _waiting(measures, of, waiting=bench.runs // 5, count=bench.runs // 5))
+    async with Hearth(bench.http, bench.models_url, slots=FEW) as system:
+        measures = Measures(bench, system)
+        await measures.settle()
+        for waiting in (n for n in QUEUED if n <= 5 * bench.runs):
+            found = await _waiting(measures, f"{waiting} queued", waiting=waiting, count=min(waiting, bench.runs // 2))
+            figures.update(found)
+    return figures
+
+
+async def _waiting(measures: Measures, of: str, *, waiting: int, count: int) -> dict[str, float]:
+    """Has so many runs accepted while the workers are stopped; then what the first `count` of them take."""
+    system = measures.system
+    workers = system.workers()
+    ended = measures.done + count
+    for process in workers:
+        process.suspend()
+    try:
+
+        async def one(number: int) -> None:
+            await measures.run(f"{of} {number}", MODEL)
+
+        await by_clients(CLIENTS, waiting, one)
+    finally:
+        # What is counted from here is the work of runs alone.
+        counting = psutil.Process(system.database.get_server_pid())
+        processes = [*system.all_processes(), *system.stores("postgres"), *system.stores("redis-server")]
+        processes.remove(counting)
+        began, used = time.monotonic(), processor_seconds(processes)
+        for process in workers:
+            process.resume()
+    seconds = await drained(system, ended) - began
+    return {
+        f"runs per second, {of}": count / seconds,
+        f"processor time of a run, {of} (ms)": (processor_seconds(processes) - used) * 1000 / count,
+    }
