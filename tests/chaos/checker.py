@@ -39,6 +39,7 @@ class Verdict:
     embedded_twice: list[str] = field(default_factory=list)  # chunks, though no attempt was cut off while embedding
     facts_lost: list[str] = field(default_factory=list)  # told in a run that did not say that it could not keep them
     facts_doubled: list[str] = field(default_factory=list)
+    facts_not_recalled: list[str] = field(default_factory=list)  # by the run that had just kept them
     turns_lost: list[str] = field(default_factory=list)  # sessions with other turns than were said
     summaries_lost: list[str] = field(default_factory=list)  # sessions that grew long and have none
 

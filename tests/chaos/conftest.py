@@ -11,7 +11,7 @@ from fakes.ollama import Behaviour, FakeOllama, called
 
 from chaos.fleet import Fleet
 from chaos.report import Report
-from chaos.script import says
+from chaos.script import keeps, says
 
 TOOLS = ("completion", "tools")
 FULL = os.environ.get("HEARTH_CHAOS") == "full"
@@ -37,7 +37,8 @@ def report(request: pytest.FixtureRequest) -> Iterator[Report]:
 @pytest.fixture(scope="session")
 async def models() -> AsyncIterator[FakeOllama]:
     """A host of scripted models: "quick" answers at once, "slow" takes a second or more, "caller"
-    calls two tools three times, then answers; "scripted" plans, checks and finds facts, "passages" embeds."""
+    calls two tools three times, then answers; "scripted" plans, checks and finds facts, "keeper" remembers and
+    recalls one, "passages" embeds."""
     async with FakeOllama() as fake:
         fake.behave("quick", Behaviour(load_seconds=0))
         pieces = tuple(f" {n}" for n in range(20))
@@ -51,6 +52,7 @@ async def models() -> AsyncIterator[FakeOllama]:
         # Two results after each round.
         fake.behave("caller", replace(first, after_results=(answer, second, answer, third, answer)))
         fake.behave("scripted", Behaviour(says=says, seconds_before_first=0.2, load_seconds=0))
+        fake.behave("keeper", Behaviour(says=keeps, seconds_before_first=0.2, load_seconds=0, capabilities=TOOLS))
         fake.behave("passages", Behaviour(seconds_before_first=0.1, capabilities=("embedding",)))
         yield fake
 

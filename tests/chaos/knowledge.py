@@ -100,6 +100,19 @@ async def check_facts(verdict: Verdict, fleet: Fleet, told: Mapping[str, Mapping
     return len(excused)
 
 
+async def check_recalls(verdict: Verdict, fleet: Fleet, kept: Mapping[str, str]) -> None:
+    """Each run of `kept`, by its task the fact that it remembered, was then shown that fact when it recalled."""
+    connection = await asyncpg.connect(fleet.database_url)
+    try:
+        rows = await connection.fetch("SELECT id, output ->> 'text' AS text FROM tasks WHERE id = ANY($1)", list(kept))
+    finally:
+        await connection.close()
+    texts = {str(row["id"]): row["text"] or "" for row in rows}
+    verdict.facts_not_recalled += [
+        f"{task_id}: {content}" for task_id, content in kept.items() if f"- {content}" not in texts.get(task_id, "")
+    ]
+
+
 async def check_sessions(verdict: Verdict, fleet: Fleet, said: Mapping[str, Sequence[str]]) -> None:
     """Each session has all that was said in it, once, each answer after its question, and a summary."""
     connection = await asyncpg.connect(fleet.database_url)

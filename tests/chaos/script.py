@@ -1,8 +1,10 @@
-"""What the model "scripted" answers, by what it is asked for: the schema of an answer tells."""
+"""What the models "scripted" and "keeper" answer, by what they are asked."""
 
 import json
 import re
 from typing import Any
+
+from fakes.ollama import called
 
 DRAFT, REVISED, SUMMARY = "A draft.", "A better answer.", "They spoke of boats."
 # Long enough that a session of a few turns is due for a summary.
@@ -21,7 +23,7 @@ def found(number: int) -> str:
 
 
 def says(body: dict[str, Any]) -> str:
-    """The answer to a request of Ollama's chat."""
+    """What "scripted" answers to a request of Ollama's chat: the schema of the answer tells what is asked for."""
     messages = [message["content"] for message in body["messages"]]
     match body.get("format"):
         case {"properties": {"facts": _}}:
@@ -39,3 +41,16 @@ def says(body: dict[str, Any]) -> str:
     if "a first answer to the message above" in messages[-1]:
         return REVISED
     return DRAFT if messages[-1].startswith("draft") else ANSWER
+
+
+def keeps(body: dict[str, Any]) -> str | dict[str, Any]:
+    """What "keeper" does: it has the fact of the question remembered, recalls what is known, and repeats that."""
+    results = [message for message in body["messages"] if message["role"] == "tool"]
+    match [message["tool_name"] for message in results]:
+        case []:
+            (question,) = (message["content"] for message in body["messages"] if message["role"] == "user")
+            (number,) = _BOAT.findall(question)
+            return called("remember", fact=found(int(number)))
+        case ["remember"]:
+            return called("recall", query="What does the user own?")
+    return str(results[-1]["content"])

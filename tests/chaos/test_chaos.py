@@ -25,7 +25,7 @@ from system.waiting import eventually
 from chaos.checker import Verdict, check
 from chaos.conftest import FULL
 from chaos.fleet import Fleet, can_mount
-from chaos.knowledge import MODEL, check_documents, check_facts, check_sessions, file_text
+from chaos.knowledge import MODEL, check_documents, check_facts, check_recalls, check_sessions, file_text
 from chaos.load import Load
 from chaos.report import Entry, Report
 from chaos.script import REVISED, SUMMARY, fact, found
@@ -262,7 +262,8 @@ async def test_workers_and_services_are_killed_while_tasks_wait(new_fleet: NewFl
 async def test_workers_and_services_are_killed_while_agents_learn(
     new_fleet: NewFleet, report: Report, models: FakeOllama
 ) -> None:
-    files, paragraphs, users, runs, seconds = (12, 24, 8, 5, 30.0) if FULL else (3, 16, 3, 3, 5.0)
+    files, paragraphs, users, runs, seconds = (8, 24, 6, 4, 20.0) if FULL else (3, 16, 3, 3, 5.0)
+    keepers, keeps = (4, 2) if FULL else (2, 1)
     env = {
         "HEARTH_LEASE_SECONDS": "3",
         "HEARTH_LEASE_HEARTBEAT_SECONDS": "0.5",
@@ -276,9 +277,13 @@ async def test_workers_and_services_are_killed_while_agents_learn(
         agent_id = await load.create_agent(model_name="scripted", config=config)
         for name in ("disturbed", "peaceful"):
             await load.send("/collections", {"name": name, "chunk_tokens": 32})
+        keeper = await load.create_agent(model_name="keeper", config={"workflow": "tools", "max_retries": 10})
+        await load.send(f"/agents/{keeper}/tools", {"tool_name": "remember", "tool_config": {"scope": "user"}})
+        await load.send(f"/agents/{keeper}/tools", {"tool_name": "recall"})
         requests_before = len(models.requests[MODEL])
         told: dict[str, dict[str, str]] = {f"user {n}": {} for n in range(users)}
         sessions = {user: str(uuid4()) for user in told}
+        kept: dict[str, str] = {}
         said: dict[str, list[str]] = {session_id: [] for session_id in sessions.values()}
 
         async def tell(user: str, number: int) -> None:
@@ -292,9 +297,18 @@ async def test_workers_and_services_are_killed_while_agents_learn(
 
         async def tell_all() -> None:
             for number in range(runs - 1):
-                for place, user in enumerate(told):
+                for place, user in enumerate(sessions):
                     await tell(user, 100 * (place + 1) + number)
                     await asyncio.sleep(seconds * 0.7 / (users * runs))
+
+        async def keep_all() -> None:
+            for boat in range(keepers * keeps):
+                user = f"keeper {boat % keepers}"
+                task_id = await load.run(keeper, fact(boat), user=user)
+                here.watch(task_id)
+                kept[task_id] = found(boat)
+                told.setdefault(user, {})[found(boat)] = task_id
+                await asyncio.sleep(seconds * 0.7 / (keepers * keeps))
 
         async def upload_all() -> None:
             for name, data in texts.items():
@@ -313,12 +327,13 @@ async def test_workers_and_services_are_killed_while_agents_learn(
 
         async with asyncio.TaskGroup() as group:
             group.create_task(tell_all())
+            group.create_task(keep_all())
             group.create_task(upload_all())
             group.create_task(kill())
         await fleet.healthy()
         await here.until_ended()
         # A summary that died with its worker is made at the end of the session's next run.
-        for place, user in enumerate(told):
+        for place, user in enumerate(sessions):
             await tell(user, 100 * (place + 1) + runs - 1)
         await here.until_ended()
 
@@ -336,16 +351,19 @@ async def test_workers_and_services_are_killed_while_agents_learn(
             verdict, fleet, names=list(texts), disturbed="disturbed", peaceful="peaceful", requests=requests
         )
         excused = await check_facts(verdict, fleet, told)
+        await check_recalls(verdict, fleet, kept)
         await check_sessions(verdict, fleet, said)
         what = (
             "SIGKILL of workers and of agent-, storage- and log-service while documents are uploaded (each twice) and "
-            "read, and while runs keep facts of their users in sessions that grow until they are summarised. Each "
-            "document then has the chunks and vectors that it has when read in peace, none embedded again but where an "
-            "attempt was cut off; each fact is there once; each session has all its turns and a summary."
+            "read, while runs keep facts of their users in sessions that grow until they are summarised, and while "
+            "agents remember a fact by tool and recall it by another. Each document then has the chunks and vectors "
+            "that it has when read in peace, none embedded again but where an attempt was cut off; each fact is there "
+            "once; each recall finds what was remembered before it; each session has all its turns and a summary."
         )
         notes = [
             f"{files} documents in {chunks} chunks",
             f"{users * runs * BOATS} facts of {users} users; {excused} runs said that they could not keep theirs",
+            f"{len(kept)} facts remembered and recalled by tools",
         ]
         report.add(Entry(title="agents that learn", what=what, verdict=verdict, kills=len(fleet.kills), notes=notes))
         verdict.hold()

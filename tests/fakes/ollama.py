@@ -29,7 +29,8 @@ class Behaviour:
     """What a model does when it is asked. The default answers "one two three" at once."""
 
     pieces: tuple[str, ...] = ("one", " two", " three")
-    says: Callable[[dict[str, Any]], str] | None = None  # what it answers to a request's body, instead of the pieces
+    # What it answers to a request's body instead of the pieces: a text, or a call of a tool.
+    says: "Callable[[dict[str, Any]], str | dict[str, Any]] | None" = None
     seconds_before_first: float = 0.0
     seconds_between: float = 0.0
     thinking: int = 0  # so many chunks with a thought and no text come before the pieces
@@ -246,7 +247,7 @@ class FakeOllama:
             for _ in range(behaviour.thinking):
                 yield line("", thinking="hm")
                 await asyncio.sleep(behaviour.seconds_between)
-            pieces = behaviour.pieces if behaviour.says is None else (behaviour.says(body),)
+            pieces, tool_calls = _said(body, behaviour)
             for index, piece in enumerate((*pieces, None)):
                 if behaviour.stall_after == index:
                     await asyncio.Event().wait()
@@ -268,8 +269,8 @@ class FakeOllama:
                 if piece is not None:
                     yield line(piece)
                     await asyncio.sleep(behaviour.seconds_between)
-            if behaviour.tool_calls:
-                yield line("", tool_calls=behaviour.tool_calls)
+            if tool_calls:
+                yield line("", tool_calls=tool_calls)
             finished = True
             yield line(
                 "",
@@ -320,6 +321,14 @@ def _incapable(body: dict[str, Any], behaviour: Behaviour) -> Response | None:
     if behaviour.too_long and body.get("truncate") is False:
         return JSONResponse({"error": "the input length exceeds the context length"}, 400)
     return None
+
+
+def _said(body: dict[str, Any], behaviour: Behaviour) -> tuple[tuple[str, ...], tuple[dict[str, Any], ...]]:
+    """The pieces of the answer, and its calls of tools."""
+    if behaviour.says is None:
+        return behaviour.pieces, behaviour.tool_calls
+    said = behaviour.says(body)
+    return ((said,), ()) if isinstance(said, str) else ((), (said,))
 
 
 def _refusal(body: dict[str, Any], behaviour: Behaviour | None) -> Response:
