@@ -4,12 +4,14 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from fakes.ollama import Behaviour, FakeOllama, called
 
-from chaos.fleet import Fleet
+from chaos.fleet import Fleet, make_database
 from chaos.report import Report
 from chaos.script import keeps, says
 
@@ -36,11 +38,12 @@ def report(request: pytest.FixtureRequest) -> Iterator[Report]:
 
 @pytest.fixture(scope="session")
 async def models() -> AsyncIterator[FakeOllama]:
-    """A host of scripted models: "quick" answers at once, "slow" takes a second or more, "caller"
+    """A host of scripted models: "quick" and "terse" answer at once, "slow" takes a second or more, "caller"
     calls two tools three times, then answers; "scripted" plans, checks and finds facts, "keeper" remembers and
     recalls one, "passages" embeds."""
     async with FakeOllama() as fake:
         fake.behave("quick", Behaviour(load_seconds=0))
+        fake.behave("terse", Behaviour(pieces=("Done.",), load_seconds=0))
         pieces = tuple(f" {n}" for n in range(20))
         fake.behave("slow", Behaviour(pieces=pieces, seconds_between=0.1 if FULL else 0.05, load_seconds=0))
         answer = Behaviour(pieces=pieces[:4], seconds_between=0.1, load_seconds=0, capabilities=TOOLS)
@@ -57,13 +60,20 @@ async def models() -> AsyncIterator[FakeOllama]:
         yield fake
 
 
+@pytest.fixture(scope="session")
+def database() -> Iterator[Path]:
+    """The data of a PostgreSQL with Hearth's tables, which each fleet begins with a copy of."""
+    with TemporaryDirectory(prefix="hearth-chaos-") as folder:
+        yield make_database(Path(folder))
+
+
 @pytest.fixture
-def new_fleet(models: FakeOllama) -> Iterator[Callable[..., Fleet]]:
+def new_fleet(models: FakeOllama, database: Path) -> Iterator[Callable[..., Fleet]]:
     """Starts a Hearth of its own for the scenario."""
     with ExitStack() as stack:
 
         def make(**options: Any) -> Fleet:
-            fleet = Fleet(**{"ollama_url": models.url, "workers": 3, **options})
+            fleet = Fleet(**{"ollama_url": models.url, "database": database, "workers": 3, **options})
             fleet.start()
             stack.callback(fleet.stop)
             return fleet

@@ -47,6 +47,7 @@ class Fleet:
         *,
         ollama_url: str,
         workers: int,
+        database: Path,
         env: Mapping[str, str] | None = None,
         database_folder_size: str | None = None,
     ) -> None:
@@ -58,6 +59,7 @@ class Fleet:
         self.notes = self._folder / "notes"
         self.notes.touch()
         self.kills: list[Kill] = []
+        self._database = database
         self._options = Options(port=self.port, workers=workers, ollama_url=ollama_url)
         self._env = dict(env or {})
         self._database_folder_size = database_folder_size
@@ -68,11 +70,9 @@ class Fleet:
         try:
             self._stack.enter_context(self.home.opened())
             self._mount_database_folder()
+            subprocess.run(["cp", "-a", f"{self._database}/.", str(self.home.data / "postgresql")], check=True)
             self._spawn(redis(self.home))
             self._spawn(postgresql(self.home))
-            subprocess.run(
-                migrations(self.home).argv, env={**self._environment(), **migrations(self.home).env}, check=True
-            )
             for part in services(self.home, self._options):
                 self._spawn(part)
             self.until_healthy()
@@ -153,11 +153,13 @@ class Fleet:
                 if process.popen.poll() is not None:
                     raise AssertionError(f"{name} ended with {process.popen.returncode}; see {self.home.logs}")
             with suppress(httpx.HTTPError):
-                answer = httpx.get(f"{self.url}/api/v1/health", timeout=10, trust_env=False)
+                answer = http.get(f"{self.url}/api/v1/health")
                 return answer.status_code == 200 and answer.json()["status"] == "ok"
             return False
 
-        until(probe, seconds=seconds, what="health")
+        # One for all probes: to make it takes long, and that from those who start.
+        with httpx.Client(timeout=10, trust_env=False) as http:
+            until(probe, seconds=seconds, what="health")
 
     async def healthy(self, *, seconds: float = 60) -> None:
         """As `until_healthy`, beside other things."""
@@ -174,10 +176,8 @@ class Fleet:
         return sizes
 
     def _environment(self) -> dict[str, str]:
-        foreign = ("HEARTH_", "OLLAMA_", "OTEL_", "PYTHONDONTWRITEBYTECODE")
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
         return {
-            **inherited,
+            **_inherited(),
             "PYTHONPATH": str(WORKFLOWS),
             "HEARTH_TEST_NOTES": str(self.notes),
             "HEARTH_LOG_STDOUT_LEVEL": "ERROR",
@@ -187,18 +187,8 @@ class Fleet:
     def _spawn(self, part: Part) -> None:
         if part.ready_socket is not None:
             part.ready_socket.unlink(missing_ok=True)
-        output = (part.output or self.home.logs / f"{part.name}.out").open("ab")
-        with output:
-            popen = subprocess.Popen(
-                part.argv,
-                env={**self._environment(), **part.env, **self._env},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                user=part.user,
-                extra_groups=[] if part.user is not None else None,
-            )
+        output = part.output or self.home.logs / f"{part.name}.out"
+        popen = _popen(part, env={**self._environment(), **part.env, **self._env}, output=output)
         self._processes[part.name] = _Process(part=part, popen=popen)
         if part.name in ("redis", "postgresql"):
             path = part.ready_socket
@@ -212,6 +202,43 @@ class Fleet:
         folder.mkdir()
         options = f"size={self._database_folder_size},mode=0700"
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True)
+
+
+def make_database(folder: Path) -> Path:
+    """Makes a home, and in it a PostgreSQL with Hearth's tables that is ended then: its data, for fleets to copy."""
+    home = Home(folder)
+    with home.opened():
+        part = postgresql(home)
+        assert part.ready_socket is not None
+        assert part.output is not None
+        running = _popen(part, env=_inherited(), output=part.output)
+        try:
+            until(part.ready_socket.exists, what=f"{part.name}'s socket")
+            subprocess.run(migrations(home).argv, env={**_inherited(), **migrations(home).env}, check=True)
+        finally:
+            running.send_signal(part.stop_signal)
+            running.wait(timeout=STOP_SECONDS)
+    return home.data / "postgresql"
+
+
+def _inherited() -> dict[str, str]:
+    """The environment without settings of somebody else's, and with compiled modules kept for the next start."""
+    foreign = ("HEARTH_", "OLLAMA_", "OTEL_", "PYTHONDONTWRITEBYTECODE")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+
+
+def _popen(part: Part, *, env: Mapping[str, str], output: Path) -> subprocess.Popen[bytes]:
+    with output.open("ab") as file:
+        return subprocess.Popen(
+            part.argv,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            user=part.user,
+            extra_groups=[] if part.user is not None else None,
+        )
 
 
 def _pss(process: psutil.Process) -> int:

@@ -17,11 +17,13 @@ def until[T](probe: Callable[[], T], *, seconds: float = 20.0, what: str = "it")
     return value
 
 
-async def eventually[T](probe: Callable[[], Awaitable[T]], *, seconds: float = 20.0, what: str = "it") -> T:
+async def eventually[T](
+    probe: Callable[[], Awaitable[T]], *, seconds: float = 20.0, what: str = "it", poll_seconds: float = POLL_SECONDS
+) -> T:
     """As `until`, for a probe that is awaited."""
     deadline = time.monotonic() + seconds
     while not (value := await probe()):
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come within {seconds:g} s; last seen: {value!r}")
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(poll_seconds)
     return value
