@@ -58,7 +58,7 @@ class Attempts:
 
     async def claim(self, worker_id: str, lease: timedelta, *, queue: str) -> Claim:
         """Starts the next attempt of the task of the queue whose turn it is, for this worker. Raises NoTaskWaits."""
-        row = await self._database.fetchrow(SQL["claim_task"], worker_id, lease, queue)
+        row = await self._database.fetchrow(SQL["claim_task"], worker_id, lease, queue, keep_plan=True)
         if row is None:
             raise NoTaskWaits("No task waits for a worker now. The doorbell rings again when one does.")
         return Claim(
@@ -73,7 +73,7 @@ class Attempts:
 
     async def extend_lease(self, task_id: str, attempt: int, lease: timedelta) -> bool:
         """Keeps the lease for that long from now; tells whether a cancel was asked for. Raises AttemptOutdated."""
-        row = await self._database.fetchrow(SQL["extend_lease"], task_id, attempt, lease)
+        row = await self._database.fetchrow(SQL["extend_lease"], task_id, attempt, lease, keep_plan=True)
         if row is None:
             raise await self.outdated(task_id, attempt)
         return bool(row["cancel_requested"])
@@ -90,7 +90,7 @@ class Attempts:
         )
         if not ending.new_turns:
             # Most tasks: one statement. Only an attempt itself makes its task part of a tree.
-            row = await self._database.fetchrow(SQL["finish_task"], *columns, True)
+            row = await self._database.fetchrow(SQL["finish_task"], *columns, True, keep_plan=True)
             if row is not None:
                 return Change(task=task_of(row), affected=())
         affected: tuple[AffectedTask, ...] = ()

@@ -57,25 +57,21 @@ class Checkpoints:
                 raise invalid(
                     "checkpoint", f"holds more than {CHECKPOINT_BYTES // MIB} MiB: keep less in the run's state"
                 )
-        if writes:
-            async with self._database.transaction() as transaction:
-                if checkpoints:
-                    await self._put(transaction, task_id, attempt, checkpoints)
-                for after in writes:
-                    await self._put_writes(transaction, task_id, attempt, after)
-        else:
-            await self._put(self._database, task_id, attempt, checkpoints)
-
-    async def _put(
-        self, database: Database | Transaction, task_id: str, attempt: int, checkpoints: Sequence[Checkpoint]
-    ) -> None:
         rows = [
             (one.namespace, one.id, one.parent_id, one.checkpoint.type, one.checkpoint.data, one.metadata)
             for one in checkpoints
         ]
-        columns = map(list, zip(*rows, strict=True))
-        if await database.fetchrow(SQL["put_checkpoints"], task_id, attempt, *columns) is None:
-            raise await self._attempts.outdated(task_id, attempt)
+        arguments = task_id, attempt, *map(list, zip(*rows, strict=True))
+        if not writes:
+            row = await self._database.fetchrow(SQL["put_checkpoints"], *arguments, keep_plan=True)
+            if row is None:
+                raise await self._attempts.outdated(task_id, attempt)
+            return
+        async with self._database.transaction() as transaction:
+            if checkpoints and await transaction.fetchrow(SQL["put_checkpoints"], *arguments) is None:
+                raise await self._attempts.outdated(task_id, attempt)
+            for after in writes:
+                await self._put_writes(transaction, task_id, attempt, after)
 
     async def _put_writes(self, transaction: Transaction, task_id: str, attempt: int, after: CheckpointWrites) -> None:
         unlike: dict[tuple[str, int], CheckpointWrite] = {}

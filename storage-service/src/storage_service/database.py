@@ -27,6 +27,8 @@ SQL = load_queries("database")
 CONNECT_SECONDS = 5.0
 # To the second one the policies of the tables apply; with the first the connection is what it logged in as.
 OWN_ROLE, TENANT_ROLE = "none", "hearth_tenant"
+# The optional conditions of a list ("$1 IS NULL OR …") leave the plan only where it knows the values.
+PLAN_ANEW, KEEP_PLAN = "force_custom_plan", "force_generic_plan"
 NUL, REPLACEMENT = "\0", "\N{REPLACEMENT CHARACTER}"
 # How jsonb begins on the wire: the version of its binary format.
 JSONB_VERSION = b"\x01"
@@ -90,15 +92,19 @@ class Database:
         self._pool = pool
         self._call_seconds = call_seconds
 
-    async def fetch(self, query: str, *args: Any) -> list[Record]:
-        """All rows of one statement."""
-        async with self._connection() as connection:
+    async def fetch(self, query: str, *args: Any, keep_plan: bool = False) -> list[Record]:
+        """All rows of one statement.
+
+        `keep_plan` has PostgreSQL plan it once for each connection and not each time: for what is done in every run and
+        finds its rows along the same index whatever the arguments are.
+        """
+        async with self._connection(keep_plan=keep_plan) as connection:
             rows: list[Record] = await connection.fetch(query, *map(_storable, args))
             return rows
 
-    async def fetchrow(self, query: str, *args: Any) -> Record | None:
-        """The first row of one statement, or None."""
-        async with self._connection() as connection:
+    async def fetchrow(self, query: str, *args: Any, keep_plan: bool = False) -> Record | None:
+        """The first row of one statement, or None. `keep_plan` as in `fetch`."""
+        async with self._connection(keep_plan=keep_plan) as connection:
             return await connection.fetchrow(query, *map(_storable, args))
 
     @asynccontextmanager
@@ -108,7 +114,7 @@ class Database:
             yield Transaction(connection)
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[PoolConnectionProxy]:
+    async def _connection(self, *, keep_plan: bool = False) -> AsyncIterator[PoolConnectionProxy]:
         with _typed_errors():
             # Waiting for a connection, connecting and working share the time of the call. When it is over, asyncpg has
             # the server cancel the statement.
@@ -116,7 +122,7 @@ class Database:
             async with asyncio.timeout(seconds), self._pool.acquire(timeout=seconds) as held:
                 try:
                     # The pool's proxy passes it on to the connection.
-                    await held.act_for(current_principal())  # type: ignore[attr-defined]
+                    await held.act_for(current_principal(), keep_plan=keep_plan)  # type: ignore[attr-defined]
                     yield held
                 except asyncpg.InternalClientError:
                     # asyncpg lost track of this connection, as when the server ends it at this moment. Nobody gets it
@@ -158,8 +164,7 @@ async def open_database(settings: StorageSettings) -> AsyncIterator[Database]:
             "application_name": "hearth-storage",
             "statement_timeout": milliseconds,
             "idle_in_transaction_session_timeout": milliseconds,
-            # The optional conditions of a list ("$1 IS NULL OR …") leave the plan only where it knows the values.
-            "plan_cache_mode": "force_custom_plan",
+            "plan_cache_mode": PLAN_ANEW,
             "jit": "off",
             # As on an SSD. With the default, a list of a task with many events sorts them all instead of walking along
             # the index that has them in order (240,000 events, a task of 40,000: 17 ms against 0.6 ms).
@@ -199,21 +204,24 @@ def postgresql_dependency(database: Database) -> Dependency:
 
 
 class _Connection(asyncpg.Connection):
-    """A connection that is given back as it is, and remembers for whom it acted last: no other statement here changes
-    its session."""
+    """A connection that is given back as it is, and remembers what its session was set to last: no other statement here
+    changes it."""
 
-    _acts_for: tuple[str, str] = (OWN_ROLE, "")
+    _set_to: tuple[str, str, str, str] = (OWN_ROLE, "", PLAN_ANEW, "on")
 
     def get_reset_query(self) -> str:
         return ""
 
-    async def act_for(self, principal: Principal | None) -> None:
+    async def act_for(self, principal: Principal | None, *, keep_plan: bool) -> None:
         """From now on the policies are those for `principal`, and what is made is its owner's."""
         role = OWN_ROLE if principal is None or principal.sees_all else TENANT_ROLE
-        wanted = role, "" if principal is None else principal.owner
-        if wanted != self._acts_for:
+        owner = "" if principal is None else principal.owner
+        # A plan that is kept must not be one for tables that were small when it was made.
+        plans = (KEEP_PLAN, "off") if keep_plan else (PLAN_ANEW, "on")
+        wanted = role, owner, *plans
+        if wanted != self._set_to:
             await self.fetchrow(SQL["act_for"], *wanted)
-            self._acts_for = wanted
+            self._set_to = wanted
 
 
 async def _prepare(connection: Any) -> None:

@@ -63,7 +63,8 @@ class Events:
             )
             for place, event in placed
         ]
-        (row,) = await self._database.fetch(SQL["append_events"], *map(list, zip(*rows, strict=True)))
+        columns = map(list, zip(*rows, strict=True))
+        (row,) = await self._database.fetch(SQL["append_events"], *columns, keep_plan=True)
         return int(row["stored_count"])
 
     async def list(

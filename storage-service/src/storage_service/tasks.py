@@ -80,7 +80,7 @@ class Tasks:
         full: HearthError | None = await self._bounds.obstacle(new.agent_id)
         row = None
         if full is None and not is_limited():
-            row = await self._database.fetchrow(SQL["create_task"], *_columns(new))
+            row = await self._database.fetchrow(SQL["create_task"], *_columns(new), keep_plan=True)
         elif full is None:
             async with self._database.transaction() as transaction:
                 full = await self.quotas.obstacle(transaction)

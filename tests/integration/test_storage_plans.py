@@ -1,0 +1,44 @@
+"""Which statements PostgreSQL plans once, and that a plan that is kept walks indexes though the tables were empty."""
+
+from datetime import timedelta
+from typing import Any
+
+import orjson
+from hearth_runtime.identifiers import new_id
+from storage_service.attempts import Attempts
+from storage_service.database import open_database
+
+PREPARED = "SELECT name, statement, generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE $1"
+
+
+def nodes(plan: dict[str, Any]) -> set[str]:
+    """The kinds of all nodes of a plan."""
+    return {plan["Node Type"]}.union(*(nodes(below) for below in plan.get("Plans", ())))
+
+
+async def test_what_every_run_does_is_planned_once_and_along_indexes(storage: Any) -> None:
+    one = storage.settings.model_copy(update={"database_pool_size": 1})
+    async with open_database(one) as database:
+        attempts = Attempts(database)
+        for _ in range(3):
+            task_id = await storage.new_task()
+            claim = await attempts.claim("w", timedelta(seconds=9), queue="runs")
+            assert claim.task.id == task_id
+            assert await attempts.extend_lease(task_id, 1, timedelta(seconds=9)) is False
+        (kept,) = await database.fetch(PREPARED, "/* claim_task */%", keep_plan=True)
+        assert (kept["generic_plans"], kept["custom_plans"]) == (3, 0)
+        (kept,) = await database.fetch(PREPARED, "/* extend_lease */%", keep_plan=True)
+        explained = f"EXPLAIN (FORMAT json) EXECUTE {kept['name']} ('{new_id()}', 1, '1 s')"
+        (row,) = await database.fetch(explained, keep_plan=True)
+        (plan,) = orjson.loads(row["QUERY PLAN"])
+        assert nodes(plan["Plan"]) == {"ModifyTable", "Index Scan"}
+
+
+async def test_what_is_listed_is_planned_for_its_values(storage: Any) -> None:
+    one = storage.settings.model_copy(update={"database_pool_size": 1})
+    async with open_database(one) as database:
+        attempts, task_id = Attempts(database), await storage.new_task()
+        for _ in range(7):
+            await attempts.list(task_id, page_size=1, token="")
+        (listed,) = await database.fetch(PREPARED, "/* list_attempts */%")
+        assert (listed["generic_plans"], listed["custom_plans"]) == (0, 7)
