@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
 
 from hearth_runtime.events import EVENTS_STREAM, Event, StreamId
 from hearth_runtime.lifecycle import run_with
@@ -16,6 +15,8 @@ from log_service.watermark import Watermark
 from log_service.window import Entry, Window, before
 
 BLOCK_MILLISECONDS = 1000
+# Between two reads while nobody waits for what they bring: few large ones cost far less than many small ones.
+UNWATCHED_SECONDS = 0.05
 RETRY_SECONDS = 0.5
 # A client waits for its stream to open meanwhile.
 LATEST_TIMEOUT_SECONDS = 1.0
@@ -76,17 +77,19 @@ class Tail:
         if not window.ready:
             window.restart(await self._beginning())
         await window.room()
-        answer: Any = await self._redis.xread(
-            {EVENTS_STREAM: str(window.end)}, count=self._batch, block=BLOCK_MILLISECONDS
-        )
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.xread({EVENTS_STREAM: str(window.end)}, count=self._batch, block=BLOCK_MILLISECONDS)
+            # Asked after reading: what was not trimmed now was not trimmed then.
+            pipeline.xrange(EVENTS_STREAM, count=1)
+            answer, head = await pipeline.execute()
         if not answer:
             return
         entries = entries_of(answer[0][1])
-        # Asked after reading: what was not trimmed now was not trimmed then.
-        head = await self._redis.xrange(EVENTS_STREAM, count=1)
         if not head or place_of(head[0][0]) > window.end:
             await self._bridge(entries[0].place)
         window.append([e for e in map(_known, entries) if e is not None], end=entries[-1].place)
+        if len(entries) < self._batch:
+            await window.awaited(timeout=UNWATCHED_SECONDS)
 
     async def _beginning(self) -> StreamId:
         """The place after which the stream still has everything."""

@@ -94,6 +94,7 @@ class Window:
         self._by_task: dict[str, _Line] = {}
         self._bytes = 0
         self._waiting: dict[str | None, set[asyncio.Future[None]]] = {}
+        self._awaited = asyncio.Event()
         self._evicted = asyncio.Event()
         self.floor = BEGINNING
         self.end = BEGINNING
@@ -177,6 +178,7 @@ class Window:
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         for topic in topics:
             self._waiting.setdefault(topic, set()).add(woken)
+        self._awaited.set()
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
@@ -188,6 +190,14 @@ class Window:
                     waiting.discard(woken)
                     if not waiting:
                         del self._waiting[topic]
+
+    async def awaited(self, *, timeout: float) -> None:
+        """Returns when somebody waits for events, `timeout` seconds later at most."""
+        if not self._waiting:
+            self._awaited.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._awaited.wait()
 
     def wake(self) -> None:
         """Wakes all who wait."""

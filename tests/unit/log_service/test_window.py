@@ -99,6 +99,21 @@ async def test_a_reader_waits_no_longer_than_it_says() -> None:
     assert not held._waiting
 
 
+async def test_who_adds_events_is_told_at_once_that_a_reader_waits() -> None:
+    held = window(1)
+    told = asyncio.create_task(held.awaited(timeout=10))
+    await asyncio.sleep(0.01)
+    assert not told.done()
+    waiting = asyncio.create_task(held.changed((B,), timeout=10))
+    await asyncio.wait_for(told, 1)
+    await asyncio.wait_for(held.awaited(timeout=10), 1)
+    held.wake()
+    await waiting
+    started = time.monotonic()
+    await held.awaited(timeout=0.05)
+    assert 0.04 < time.monotonic() - started < 1
+
+
 async def test_a_thousand_readers_of_one_task_wake_quickly() -> None:
     held = window(*range(1, 2001))
     wanted = EventFilter(task_ids=(A,))
