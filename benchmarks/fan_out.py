@@ -2,12 +2,12 @@
 
 import asyncio
 
-from measures import Measures, drained, processor_seconds
+import aiohttp
+from measures import Measures, drained, processor_seconds, suspended
 from systems import System
 
 SUBSCRIBERS = (1, 100, 1000)
 MODEL = "scripted:40-5"
-LOOKS = 5
 
 
 async def fan_out(measures: Measures) -> None:
@@ -29,23 +29,28 @@ async def fan_out(measures: Measures) -> None:
 
 
 async def _run(measures: Measures, subscribers: int) -> tuple[float, float, int]:
-    """A run with so many: processor seconds of the system, of Redis, and how many connections were reading it."""
+    """A run with so many: processor seconds of the system, of Redis, and how many connections were reading it.
+
+    The run begins when all of them are there: one that comes late is sent many tokens at once, which costs less.
+    """
     system = measures.system
     processes, redis = system.all_processes(), system.stores("redis-server")
     own, of_redis = processor_seconds(processes), processor_seconds(redis)
-    run_id = await measures.run(f"fan out {subscribers}", MODEL)
-    async with asyncio.TaskGroup() as group:
-        looking = group.create_task(_readers(system))
-        for _ in range(subscribers):
-            group.create_task(_subscribe(system, run_id))
+    with suspended(system.workers()):
+        run_id = await measures.run(f"fan out {subscribers}", MODEL)
+        url = f"{system.url}{system.stream_path(run_id)}"
+        answers = await asyncio.gather(*(system.http.get(url) for _ in range(subscribers)))
+        await asyncio.sleep(1)
+        readers = await _readers(system)
+    await asyncio.gather(*(_read(system, answer) for answer in answers))
     await drained(system, measures.done)
-    return processor_seconds(processes) - own, processor_seconds(redis) - of_redis, looking.result()
+    return processor_seconds(processes) - own, processor_seconds(redis) - of_redis, readers
 
 
-async def _subscribe(system: System, run_id: str) -> None:
-    """Reads the stream of a run to its end."""
+async def _read(system: System, answer: aiohttp.ClientResponse) -> None:
+    """Reads a stream to its end."""
     last = b""
-    async with system.http.get(f"{system.url}{system.stream_path(run_id)}") as answer:
+    async with answer:
         answer.raise_for_status()
         async for part in answer.content.iter_any():
             last = (last + part)[-1000:]
@@ -54,11 +59,6 @@ async def _subscribe(system: System, run_id: str) -> None:
 
 
 async def _readers(system: System) -> int:
-    """The most connections that were seen reading streams during a run, but for those that share work in groups."""
-    most = 0
+    """How many connections read streams, but for those that share work in groups."""
     async with system.redis() as redis:
-        for _ in range(LOOKS):
-            await asyncio.sleep(1)
-            clients = await redis.client_list()
-            most = max(most, sum(client["cmd"] == "xread" for client in clients))
-    return most
+        return sum(client["cmd"] == "xread" for client in await redis.client_list())

@@ -4,7 +4,7 @@ import statistics
 import time
 
 import psutil
-from measures import CLIENTS, FEW, Bench, Measures, by_clients, drained, processor_seconds, timed
+from measures import CLIENTS, FEW, Bench, Measures, by_clients, drained, processor_seconds, suspended, timed
 from systems import Hearth
 
 MODEL = "scripted:16"
@@ -44,24 +44,18 @@ async def growth(bench: Bench) -> dict[str, float]:
 async def _waiting(measures: Measures, of: str, *, waiting: int, count: int) -> dict[str, float]:
     """Has so many runs accepted while the workers are stopped; then what the first `count` of them take."""
     system = measures.system
-    workers = system.workers()
     ended = measures.done + count
-    for process in workers:
-        process.suspend()
-    try:
 
-        async def one(number: int) -> None:
-            await measures.run(f"{of} {number}", MODEL)
+    async def one(number: int) -> None:
+        await measures.run(f"{of} {number}", MODEL)
 
+    with suspended(system.workers()):
         await by_clients(CLIENTS, waiting, one)
-    finally:
         # What is counted from here is the work of runs alone.
         counting = psutil.Process(system.database.get_server_pid())
         processes = [*system.all_processes(), *system.stores("postgres"), *system.stores("redis-server")]
         processes.remove(counting)
         began, used = time.monotonic(), processor_seconds(processes)
-        for process in workers:
-            process.resume()
     seconds = await drained(system, ended) - began
     return {
         f"runs per second, {of}": count / seconds,

@@ -5,7 +5,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import aiohttp
@@ -97,6 +97,18 @@ def pss(process: psutil.Process) -> float:
 def processor_seconds(processes: Iterable[psutil.Process]) -> float:
     """What they have used until now, with those of their children that have ended."""
     return sum(sum(process.cpu_times()[:4]) for process in processes)
+
+
+@contextlib.contextmanager
+def suspended(processes: Sequence[psutil.Process]) -> Iterator[None]:
+    """Nothing is done by them meanwhile."""
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
 
 
 @contextlib.asynccontextmanager

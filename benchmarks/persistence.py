@@ -9,7 +9,7 @@ from itertools import batched
 import orjson
 from hearth_runtime.events import Event, EventKind, EventLevel
 from hearth_runtime.identifiers import new_id
-from measures import Measures
+from measures import Measures, suspended
 from systems import System
 
 LINES_PER_TASK = 100
@@ -63,19 +63,13 @@ def _lines(tasks: int) -> list[Event]:
 
 async def _persisted(system: System, events: Sequence[Event]) -> float:
     """Puts them into the stream; returns how many were persisted per second."""
-    writers = system.log_writers()
-    for process in writers:
-        process.suspend()
-    try:
+    with suspended(system.log_writers()):
         async with system.redis() as redis:
             for some in batched(events, LOAD_BATCH):
                 pipe = redis.pipeline(transaction=False)
                 for event in some:
                     pipe.xadd(*system.log_entry(event))
                 await pipe.execute()
-    finally:
-        for process in writers:
-            process.resume()
     started = time.monotonic()
     async with asyncio.timeout(PERSIST_SECONDS):
         # They are persisted in their order, so that the last task's tell of all.
