@@ -384,7 +384,7 @@ async def test_what_is_compressed_is_not_unpacked(liar: Liar) -> None:
 
 
 async def test_what_ends_lines_elsewhere_ends_none_in_json(liar: Liar) -> None:
-    """Go leaves U+0085 in strings as it is, and httpx takes it for a line's end."""
+    """Go leaves U+0085 in strings as it is, and a reader of lines may take it for a line's end."""
     text = "a\x85b\u2028c\u2029d\u00c2\u2030"
     answer = {"message": {"role": "assistant", "content": text}, "done": True}
     for shift in range(8):

@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from hearth_runtime.errors import HearthError
-from ollama import AsyncClient, ListResponse, ShowResponse
+from ollama import ListResponse, ShowResponse
 
 from inference_service.breaker import Breaker
 from inference_service.generation_request import misnamed
 from inference_service.ollama_errors import typed_errors, unknown_model, unreachable
 from inference_service.output import clean
+from inference_service.transport import HostHttp
 
 LIST_TIMEOUT_SECONDS = 3.0
 SHOW_TIMEOUT_SECONDS = 3.0
@@ -49,8 +50,8 @@ class _Listed:
 class Catalog:
     """The models of the host `name`. Lists are asked for once at a time, whoever waits for them."""
 
-    def __init__(self, client: AsyncClient, breaker: Breaker, *, name: str, fresh_seconds: float) -> None:
-        self._client = client
+    def __init__(self, http: HostHttp, breaker: Breaker, *, name: str, fresh_seconds: float) -> None:
+        self._http = http
         self._breaker = breaker
         self._name = name
         self._fresh_seconds = fresh_seconds
@@ -131,7 +132,7 @@ class Catalog:
         try:
             with typed_errors(host=self._name, model=""):
                 async with _quickly(self._name, LIST_TIMEOUT_SECONDS):
-                    answer = await self._client.list()
+                    answer = ListResponse(**await self._http.get("/api/tags"))
                 self._listed = _by_name(answer)
             self.failure = None
         except HearthError as error:
@@ -143,7 +144,9 @@ class Catalog:
         try:
             async with gate:
                 with typed_errors(host=self._name, model=model.name):
-                    self._shown[model.digest] = await self._client.show(model.name)
+                    self._shown[model.digest] = ShowResponse(
+                        **await self._http.post("/api/show", {"model": model.name})
+                    )
         except HearthError:
             return  # it may have been removed since it was listed
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hearth_runtime.errors import FieldViolation, HearthError, InvalidArgument, ModelHostUnavailable, ModelTimeout
+from ollama import EmbedResponse
 
 from inference_service.answer import bounded
 from inference_service.generation import answer_seconds
@@ -82,7 +83,8 @@ class EmbeddingModels:
                     with typed_errors(host=host.name, model=model):
                         try:
                             async with asyncio.timeout(patience):
-                                answer = await host.client.embed(model=model, input=list(texts))
+                                body = {"model": model, "input": list(texts)}
+                                answer = EmbedResponse(**await host.http.post("/api/embed", body))
                         except TimeoutError as error:
                             raise ModelTimeout(f"{host.name} was silent for {patience:g} seconds.") from error
                         vectors = _checked(answer.embeddings, len(texts), host)

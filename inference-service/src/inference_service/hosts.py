@@ -1,15 +1,13 @@
 """Model hosts: servers that speak Ollama's protocol, what models they have, and who may use them now."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-import httpx
 from hearth_runtime.errors import FieldViolation, HearthError, InvalidArgument
-from ollama import AsyncClient, ChatResponse, GenerateResponse, ResponseError
+from ollama import ChatResponse, GenerateResponse, ResponseError
 
 from inference_service.breaker import Breaker, Report, State
 from inference_service.catalog import MAX_NAME, Catalog, Model
@@ -18,7 +16,7 @@ from inference_service.ollama_errors import typed_errors, unknown_model, unreach
 from inference_service.output import clean
 from inference_service.settings import InferenceSettings, split_urls
 from inference_service.slots import FairSlots
-from inference_service.transport import BoundedTransport
+from inference_service.transport import HostHttp
 
 VERSION_TIMEOUT_SECONDS = 1.5  # within what a check of dependencies may take
 
@@ -41,27 +39,8 @@ class Host:
 
     def __init__(self, url: str, settings: InferenceSettings) -> None:
         # Time-outs between tokens are the generation's own: a model that loads is silent for long.
-        options: dict[str, Any] = {
-            "timeout": httpx.Timeout(None, connect=settings.model_connect_seconds),
-            # What is compressed has no bound on what it unpacks to, and streams worse.
-            "headers": {"accept-encoding": "identity"},
-            "follow_redirects": False,
-        }
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=settings.model_concurrency)
-        if url.startswith("unix:"):
-            self.name, base = url, "http://localhost"
-            transport = httpx.AsyncHTTPTransport(uds=url.removeprefix("unix:"), limits=limits, trust_env=False)
-        else:
-            parts = urlsplit(url if "://" in url else f"http://{url}")
-            bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
-            self.name = base = bare.geturl().rstrip("/")
-            transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
-            if parts.username:
-                options["auth"] = (unquote(parts.username), unquote(parts.password or ""))
-        bounded = BoundedTransport(transport)
-        self.client = AsyncClient(base, transport=bounded, **options)
-        # For what the library lacks.
-        self._http = httpx.AsyncClient(base_url=base, transport=bounded, **options)
+        self.http = HostHttp(url, connect_seconds=settings.model_connect_seconds)
+        self.name = self.http.name
         self.breaker = Breaker(
             name=self.name,
             probe=self.version,
@@ -69,7 +48,7 @@ class Host:
             first_seconds=settings.model_breaker_first_seconds,
             max_seconds=settings.model_breaker_max_seconds,
         )
-        self.catalog = Catalog(self.client, self.breaker, name=self.name, fresh_seconds=settings.model_list_seconds)
+        self.catalog = Catalog(self.http, self.breaker, name=self.name, fresh_seconds=settings.model_list_seconds)
         self.slots = FairSlots(settings.model_concurrency, queue=settings.model_queue)
 
     @property
@@ -91,19 +70,17 @@ class Host:
         """Closes the connections."""
         await self.breaker.close()
         await self.catalog.close()
-        await self.client.close()  # type: ignore[no-untyped-call]
-        await self._http.aclose()
+        await self.http.close()
 
     async def version(self) -> str:
         """Ollama's version there. Raises HearthError."""
         with typed_errors(host=self.name, model=""):
             try:
                 async with asyncio.timeout(VERSION_TIMEOUT_SECONDS):
-                    answer = await self._http.get("/api/version")
+                    answer = await self.http.get("/api/version")
             except TimeoutError as error:
                 raise unreachable(self.name) from error
-            answer.raise_for_status()
-            return clean(str(answer.json()["version"])[:MAX_NAME])
+            return clean(str(answer["version"])[:MAX_NAME])
 
     async def stream[C: (ChatResponse, GenerateResponse)](
         self, path: str, body: dict[str, Any], kind: type[C]
@@ -114,12 +91,8 @@ class Host:
         does not know: `anyOf`, `default`, an object inside an object.
         """
         given = {name: value for name, value in body.items() if value is not None and value != []}
-        async with self._http.stream("POST", path, json=given) as response:
-            if not response.is_success:
-                await response.aread()
-            response.raise_for_status()
-            async for line in response.aiter_lines():
-                chunk = json.loads(line)
+        async with aclosing(self.http.lines(path, given)) as chunks:
+            async for chunk in chunks:
                 if error := chunk.get("error"):
                     raise ResponseError(error)
                 yield kind(**chunk)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
-import httpx
+import aiohttp
 from hearth_runtime.errors import (
     HearthError,
     ModelHostUnavailable,
@@ -20,7 +20,7 @@ from hearth_runtime.errors import (
 from ollama import ResponseError
 
 from inference_service.output import clean
-from inference_service.transport import AnswerTooLong, Compressed
+from inference_service.transport import AnswerTooLong, Compressed, NotConnected, Refused
 
 MAX_DETAIL = 300
 # What Ollama says, with 400 or 500, of a model that takes no tools or images.
@@ -55,19 +55,17 @@ def typed_errors(*, host: str, model: str) -> Iterator[None]:
         yield
     except ResponseError as error:
         raise _refused(error.status_code, error.error, host=host, model=model) from error
-    except httpx.HTTPStatusError as error:
-        raise _refused(error.response.status_code, error.response.text, host=host, model=model) from error
-    except (ConnectionError, httpx.ConnectError, httpx.ConnectTimeout) as error:
+    except Refused as error:
+        raise _refused(error.status_code, error.body, host=host, model=model) from error
+    except NotConnected as error:
         raise unreachable(host) from error
-    except httpx.TimeoutException as error:
-        raise ModelTimeout(f"{host} did not answer in time.") from error
     except AnswerTooLong as error:
         raise ModelHostUnavailable(f"{host} sent what is too long to be an answer: {error}.") from error
     except Compressed as error:
         raise ModelHostUnavailable(
             f"{host} compresses its answers. Switch that off in what stands before it: no bound holds for them."
         ) from error
-    except (httpx.HTTPError, httpx.StreamError) as error:
+    except (aiohttp.ClientError, OSError) as error:
         raise ModelHostUnavailable(f"{host} broke the answer off ({type(error).__name__}).") from error
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as error:
         # What json, pydantic and the ollama library make of rubbish in the protocol's place.

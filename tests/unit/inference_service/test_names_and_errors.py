@@ -1,6 +1,6 @@
 """Names of models and hosts, what a request may hold, and what errors say."""
 
-import httpx
+import aiohttp
 import pytest
 from hearth_runtime.errors import (
     HearthError,
@@ -20,6 +20,7 @@ from inference_service.generation_request import Options, Request
 from inference_service.hosts import Host
 from inference_service.ollama_errors import PromptTooLong, typed_errors
 from inference_service.settings import InferenceSettings
+from inference_service.transport import NotConnected
 from ollama import ResponseError
 from pydantic import ValidationError
 
@@ -84,10 +85,9 @@ def test_addresses_that_are_none(url: str) -> None:
         (ResponseError("no", 401), ModelHostUnavailable, "credentials"),
         (ResponseError("no", 408), ModelTimeout, "gave up"),
         (ResponseError("died"), ModelHostUnavailable, "h failed: died."),
-        (ConnectionError(), ModelHostUnavailable, "set OLLAMA_URL"),
-        (httpx.ConnectTimeout(""), ModelHostUnavailable, "set OLLAMA_URL"),
-        (httpx.ReadTimeout(""), ModelTimeout, "in time"),
-        (httpx.RemoteProtocolError(""), ModelHostUnavailable, "broke the answer off"),
+        (NotConnected(), ModelHostUnavailable, "set OLLAMA_URL"),
+        (aiohttp.ServerDisconnectedError(), ModelHostUnavailable, "broke the answer off"),
+        (ConnectionResetError(), ModelHostUnavailable, "broke the answer off"),
         (ValueError(), ModelHostUnavailable, "not Ollama's protocol"),
         (AttributeError(), ModelHostUnavailable, "not Ollama's protocol"),
         (KeyError(), ModelHostUnavailable, "not Ollama's protocol"),
