@@ -29,6 +29,7 @@ class FakeStorage(event_store_pb2_grpc.EventStoreServiceServicer, task_store_pb2
         self.subscriptions: dict[str, log_service_pb2.Subscription] = {}
         self.appended: list[list[StreamId]] = []
         self.row_reads = 0
+        self.scan_limits: list[int] = []  # of the lists that were asked for
         # Events with this in their message are refused, as those that PostgreSQL cannot store.
         self.refused = "\0"
         # Events with this in their message make it fail as if by a fault of its own.
@@ -73,6 +74,7 @@ class FakeStorage(event_store_pb2_grpc.EventStoreServiceServicer, task_store_pb2
         return event_store_pb2.AppendEventsResponse(stored_count=len(self.events) - before)
 
     async def ListEvents(self, request: Any, context: Any) -> event_store_pb2.ListEventsResponse:
+        self.scan_limits.append(request.scan_limit)
         after = StreamId.parse(request.after_stream_id) if request.HasField("after_stream_id") else StreamId(-1, 0)
         before = StreamId.parse(request.before_stream_id) if request.HasField("before_stream_id") else None
         if request.page_token and not request.descending:

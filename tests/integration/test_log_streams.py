@@ -12,6 +12,7 @@ from hearth.log.v1 import event_pb2, log_service_pb2
 from hearth_runtime.errors import InvalidArgument, SubscriptionNotFound, TaskNotFound, TooManyStreams, Unavailable
 from hearth_runtime.events import EVENTS_STREAM, EventKind, StreamId
 from hearth_runtime.identifiers import new_id
+from log_service.storage import SCAN_LIMIT
 from redis.asyncio import Redis
 from servers.log_process import AGENT_ID, LogProcess, Received, event, log_process, of_task, publish, subscriber, whole
 from system.waiting import eventually
@@ -325,3 +326,5 @@ async def test_history_is_paged(log: LogProcess, redis: Redis, storage: FakeStor
     page = await log.stub.ListEvents(request)
     assert [e.stream_id for e in page.events] == sent[1::-1]
     assert page.next_page_token == ""
+    # However many events there are, a page takes so long at most.
+    assert storage.scan_limits == [SCAN_LIMIT, SCAN_LIMIT]

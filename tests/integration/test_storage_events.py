@@ -197,6 +197,48 @@ async def test_every_filter(storage: Any) -> None:
             assert sorted(seen) == [f"{n}-0" for n in found], where
 
 
+async def test_what_warns_or_failed_is_found_in_its_order_by_an_index(storage: Any) -> None:
+    warning, error = event_pb2.Event.LEVEL_WARNING, event_pb2.Event.LEVEL_ERROR
+    troubles = {n: error if n % 200 == 0 else warning for n in range(0, 2000, 100)}
+    await append(storage, *(event(f"{n}-0", level=troubles.get(n, event_pb2.Event.LEVEL_INFO)) for n in range(2000)))
+    await storage.sql("ANALYZE task_logs")
+    for levels in (["error"], ["warning", "error"]):
+        condition = f"level = '{levels[0]}'" if len(levels) == 1 else f"level = ANY ('{{{','.join(levels)}}}')"
+        query = f"SELECT * FROM task_logs WHERE {condition} ORDER BY stream_ms, stream_seq LIMIT 5"
+        plan = "\n".join(row[0] for row in await storage.sql(f"EXPLAIN {query}"))
+        assert "Index Scan using task_logs_troubles" in plan, plan
+        assert "Sort" not in plan, plan
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("page_size", [1, 2, 100])
+async def test_a_page_ends_where_so_many_events_were_looked_at(
+    storage: Any, page_size: int, *, descending: bool
+) -> None:
+    task_id = new_id()
+    wanted = [7, 8, 9, 20, 39]
+    await append(
+        storage,
+        *(event(f"{n}-0", task_id=task_id, message="lost" if n in wanted else "", context="{}") for n in range(40)),
+        *(event(f"{n}-1", message="lost") for n in range(40)),
+    )
+    request = event_store_pb2.ListEventsRequest(
+        page_size=page_size, filter=Filter(task_ids=[task_id], contains="lost"), descending=descending, scan_limit=10
+    )
+    seen: list[list[str]] = []
+    while not seen or request.page_token:
+        answer = await storage.events.ListEvents(request)
+        seen.append(ids(answer.events))
+        request.page_token = answer.next_page_token
+    order = [f"{n}-0" for n in wanted]
+    assert [stream_id for page in seen for stream_id in page] == (order[::-1] if descending else order)
+    if page_size == 100 and not descending:
+        # Of ten events each, and one that finds no more.
+        assert [len(page) for page in seen] == [3, 0, 1, 1, 0]
+    # What indexes find is not compared.
+    assert len(await pages(storage, filter=Filter(task_ids=[task_id]), scan_limit=30, page_size=25)) == 40
+
+
 async def test_what_is_no_filter_or_place_names_the_field(storage: Any) -> None:
     unknown: Any = 77
     wrongs: dict[str, dict[str, Any]] = {
@@ -207,6 +249,7 @@ async def test_what_is_no_filter_or_place_names_the_field(storage: Any) -> None:
         "after_stream_id": {"after_stream_id": "x"},
         "before_stream_id": {"before_stream_id": "1-"},
         "page_size": {"page_size": 5001},
+        "scan_limit": {"scan_limit": -1},
         "cursor": {"page_token": "x"},
     }
     for field, wrong in wrongs.items():

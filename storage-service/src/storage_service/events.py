@@ -76,8 +76,13 @@ class Events:
         descending: bool,
         after: StreamId | None,
         before: StreamId | None,
+        scan_limit: int | None = None,
     ) -> Page[Event]:
-        """The events that match between two places, both exclusive, in their order or against it."""
+        """The events that match between two places, both exclusive, in their order or against it.
+
+        Kinds, texts and context have no index: of what the rest of the filter leaves, `scan_limit` events are compared
+        at most. Then the page holds what matches among those, which may be nothing, and the next one goes on there.
+        """
         place = place_of_token(token)
         if place is not None and descending:
             before = place if before is None else min(before, place)
@@ -98,10 +103,16 @@ class Events:
             list(where.context.keys()) or None,
             list(where.context.values()) or None,
             PAGE_BYTES,
+            scan_limit,
         )
-        events = [_event(row) for row in rows[:page_size]]
-        more = bool(rows) and rows[0]["found"] > len(events)
-        return Page(items=events, next_token=token_of_place(StreamId.parse(events[-1].stream_id)) if more else "")
+        events = [_event(row) for row in rows if row["matches"]][:page_size]
+        if rows and rows[-1]["number"] == scan_limit and len(rows) <= page_size:
+            next_token = token_of_place(StreamId.parse(rows[-1]["stream_id"]))
+        elif rows and rows[0]["found"] > len(events):
+            next_token = token_of_place(StreamId.parse(events[-1].stream_id))
+        else:
+            next_token = ""
+        return Page(items=events, next_token=next_token)
 
 
 def _place(place: StreamId | None) -> tuple[int | None, int | None]:

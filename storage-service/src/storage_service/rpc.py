@@ -79,6 +79,7 @@ class EventStoreRpc(event_store_pb2_grpc.EventStoreServiceServicer):
             descending=request.descending,
             after=_place(request, "after_stream_id"),
             before=_place(request, "before_stream_id"),
+            scan_limit=_scan_limit(request.scan_limit),
         )
         return event_store_pb2.ListEventsResponse(
             events=[to_message(event, event_pb2.Event) for event in page.items], next_page_token=page.next_token
@@ -136,6 +137,12 @@ def _filter(message: log_service_pb2.EventFilter) -> EventFilter:
     arguments.known(where.levels, "levels")
     arguments.known(where.kinds, "kinds")
     return where
+
+
+def _scan_limit(value: int) -> int | None:
+    if value < 0:
+        raise arguments.invalid("scan_limit", "must be 0 or more")
+    return value or None
 
 
 def _place(request: Any, field: str) -> Any:

@@ -157,6 +157,9 @@ async def list_logs(
 ) -> LogPage:
     """Pages through what is kept of all events, in their order. An event is there if it matches each filter that is
     given, and any value of one that has several. `context.tool=web_search` matches `{"tool": "web_search"}`.
+
+    Of what the other filters leave, a page looks at 10,000 events for a text, kinds and context. Where few match, it
+    has fewer than `limit` or none; go on with `next_cursor` until it is null.
     """
     answer = await services.logs.ListEvents(
         log_service_pb2.ListEventsRequest(

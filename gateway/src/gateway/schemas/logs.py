@@ -38,7 +38,7 @@ class Log(Answer):
 
 
 class LogPage(Answer):
-    """A page of events in their order."""
+    """A page of events in their order: the last one if `next_cursor` is null, however few it has."""
 
     items: list[Log]
     next_cursor: str | None = Field(description="What `cursor` gives the next page; null on the last")

@@ -20,7 +20,8 @@ SELECT count(*)::integer AS stored_count FROM stored;
 -- several of: $6, $7 task ids, $8, $9 agent ids, $10, $11 levels; $12 kinds, $13 a pattern for LIKE, $14 since,
 -- $15 until, $16 and $17 the keys and values of context; $18 bytes. One value has a parameter of its own, since only
 -- `=` lets an index give the order. `found` is how many rows there are within the limit; those whose predecessors fill
--- the bytes are left out.
+-- the bytes are left out. $19 how many rows that no index finds are looked at, or NULL: the last one of those is there
+-- in any case, and `matches` tells whether it belongs to the page.
 SELECT *
 FROM (
     SELECT
@@ -31,23 +32,32 @@ FROM (
         ) AS bytes_before
     FROM (
         SELECT *
-        FROM task_logs
-        WHERE ($2::bigint IS NULL OR (stream_ms, stream_seq) > ($2, $3::bigint))
-          AND ($4::bigint IS NULL OR (stream_ms, stream_seq) < ($4, $5::bigint))
-          AND ($6::uuid IS NULL OR task_id = $6)
-          AND ($7::uuid[] IS NULL OR task_id = ANY ($7))
-          AND ($8::uuid IS NULL OR agent_id = $8)
-          AND ($9::uuid[] IS NULL OR agent_id = ANY ($9))
-          AND ($10::text IS NULL OR level = $10)
-          AND ($11::text[] IS NULL OR level = ANY ($11))
-          AND ($12::text[] IS NULL OR kind = ANY ($12))
-          AND ($13::text IS NULL OR message ILIKE $13)
-          AND ($14::timestamptz IS NULL OR timestamp >= $14)
-          AND ($15::timestamptz IS NULL OR timestamp < $15)
-          AND ($16::text[] IS NULL OR NOT EXISTS (
-              SELECT FROM unnest($16, $17::text[]) AS wanted (key, value)
-              WHERE context ->> wanted.key IS DISTINCT FROM wanted.value
-          ))
+        FROM (
+            SELECT *, row_number() OVER (ORDER BY stream_ms, stream_seq) AS number
+            FROM task_logs
+            WHERE ($2::bigint IS NULL OR (stream_ms, stream_seq) > ($2, $3::bigint))
+              AND ($4::bigint IS NULL OR (stream_ms, stream_seq) < ($4, $5::bigint))
+              AND ($6::uuid IS NULL OR task_id = $6)
+              AND ($7::uuid[] IS NULL OR task_id = ANY ($7))
+              AND ($8::uuid IS NULL OR agent_id = $8)
+              AND ($9::uuid[] IS NULL OR agent_id = ANY ($9))
+              AND ($10::text IS NULL OR level = $10)
+              AND ($11::text[] IS NULL OR level = ANY ($11))
+              AND ($14::timestamptz IS NULL OR timestamp >= $14)
+              AND ($15::timestamptz IS NULL OR timestamp < $15)
+            ORDER BY stream_ms, stream_seq
+            LIMIT $19::bigint
+        ) AS looked_at
+        CROSS JOIN LATERAL (
+            SELECT
+                ($12::text[] IS NULL OR kind = ANY ($12))
+                AND ($13::text IS NULL OR message ILIKE $13)
+                AND ($16::text[] IS NULL OR NOT EXISTS (
+                    SELECT FROM unnest($16, $17::text[]) AS wanted (key, value)
+                    WHERE context ->> wanted.key IS DISTINCT FROM wanted.value
+                )) AS matches
+        ) AS compared
+        WHERE matches OR number = $19::bigint
         ORDER BY stream_ms, stream_seq
         LIMIT $1
     ) AS page
@@ -67,23 +77,32 @@ FROM (
         ) AS bytes_before
     FROM (
         SELECT *
-        FROM task_logs
-        WHERE ($2::bigint IS NULL OR (stream_ms, stream_seq) > ($2, $3::bigint))
-          AND ($4::bigint IS NULL OR (stream_ms, stream_seq) < ($4, $5::bigint))
-          AND ($6::uuid IS NULL OR task_id = $6)
-          AND ($7::uuid[] IS NULL OR task_id = ANY ($7))
-          AND ($8::uuid IS NULL OR agent_id = $8)
-          AND ($9::uuid[] IS NULL OR agent_id = ANY ($9))
-          AND ($10::text IS NULL OR level = $10)
-          AND ($11::text[] IS NULL OR level = ANY ($11))
-          AND ($12::text[] IS NULL OR kind = ANY ($12))
-          AND ($13::text IS NULL OR message ILIKE $13)
-          AND ($14::timestamptz IS NULL OR timestamp >= $14)
-          AND ($15::timestamptz IS NULL OR timestamp < $15)
-          AND ($16::text[] IS NULL OR NOT EXISTS (
-              SELECT FROM unnest($16, $17::text[]) AS wanted (key, value)
-              WHERE context ->> wanted.key IS DISTINCT FROM wanted.value
-          ))
+        FROM (
+            SELECT *, row_number() OVER (ORDER BY stream_ms DESC, stream_seq DESC) AS number
+            FROM task_logs
+            WHERE ($2::bigint IS NULL OR (stream_ms, stream_seq) > ($2, $3::bigint))
+              AND ($4::bigint IS NULL OR (stream_ms, stream_seq) < ($4, $5::bigint))
+              AND ($6::uuid IS NULL OR task_id = $6)
+              AND ($7::uuid[] IS NULL OR task_id = ANY ($7))
+              AND ($8::uuid IS NULL OR agent_id = $8)
+              AND ($9::uuid[] IS NULL OR agent_id = ANY ($9))
+              AND ($10::text IS NULL OR level = $10)
+              AND ($11::text[] IS NULL OR level = ANY ($11))
+              AND ($14::timestamptz IS NULL OR timestamp >= $14)
+              AND ($15::timestamptz IS NULL OR timestamp < $15)
+            ORDER BY stream_ms DESC, stream_seq DESC
+            LIMIT $19::bigint
+        ) AS looked_at
+        CROSS JOIN LATERAL (
+            SELECT
+                ($12::text[] IS NULL OR kind = ANY ($12))
+                AND ($13::text IS NULL OR message ILIKE $13)
+                AND ($16::text[] IS NULL OR NOT EXISTS (
+                    SELECT FROM unnest($16, $17::text[]) AS wanted (key, value)
+                    WHERE context ->> wanted.key IS DISTINCT FROM wanted.value
+                )) AS matches
+        ) AS compared
+        WHERE matches OR number = $19::bigint
         ORDER BY stream_ms DESC, stream_seq DESC
         LIMIT $1
     ) AS page

@@ -27,7 +27,7 @@ from hearth.log.v1 import event_pb2 as hearth_dot_log_dot_v1_dot_event__pb2
 from hearth.log.v1 import log_service_pb2 as hearth_dot_log_dot_v1_dot_log__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#hearth/storage/v1/event_store.proto\x12\x11hearth.storage.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19hearth/log/v1/event.proto\x1a\x1fhearth/log/v1/log_service.proto\";\n\x13\x41ppendEventsRequest\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.hearth.log.v1.Event\",\n\x14\x41ppendEventsResponse\x12\x14\n\x0cstored_count\x18\x01 \x01(\x05\"\xe0\x01\n\x11ListEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12*\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1a.hearth.log.v1.EventFilter\x12\x12\n\ndescending\x18\x04 \x01(\x08\x12\x1c\n\x0f\x61\x66ter_stream_id\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x1d\n\x10\x62\x65\x66ore_stream_id\x18\x06 \x01(\tH\x01\x88\x01\x01\x42\x12\n\x10_after_stream_idB\x13\n\x11_before_stream_id\"S\n\x12ListEventsResponse\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.hearth.log.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x16GetSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"L\n\x17GetSubscriptionResponse\x12\x31\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1b.hearth.log.v1.Subscription\"\xc6\x01\n\x17SaveSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1a.hearth.log.v1.EventFilter\x12 \n\x13last_seen_stream_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x37\n\x13last_seen_timestamp\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x16\n\x14_last_seen_stream_id\"M\n\x18SaveSubscriptionResponse\x12\x31\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1b.hearth.log.v1.Subscription2\xa6\x03\n\x11\x45ventStoreService\x12_\n\x0c\x41ppendEvents\x12&.hearth.storage.v1.AppendEventsRequest\x1a\'.hearth.storage.v1.AppendEventsResponse\x12Y\n\nListEvents\x12$.hearth.storage.v1.ListEventsRequest\x1a%.hearth.storage.v1.ListEventsResponse\x12h\n\x0fGetSubscription\x12).hearth.storage.v1.GetSubscriptionRequest\x1a*.hearth.storage.v1.GetSubscriptionResponse\x12k\n\x10SaveSubscription\x12*.hearth.storage.v1.SaveSubscriptionRequest\x1a+.hearth.storage.v1.SaveSubscriptionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#hearth/storage/v1/event_store.proto\x12\x11hearth.storage.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19hearth/log/v1/event.proto\x1a\x1fhearth/log/v1/log_service.proto\";\n\x13\x41ppendEventsRequest\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.hearth.log.v1.Event\",\n\x14\x41ppendEventsResponse\x12\x14\n\x0cstored_count\x18\x01 \x01(\x05\"\xf4\x01\n\x11ListEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12*\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1a.hearth.log.v1.EventFilter\x12\x12\n\ndescending\x18\x04 \x01(\x08\x12\x1c\n\x0f\x61\x66ter_stream_id\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x1d\n\x10\x62\x65\x66ore_stream_id\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x12\n\nscan_limit\x18\x07 \x01(\x05\x42\x12\n\x10_after_stream_idB\x13\n\x11_before_stream_id\"S\n\x12ListEventsResponse\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.hearth.log.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x16GetSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"L\n\x17GetSubscriptionResponse\x12\x31\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1b.hearth.log.v1.Subscription\"\xc6\x01\n\x17SaveSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1a.hearth.log.v1.EventFilter\x12 \n\x13last_seen_stream_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x37\n\x13last_seen_timestamp\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x16\n\x14_last_seen_stream_id\"M\n\x18SaveSubscriptionResponse\x12\x31\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1b.hearth.log.v1.Subscription2\xa6\x03\n\x11\x45ventStoreService\x12_\n\x0c\x41ppendEvents\x12&.hearth.storage.v1.AppendEventsRequest\x1a\'.hearth.storage.v1.AppendEventsResponse\x12Y\n\nListEvents\x12$.hearth.storage.v1.ListEventsRequest\x1a%.hearth.storage.v1.ListEventsResponse\x12h\n\x0fGetSubscription\x12).hearth.storage.v1.GetSubscriptionRequest\x1a*.hearth.storage.v1.GetSubscriptionResponse\x12k\n\x10SaveSubscription\x12*.hearth.storage.v1.SaveSubscriptionRequest\x1a+.hearth.storage.v1.SaveSubscriptionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,17 +39,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPENDEVENTSRESPONSE']._serialized_start=212
   _globals['_APPENDEVENTSRESPONSE']._serialized_end=256
   _globals['_LISTEVENTSREQUEST']._serialized_start=259
-  _globals['_LISTEVENTSREQUEST']._serialized_end=483
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=485
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=568
-  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_start=570
-  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_end=608
-  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_start=610
-  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_end=686
-  _globals['_SAVESUBSCRIPTIONREQUEST']._serialized_start=689
-  _globals['_SAVESUBSCRIPTIONREQUEST']._serialized_end=887
-  _globals['_SAVESUBSCRIPTIONRESPONSE']._serialized_start=889
-  _globals['_SAVESUBSCRIPTIONRESPONSE']._serialized_end=966
-  _globals['_EVENTSTORESERVICE']._serialized_start=969
-  _globals['_EVENTSTORESERVICE']._serialized_end=1391
+  _globals['_LISTEVENTSREQUEST']._serialized_end=503
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=505
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=588
+  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_start=590
+  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_end=628
+  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_start=630
+  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_end=706
+  _globals['_SAVESUBSCRIPTIONREQUEST']._serialized_start=709
+  _globals['_SAVESUBSCRIPTIONREQUEST']._serialized_end=907
+  _globals['_SAVESUBSCRIPTIONRESPONSE']._serialized_start=909
+  _globals['_SAVESUBSCRIPTIONRESPONSE']._serialized_end=986
+  _globals['_EVENTSTORESERVICE']._serialized_start=989
+  _globals['_EVENTSTORESERVICE']._serialized_end=1411
 # @@protoc_insertion_point(module_scope)

@@ -71,6 +71,7 @@ class ListEventsRequest(_message.Message):
     DESCENDING_FIELD_NUMBER: _builtins.int
     AFTER_STREAM_ID_FIELD_NUMBER: _builtins.int
     BEFORE_STREAM_ID_FIELD_NUMBER: _builtins.int
+    SCAN_LIMIT_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     page_token: _builtins.str
     descending: _builtins.bool
@@ -78,6 +79,10 @@ class ListEventsRequest(_message.Message):
     """exclusive"""
     before_stream_id: _builtins.str
     """exclusive"""
+    scan_limit: _builtins.int
+    """How many events are compared at most with kinds, a text and context, which no index finds; 0 for all. A page then
+    holds what matches among those.
+    """
     @_builtins.property
     def filter(self) -> _log_service_pb2.EventFilter: ...
     def __init__(
@@ -89,10 +94,11 @@ class ListEventsRequest(_message.Message):
         descending: _builtins.bool = ...,
         after_stream_id: _builtins.str | None = ...,
         before_stream_id: _builtins.str | None = ...,
+        scan_limit: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after_stream_id", b"_after_stream_id", "_before_stream_id", b"_before_stream_id", "after_stream_id", b"after_stream_id", "before_stream_id", b"before_stream_id", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_stream_id", b"_after_stream_id", "_before_stream_id", b"_before_stream_id", "after_stream_id", b"after_stream_id", "before_stream_id", b"before_stream_id", "descending", b"descending", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_stream_id", b"_after_stream_id", "_before_stream_id", b"_before_stream_id", "after_stream_id", b"after_stream_id", "before_stream_id", b"before_stream_id", "descending", b"descending", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "scan_limit", b"scan_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after_stream_id: _TypeAlias = _typing.Literal["after_stream_id"]  # noqa: Y015
     _WhichOneofArgType__after_stream_id: _TypeAlias = _typing.Literal["_after_stream_id", b"_after_stream_id"]  # noqa: Y015
@@ -112,6 +118,7 @@ class ListEventsResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
+    """empty on the last page; with a scan_limit, a page before it may have no events"""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]: ...
     def __init__(
