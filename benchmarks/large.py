@@ -24,6 +24,7 @@ import asyncpg
 from hearth_runtime.events import Event, EventKind, EventLevel, StreamId
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.tasks import TaskStatus
+from log_service.storage import SCAN_LIMIT
 from measures import quantile, timed
 from report import Row, save, table
 from retrieval import measure
@@ -36,6 +37,7 @@ from storage_service.attempts import Attempts, Ending
 from storage_service.database import Database, open_database
 from storage_service.events import EventFilter, Events
 from storage_service.migrate import migrate
+from storage_service.pages import Page
 from storage_service.queue import Queue
 from storage_service.queue_bounds import QueueBounds
 from storage_service.settings import StorageSettings
@@ -84,9 +86,12 @@ class History:
             took: list[float] = []
             until = time.monotonic() + SECONDS
             while len(took) < self._calls and (len(took) < 3 or time.monotonic() < until):
-                took.append(await self._page(where(), descending=len(took) % 2 == 1))
+                took.append(await self._took(where(), descending=len(took) % 2 == 1))
             for name, share in (("p50", 0.5), ("p99", 0.99)):
                 figures[f"history {kind}, {name}, {size} (ms)"] = quantile(took, share)
+        figures[f"history by text that is not there, all pages, {size} (ms)"] = await timed(
+            self._all(replace(ANYTHING, contains="not there"))
+        )
         for kind, where_all in (("", ANYTHING), (" by agent", replace(ANYTHING, agent_ids=(self._agent_ids[0],)))):
             first, deep = await self._deep(where_all)
             figures[f"history{kind}, page 1, p50, {size} (ms)"] = first
@@ -94,25 +99,36 @@ class History:
             figures[f"history{kind}, page {DEEP_PAGE:,} beside page 1, {size} (times)"] = deep / first
         return figures
 
-    async def _page(self, where: EventFilter, *, descending: bool, token: str = "") -> float:
-        return await timed(
-            self._events.list(
-                page_size=PAGE_SIZE, token=token, where=where, descending=descending, after=None, before=None
-            )
+    async def _took(self, where: EventFilter, *, descending: bool, token: str = "") -> float:
+        return await timed(self._page(where, descending=descending, token=token))
+
+    async def _page(self, where: EventFilter, *, descending: bool, token: str) -> Page[Event]:
+        """A page as log-service asks for it."""
+        return await self._events.list(
+            page_size=PAGE_SIZE,
+            token=token,
+            where=where,
+            descending=descending,
+            after=None,
+            before=None,
+            scan_limit=SCAN_LIMIT,
         )
+
+    async def _all(self, where: EventFilter) -> None:
+        token = (await self._page(where, descending=True, token="")).next_token
+        while token:
+            token = (await self._page(where, descending=True, token=token)).next_token
 
     async def _deep(self, where: EventFilter) -> tuple[float, float]:
         """Median milliseconds of the first page and of a deep one, which is reached page by page."""
         token = ""
         for _ in range(DEEP_PAGE - 1):
-            page = await self._events.list(
-                page_size=PAGE_SIZE, token=token, where=where, descending=True, after=None, before=None
-            )
+            page = await self._page(where, descending=True, token=token)
             token = page.next_token or token
         first, deep = [], []
         for _ in range(self._calls):
-            first.append(await self._page(where, descending=True))
-            deep.append(await self._page(where, descending=True, token=token))
+            first.append(await self._took(where, descending=True))
+            deep.append(await self._took(where, descending=True, token=token))
         return quantile(first, 0.5), quantile(deep, 0.5)
 
 
