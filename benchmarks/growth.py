@@ -31,7 +31,7 @@ async def growth(bench: Bench) -> dict[str, float]:
             measures = Measures(bench, system)
             await measures.settle()
             of = f"{workers} worker{'s' if workers > 1 else ''}"
-            figures.update(await _waiting(measures, of, waiting=bench.runs // 5, count=bench.runs // 5))
+            figures.update(await _waiting(measures, of, waiting=bench.runs // 10, count=bench.runs // 10))
     async with Hearth(bench.http, bench.models_url, slots=FEW) as system:
         measures = Measures(bench, system)
         await measures.settle()
