@@ -65,7 +65,7 @@ async def closed(short_folder: Path, model_server: str) -> AsyncIterator[Instanc
     instance = Instance(short_folder / "closed", env=env)
     await asyncio.to_thread(instance.start)
     yield instance
-    await asyncio.to_thread(instance.stop)
+    instance.kill()
 
 
 async def holder(closed: Instance, name: str, *arguments: str) -> Holder:

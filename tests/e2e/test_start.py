@@ -129,7 +129,7 @@ async def test_two_instances_live_side_by_side(instance: Instance, short_folder:
     here, there = Client(instance.url), Client(other.url)
     agent = await there.create_agent(name="elsewhere")
     assert (await here.http.get(f"/agents/{agent['id']}")).status_code == 404
-    await to_thread(other.stop)
+    other.kill()
     await here.http.aclose()
     await there.http.aclose()
 
@@ -143,7 +143,7 @@ async def test_a_killed_supervisor_leaves_no_process_and_no_lock(short_folder: P
     until(lambda: not [p for p in processes if is_alive(p)], what="their end")
     again = Instance(killed.home)
     await to_thread(again.start)
-    await to_thread(again.stop)
+    again.kill()
 
 
 def start_and_fail(**env: str) -> str:

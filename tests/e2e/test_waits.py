@@ -39,7 +39,7 @@ async def narrow(fake_ollama: FakeOllama) -> AsyncIterator[Instance]:
     instance = Instance(folder / "home", env=env)
     await asyncio.to_thread(instance.start)
     yield instance
-    await asyncio.to_thread(instance.stop)
+    instance.kill()
     shutil.rmtree(folder, ignore_errors=True)
 
 

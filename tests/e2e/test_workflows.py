@@ -40,8 +40,8 @@ async def test_a_budget_of_tokens_ends_a_run_with_what_it_has(client: Client) ->
 async def test_a_long_session_loses_its_oldest_turns_and_says_so(client: Client) -> None:
     agent = await client.create_agent(config={"context_tokens": 256, "max_tokens": 16, "temperature": 0})
     messages = [
-        {"role": "user", "content": "Tell me a long story. " * 40},
-        {"role": "assistant", "content": "Once upon a time. " * 40},
+        {"role": "user", "content": "Tell me a long story. " * 80},
+        {"role": "assistant", "content": "Once upon a time. " * 80},
         {"role": "user", "content": "Name one colour."},
     ]
     answer = await client.http.post("/agents/run", json={"agent_id": agent["id"], "input": {"messages": messages}})
