@@ -172,6 +172,36 @@ async def test_a_filter_means_the_same_in_memory_and_in_postgresql(redis: Redis,
         assert matched > 400
 
 
+async def test_what_is_rare_is_replayed_though_most_pages_have_none_of_it(
+    redis: Redis, redis_url: str, storage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("log_service.storage.SCAN_LIMIT", 3)
+    task_id = await storage.new_task()
+    async with log_process(redis_url, storage.settings.listen_address) as log:
+        sent = await publish(redis, *(event(task_id, "rare" if n in (4, 19, 20) else "") for n in range(30)))
+
+        async def stored() -> bool:
+            rows = await storage.sql("SELECT count(*) FROM task_logs WHERE task_id = $1", task_id)
+            return bool(rows[0][0] == 30)
+
+        await eventually(stored)
+        await log.stop()
+        await redis.flushall()
+    request = log_service_pb2.StreamEventsRequest(
+        filter=log_service_pb2.EventFilter(task_ids=[task_id], contains="rare"), after_stream_id="0-0"
+    )
+    async with (
+        log_process(redis_url, storage.settings.listen_address) as log,
+        subscriber(log.stub, request) as reader,
+    ):
+
+        async def all_came() -> bool:
+            return len(reader.received.ids) >= 3
+
+        await eventually(all_came)
+        assert reader.received.ids == [sent[n] for n in (4, 19, 20)]
+
+
 @pytest.mark.parametrize("restarts", [True, False])
 async def test_an_event_as_published_is_the_event_as_replayed(
     redis: Redis, redis_url: str, storage: Any, restarts: bool

@@ -65,17 +65,19 @@ class StoredEvents:
         return _events(await self._stub.ListEvents(request))
 
     async def between(
-        self, wanted: EventFilter, *, after: StreamId, before: StreamId, size: int
-    ) -> tuple[tuple[Event, ...], bool]:
-        """The first events in between, both ends excluded, and whether there are more."""
+        self, wanted: EventFilter, *, after: StreamId, before: StreamId, size: int, token: str
+    ) -> tuple[tuple[Event, ...], str]:
+        """A page of the events in between, both ends excluded, and the token of the next one: where few match, it is
+        short or empty."""
         request = event_store_pb2.ListEventsRequest(
             page_size=size,
+            page_token=token,
             filter=to_message(wanted, log_service_pb2.EventFilter),
             after_stream_id=str(after),
             before_stream_id=str(before),
+            scan_limit=SCAN_LIMIT,
         )
-        events, next_token = _events(await self._stub.ListEvents(request))
-        return events, next_token != ""
+        return _events(await self._stub.ListEvents(request))
 
     async def subscription(self, name: str) -> Subscription:
         """Raises SubscriptionNotFound."""

@@ -98,6 +98,9 @@ class Streams:
                 for event in await reader.read():
                     yield event
                     sent_at = time.monotonic()
+                if time.monotonic() - sent_at >= self._heartbeat_seconds:
+                    yield Heartbeat()
+                    sent_at = time.monotonic()
                 if reader.has_more:
                     continue
                 patience = math.inf
@@ -112,13 +115,9 @@ class Streams:
                             return
                         # Its last event is yet to come, and what else comes meanwhile counts too.
                         end = None
-                quiet = sent_at + self._heartbeat_seconds - time.monotonic()
-                if quiet <= 0:
-                    yield Heartbeat()
-                    sent_at = time.monotonic()
-                else:
-                    # The end's place may be passed by the events of others.
-                    await self._window.changed(() if end else wanted.task_ids, timeout=min(quiet, patience))
+                quiet = max(0.0, sent_at + self._heartbeat_seconds - time.monotonic())
+                # The end's place may be passed by the events of others.
+                await self._window.changed(() if end else wanted.task_ids, timeout=min(quiet, patience))
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -175,6 +174,7 @@ class _Reader:
         # Who waits for the end must notice a final status, wanted or not.
         self._scanned = EventFilter(task_ids=wanted.task_ids) if until_end else wanted
         self._page_size = PAGE_SIZE
+        self._token = ""  # of the next page before the window
         self.cursor = cursor
         self.saw_final_status = False
 
@@ -203,8 +203,8 @@ class _Reader:
         """A page of what lies before the window, and the place up to which that is all."""
         floor = self._window.floor
         try:
-            found, more = await self._events.between(
-                self._wanted, after=self.cursor, before=after(floor), size=self._page_size
+            found, self._token = await self._events.between(
+                self._wanted, after=self.cursor, before=after(floor), size=self._page_size, token=self._token
             )
         except ResourceExhausted:
             # The page was larger than a message may be.
@@ -212,7 +212,9 @@ class _Reader:
                 raise
             self._page_size = max(1, self._page_size // 8)
             return (), self.cursor
-        return found, StreamId.parse(found[-1].stream_id) if more and found else floor
+        if not self._token:
+            return found, floor
+        return found, StreamId.parse(found[-1].stream_id) if found else self.cursor
 
     def _note(self, events: Sequence[Event]) -> None:
         for event in events:
