@@ -21,9 +21,9 @@ RANK_CONSTANT = 60
 DEPTH_FACTOR, LEAST_DEPTH = 5, 50
 # A word that more of the chunks have is looked for only where there is no rarer one.
 COMMON_SHARE = 0.02
-# Among so many chunks the exact order takes less time than the index with a filter, and misses nothing
-# (benchmarks/retrieval.py: with one that keeps 1,000 of 100,000, the index takes twenty times as long, and finds 61 %).
-FEW_CHUNKS = 2500
+# Among so many chunks the exact order takes some 20 ms and misses nothing, where the index with a filter may take longer
+# and miss a third (benchmarks/retrieval.py: with one that keeps 1,000 of 100,000, twenty times as long).
+FEW_CHUNKS = 12_000
 
 
 @dataclass(frozen=True, kw_only=True)

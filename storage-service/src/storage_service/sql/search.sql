@@ -8,14 +8,16 @@ SELECT
 
 -- name: has_few_chunks
 -- $1 ids of collections, $2 what the metadata contains, $3 how many chunks are few. It looks at no more documents than
--- that, as each has a chunk.
-SELECT count(*) <= $3 AND coalesce(sum(chunk_count), 0) <= $3 AS has_few
-FROM (
-    SELECT chunk_count
-    FROM documents
-    WHERE collection_id = ANY ($1::uuid[]) AND ready_at IS NOT NULL AND metadata @> $2
-    LIMIT $3::bigint + 1
-) AS searched;
+-- have so many.
+SELECT NOT EXISTS (
+    SELECT
+    FROM (
+        SELECT sum(chunk_count) OVER (ROWS UNBOUNDED PRECEDING) AS so_far
+        FROM documents
+        WHERE collection_id = ANY ($1::uuid[]) AND ready_at IS NOT NULL AND metadata @> $2
+    ) AS searched
+    WHERE so_far > $3
+) AS has_few;
 
 -- name: nearest_chunks
 -- $1 vector as text, $2 model, $3 ids of collections, $4 what the metadata contains, $5 limit. {type} is the vector's
