@@ -139,7 +139,8 @@ async def whole(traces: TraceReceiver, trace_id: str, parent: str, *, runs: int 
         kept = sum(s.name == "finish_task" for s in found)
         made = sum(s.name.startswith("chat ") for s in found)
         is_whole = {s.service for s in found} >= SERVICES and not orphans(found, parent)
-        is_whole = is_whole and (ended, kept, made) == (runs, runs, chats)
+        # A task in a tree is not ended by the first statement, but by the second, under the tree's lock.
+        is_whole = is_whole and (ended, made) == (runs, chats) and kept >= runs
         return found if is_whole else []
 
     return await asyncio.to_thread(until, spans, seconds=15, what=f"a tree over {SERVICES}")
