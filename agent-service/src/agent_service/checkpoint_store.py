@@ -11,6 +11,7 @@ from hearth_runtime.channels import MAX_MESSAGE_BYTES
 from hearth_runtime.checkpoints import Checkpoint, CheckpointWrites, KeptCheckpoint
 from hearth_runtime.codec import from_message, to_message
 from hearth_runtime.errors import InvalidArgument
+from hearth_runtime.principals import acting_for
 
 
 class StoredCheckpoints:
@@ -32,7 +33,8 @@ class StoredCheckpoints:
             checkpoints=[to_message(one, checkpoint_store_pb2.Checkpoint) for one in checkpoints],
             writes=[to_message(after, checkpoint_store_pb2.CheckpointWrites) for after in writes],
         )
-        await self._stub.PutCheckpoints(_bounded(request, "The run's state, with what a step wrote,"))
+        with acting_for(None):  # the attempt alone decides
+            await self._stub.PutCheckpoints(_bounded(request, "The run's state, with what a step wrote,"))
 
     async def get(self, task_id: str, *, namespace: str, checkpoint_id: str | None) -> KeptCheckpoint:
         """The checkpoint with this id, or the last one. Raises CheckpointNotFound."""

@@ -10,6 +10,7 @@ from hearth.agent.v1 import agent_pb2, task_pb2
 from hearth.storage.v1 import agent_store_pb2, agent_store_pb2_grpc, task_store_pb2, task_store_pb2_grpc
 from hearth_runtime.agents import Agent
 from hearth_runtime.codec import duration, from_message, timestamp, to_message
+from hearth_runtime.principals import acting_for
 from hearth_runtime.tasks import RUNS, Attempt, Task, TaskStatus, Turn
 
 from agent_service.agents import AgentDraft
@@ -116,7 +117,8 @@ class StoredTasks:
     async def extend(self, task: Task, *, lease: timedelta) -> bool:
         """Keeps the lease; tells whether a cancel was asked for. Raises AttemptOutdated."""
         request = task_store_pb2.ExtendLeaseRequest(id=task.id, attempt=task.attempt, lease=duration(lease))
-        return (await self._stub.ExtendLease(request)).cancel_requested
+        with acting_for(None):  # the attempt alone decides
+            return (await self._stub.ExtendLease(request)).cancel_requested
 
     async def finish(
         self,
@@ -138,7 +140,8 @@ class StoredTasks:
             error_message=error_message,
             new_turns=new_turns,
         )
-        answer = await self._stub.FinishTask(to_message(ended, task_store_pb2.FinishTaskRequest))
+        with acting_for(None):  # the attempt alone decides
+            answer = await self._stub.FinishTask(to_message(ended, task_store_pb2.FinishTaskRequest))
         return from_message(answer, Change)
 
     async def release(
