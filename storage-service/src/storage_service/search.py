@@ -21,8 +21,8 @@ RANK_CONSTANT = 60
 DEPTH_FACTOR, LEAST_DEPTH = 5, 50
 # A word that more of the chunks have is looked for only where there is no rarer one.
 COMMON_SHARE = 0.02
-# Among so many chunks the exact order takes some 20 ms and misses nothing, where the index with a filter may take longer
-# and miss a third (benchmarks/retrieval.py: with one that keeps 1,000 of 100,000, twenty times as long).
+# Among so many chunks the exact order takes tens of milliseconds and misses nothing, where the index with a filter may
+# take longer and miss a third (benchmarks/retrieval.py: with one that keeps 1,000 of 100,000, twenty times as long).
 FEW_CHUNKS = 12_000
 
 
