@@ -67,10 +67,10 @@ class ScriptedModels:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n")
         started = time.monotonic()
         for number in range(int(count)):
-            if writer.is_closing():
-                return
             if rate:
                 await asyncio.sleep(max(0.0, started + number / float(rate) - time.monotonic()))
+            if writer.is_closing():  # a system was ended in the middle of its runs
+                return
             _piece(writer, _chunk(model, _token()))
             await writer.drain()
         _piece(writer, {**_chunk(model, ""), **_end(int(count))})
