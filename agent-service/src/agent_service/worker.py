@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -88,7 +89,10 @@ class Worker:
         self._workflows = Workflows()
         self._estimates = estimates
         self._shelf = shelf
-        self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
+        self._runs: dict[str, Run] = {}
+        # Each takes a place of its queue, from the doorbell to the end of the run that it brought.
+        self._taken: Counter[str] = Counter()
+        self._serving: set[asyncio.Task[None]] = set()
         self._places = {
             queue: settings.documents_concurrency if queue == DOCUMENTS else settings.worker_concurrency
             for queue in settings.queue_names
@@ -102,53 +106,60 @@ class Worker:
         return tuple(self._places)
 
     def listener(self, queue: str) -> Callable[[Doorbell], Awaitable[None]]:
-        """What hears the doorbells of a queue: claims a task and starts its run, and returns when there is room for
-        another one.
+        """What hears the doorbells of a queue: has a task claimed and run, and returns when there is room for another
+        one.
 
         While it has not returned no further doorbell is read, so that one is heard by a worker with room.
         """
 
         async def heard(doorbell: Doorbell) -> None:
-            await self._heard(doorbell, queue)
+            if not self._stopping:
+                self._taken[queue] += 1
+                serving = asyncio.create_task(self._serve(doorbell, queue))
+                self._serving.add(serving)
+                serving.add_done_callback(self._serving.discard)
+            while self._taken[queue] >= self._places[queue] and not self._stopping:
+                self._changed.clear()
+                await self._changed.wait()
 
         return heard
-
-    async def _heard(self, doorbell: Doorbell, queue: str) -> None:
-        if not self._stopping:
-            await self._claim(doorbell, queue)
-        while self._is_full(queue) and not self._stopping:
-            self._changed.clear()
-            await self._changed.wait()
-
-    def _is_full(self, queue: str) -> bool:
-        return sum(run.queue == queue for run, _ in self._runs.values()) >= self._places[queue]
 
     async def on_control(self, cancelled: Doorbell) -> None:
         """Cancels the task's run, if it is here."""
         if cancelled.task_id in self._runs:
-            self._runs[cancelled.task_id][0].interrupt(Interruption.CANCEL)
+            self._runs[cancelled.task_id].interrupt(Interruption.CANCEL)
 
     async def stop(self) -> None:
         """Takes no more tasks and hands over those that run, as far as `grace_seconds` lets it."""
         self._stopping = True
         self._changed.set()
-        for running, _ in self._runs.values():
+        for running in self._runs.values():
             running.interrupt(Interruption.HAND_OVER)
-        tasks = [task for _, task in self._runs.values()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=self._settings.grace_seconds * 0.8)
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=self._settings.grace_seconds * 0.8)
 
-    async def _claim(self, doorbell: Doorbell, queue: str) -> None:
+    async def _serve(self, doorbell: Doorbell, queue: str) -> None:
+        try:
+            claim = await self._claimed(doorbell, queue)
+            if claim is not None:
+                await self._run(claim)
+        finally:
+            self._taken[queue] -= 1
+            self._changed.set()
+
+    async def _claimed(self, doorbell: Doorbell, queue: str) -> Claim | None:
         # Which task it is, storage decides: agents take turns.
         lease = timedelta(seconds=self._settings.lease_seconds)
         try:
-            claim = await self._store.claim(worker_id=self.id, lease=lease, queue=queue)
+            return await self._store.claim(worker_id=self.id, lease=lease, queue=queue)
         except NoTaskWaits:
             logger.debug("nothing to do for a doorbell", task_id=doorbell.task_id)
-            return
         except HearthError as error:
             logger.warning("no task could be claimed; the doorbell rings again", error=error.detail)
-            return
+        return None
+
+    async def _run(self, claim: Claim) -> None:
+        task = claim.task
         running = Run(
             claim,
             worker_id=self.id,
@@ -166,11 +177,10 @@ class Worker:
             summaries=self._summaries,
             settings=self._settings,
         )
-        self._runs[claim.task.id] = (running, asyncio.create_task(self._execute(claim, running)))
+        if self._stopping:  # since it was asked for
+            running.interrupt(Interruption.HAND_OVER)
+        self._runs[task.id] = running
         ACTIVE_RUNS.set(len(self._runs))
-
-    async def _execute(self, claim: Claim, running: Run) -> None:
-        task = claim.task
         try:
             with (
                 attempt_span(claim),
@@ -182,7 +192,6 @@ class Worker:
         finally:
             del self._runs[task.id]
             ACTIVE_RUNS.set(len(self._runs))
-            self._changed.set()
 
 
 async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
