@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from agent_service import publisher as publisher_module
 from agent_service.publisher import EventPublisher, RunEvents
 from hearth_runtime.events import EVENT_FIELD, EVENTS_STREAM, Event, EventKind, EventLevel
 from hearth_runtime.identifiers import new_id
@@ -52,6 +53,23 @@ async def test_flush_means_that_redis_has_them(redis: Redis) -> None:
             await events.delta(f"{n} ")
             await events.flush()
             assert (await published(redis))[-1].message == f"{n} "
+
+
+async def test_deltas_of_many_tasks_gather_until_a_flush(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher_module, "GATHER_SECONDS_PER_TASK", 10.0)
+    monkeypatch.setattr(publisher_module, "GATHER_CAP_SECONDS", 60.0)
+    async with publishing(redis) as publisher:
+        tasks = [events_of(publisher) for _ in range(3)]
+        for text in ("one", "two", "three"):
+            for events in tasks:
+                await events.delta(text)
+            if text == "one":
+                await eventually(lambda: published(redis), what="the first")
+            for _ in range(10):  # turns in which they could be sent
+                await asyncio.sleep(0)
+        assert [e.message for e in await published(redis)] == ["one"] * 3
+        await asyncio.wait_for(publisher.flush(), 10)
+        assert [e.message for e in await published(redis)] == ["one"] * 3 + ["twothree"] * 3
 
 
 async def test_while_redis_is_away_deltas_merge_and_nothing_is_lost(own_redis_server: RedisServer) -> None:

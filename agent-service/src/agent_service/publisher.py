@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -17,6 +18,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 BATCH = 500
+# The more tasks a batch told of, the longer the next one gathers, so that many live streams get fewer, longer deltas
+# and not late ones.
+GATHER_SECONDS_PER_TASK = 0.00075
+GATHER_CAP_SECONDS = 0.15
 PUBLISHER_KEYS = "hearth.publisher."
 # How long Redis knows a task's attempt after its last new one, and a publisher's last batch.
 REMEMBER_SECONDS = 6 * 3600
@@ -58,6 +63,7 @@ class EventPublisher:
         self._accepted = 0
         self._sent = 0
         self._changed = asyncio.Condition()
+        self._hurry = asyncio.Event()
 
     async def publish(self, event: Event, *, ended: datetime | None = None, copy: Event | None = None) -> None:
         """Takes the event; waits while the buffer is full. An event that tells of an end, or of a wait, names when
@@ -77,6 +83,7 @@ class EventPublisher:
         """Waits until Redis has all that was published before."""
         async with self._changed:
             target = self._accepted
+            self._hurry.set()
             await self._changed.wait_for(lambda: self._sent >= target)
 
     async def drained_after(self, main: Awaitable[None]) -> None:
@@ -90,9 +97,14 @@ class EventPublisher:
 
     async def run(self) -> None:
         """Drains the buffer until cancelled."""
+        gather_seconds = 0.0
         while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(gather_seconds):
+                    await self._hurry.wait()
             async with self._changed:
                 await self._changed.wait_for(lambda: self._waiting)
+                self._hurry.clear()
                 batch = [self._waiting[i] for i in range(min(BATCH, len(self._waiting)))]
                 for waiting in batch:
                     waiting.is_sending = True
@@ -106,6 +118,9 @@ class EventPublisher:
                 self._sent += len(batch)
                 BUFFERED.set(len(self._waiting))
                 self._changed.notify_all()
+            tasks = len({sent.event.task_id for sent in batch})
+            is_behind = len(self._waiting) >= BATCH
+            gather_seconds = 0.0 if is_behind else min(GATHER_SECONDS_PER_TASK * tasks, GATHER_CAP_SECONDS)
 
     async def _send_surely(self, batch: list[_Waiting]) -> None:
         """Sends the batch, as often as it takes. Where only the answer is lost, Redis knows the batch by its number."""
