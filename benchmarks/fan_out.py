@@ -23,8 +23,8 @@ async def fan_out(measures: Measures) -> None:
             measures.figures["processor time of a run with one subscriber (ms)"] = own * 1000
         else:
             after = f"per subscriber, {count} of one run (ms)"
-            measures.figures[f"processor time {after}"] = (own - alone[0]) * 1000 / count
-            measures.figures[f"Redis's processor time {after}"] = (of_redis - alone[1]) * 1000 / count
+            measures.figures[f"processor time {after}"] = max(0.0, own - alone[0]) * 1000 / count
+            measures.figures[f"Redis's processor time {after}"] = max(0.0, of_redis - alone[1]) * 1000 / count
         measures.figures[f"Redis connections that read for subscribers, {count} of one run (count)"] = readers
 
 
