@@ -23,7 +23,8 @@ down: ## End the containers; their data stays
 
 test: sync-dev ## Run the tests: unit, integration, end to end, and short chaos
 	@$(RUN) -m pytest -n 2 --dist loadfile tests/integration tests/unit
-	@$(RUN) -m pytest tests/e2e tests/chaos
+	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/e2e
+	@$(RUN) -m pytest tests/chaos
 
 test-compose: sync-dev ## Test the containers: needs Docker
 	@docker info >/dev/null 2>&1 || ../shared/tools/docker-engine up
