@@ -10,7 +10,7 @@ import pytest
 from agent_service.extraction import Extracted, FileName, extract
 from agent_service.settings import ExtractionSettings
 from hearth_runtime.errors import DocumentUnreadable
-from system.waiting import eventually
+from system.waiting import eventually, until
 
 FILE = FileName(name="a.txt", media_type="text/plain")
 
@@ -56,7 +56,7 @@ async def test_a_file_larger_than_any_buffer_comes_back_whole() -> None:
 async def test_a_reader_that_dies_is_a_file_that_cannot_be_read() -> None:
     async def never_ends() -> AsyncIterator[bytes]:
         yield b"x"
-        (reader,) = readers()
+        (reader,) = until(readers, what="the reader")
         os.kill(reader, signal.SIGKILL)
         for _ in range(100):
             yield b"x" * 1024 * 1024
