@@ -25,6 +25,7 @@ from hearth_runtime.errors import (
     SessionNotFound,
     SubscriptionNotFound,
     TaskNotFound,
+    Unavailable,
 )
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.principals import Principal, acting_for
@@ -321,3 +322,23 @@ async def test_what_was_there_before_is_nobodys(postgres: Any) -> None:
     assert len(set(names)) == 2
     assert "c" in names
     await connection.close()
+
+
+async def test_a_change_of_owner_that_is_cut_off_is_made_again(storage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetchrow = asyncpg.Connection.fetchrow
+
+    async def cut_off(connection: asyncpg.Connection, query: str, *args: Any) -> None:
+        await fetchrow(connection, query, *args)
+        raise TimeoutError
+
+    role = "SELECT current_setting('role') AS role"
+    settings = storage.settings.model_copy(update={"database_pool_size": 1})
+    async with open_database(settings) as database:
+        with acting_for(ANN):
+            assert [row["role"] for row in await database.fetch(role)] == ["hearth_tenant"]
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncpg.Connection, "fetchrow", cut_off)
+            with pytest.raises(Unavailable):
+                await database.fetch(role)
+        with acting_for(ANN):
+            assert [row["role"] for row in await database.fetch(role)] == ["hearth_tenant"]

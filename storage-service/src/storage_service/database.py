@@ -207,7 +207,7 @@ class _Connection(asyncpg.Connection):
     """A connection that is given back as it is, and remembers what its session was set to last: no other statement here
     changes it."""
 
-    _set_to: tuple[str, str, str, str] = (OWN_ROLE, "", PLAN_ANEW, "on")
+    _set_to: tuple[str, str, str, str] | None = (OWN_ROLE, "", PLAN_ANEW, "on")
 
     def get_reset_query(self) -> str:
         return ""
@@ -220,6 +220,7 @@ class _Connection(asyncpg.Connection):
         plans = (KEEP_PLAN, "off") if keep_plan else (PLAN_ANEW, "on")
         wanted = role, owner, *plans
         if wanted != self._set_to:
+            self._set_to = None  # where this is cut off, PostgreSQL may have done it or not
             await self.fetchrow(SQL["act_for"], *wanted)
             self._set_to = wanted
 
