@@ -582,10 +582,12 @@ class Logs(log_service_pb2_grpc.LogServiceServicer):
                     if not events and not ended:
                         await state.changed.wait()
                         continue
-                for event in events:
-                    place = StreamId.parse(event.stream_id)
-                    if matches(event, request.filter):
-                        yield log_service_pb2.StreamEventsResponse(event=event)
+                if events:
+                    place = StreamId.parse(events[-1].stream_id)
+                wanted = [event for event in events if matches(event, request.filter)]
+                if wanted:
+                    batch = log_service_pb2.StreamEventsResponse.Events(events=wanted)
+                    yield log_service_pb2.StreamEventsResponse(events=batch)
                 if ended and task is not None:
                     status = task_pb2.Task.Status.Name(task.status).removeprefix("STATUS_").lower()
                     end = log_service_pb2.StreamEventsResponse.End(status=status)

@@ -58,7 +58,7 @@ async def test_a_run_is_streamed_while_it_goes_and_replayed_when_it_is_over(
     async def client(stub: Any, task_id: str) -> list[str]:
         got = Received()
         while not got.end:
-            left = chance.randint(1, 150)
+            left = chance.randint(1, 15)
             async for response in stub.StreamEvents(of_task(task_id, after=got.ids[-1] if got.ids else None)):
                 got.take(response)
                 left -= 1

@@ -126,8 +126,8 @@ class Received:
 
     def take(self, response: log_service_pb2.StreamEventsResponse) -> None:
         match response.WhichOneof("item"):
-            case "event":
-                self.events.append(response.event)
+            case "events":
+                self.events.extend(response.events.events)
             case "heartbeat":
                 self.heartbeats += 1
             case "end":

@@ -16,7 +16,7 @@ from starlette.types import Send
 from gateway.errors import problem_json
 from gateway.settings import GatewaySettings
 from gateway.streams import EventStream, Streams
-from gateway.translation import KIND_NAMES, end_json, event_json
+from gateway.translation import end_json
 
 MEDIA_TYPE = "text/event-stream"
 RETRY_MILLISECONDS = 1000
@@ -43,7 +43,7 @@ class SseResponse(StreamingResponse):
             async with aclosing(self._content):
                 await super().stream_response(send)
         finally:
-            await self._streams.close(self._stream)
+            self._streams.close(self._stream)
 
 
 async def _encoded(
@@ -52,16 +52,15 @@ async def _encoded(
     """The events up to `end`, or to `error` where the log service stays away."""
     yield format_sse_event(retry=RETRY_MILLISECONDS)
     try:
-        while not stream.stopped.done():
-            message = await stream.next(timeout=settings.stream_heartbeat_seconds)
-            if message is None or message.HasField("heartbeat"):
-                yield HEARTBEAT
-            elif message.HasField("event"):
-                event = message.event
-                yield format_sse_event(data_str=event_json(event), event=KIND_NAMES[event.kind], id=event.stream_id)
-            else:
-                yield format_sse_event(data_str=end_json(task_id, message.end.status), event="end")
+        while not stream.is_stopped:
+            events = await stream.next(timeout=settings.stream_heartbeat_seconds)
+            if events:
+                yield b"".join(event.frame for event in events)
+            elif stream.end is not None:
+                yield format_sse_event(data_str=end_json(task_id, stream.end), event="end")
                 return
+            elif not stream.is_stopped:
+                yield HEARTBEAT
         if stream.error is not None:
             raise stream.error
     except HearthError as error:

@@ -1,172 +1,123 @@
-"""Live streams of events: opened with a check, resumed underneath when the log service restarts, counted and ended.
+"""Live streams of events: opened with a check, counted, and ended when the process or the caller's time ends.
 
-SSE and WebSocket are two ways to write what an `EventStream` reads.
+SSE and WebSocket are two ways to write what an `EventStream` takes from its feed.
 """
 
 import asyncio
-import random
-import time
-from collections.abc import AsyncGenerator
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from hearth.log.v1 import log_service_pb2
-from hearth_runtime.deadlines import bounded, detached
-from hearth_runtime.errors import Cancelled, HearthError, TooManyStreams, Unauthenticated, Unavailable
+from hearth_runtime.deadlines import bounded
+from hearth_runtime.errors import HearthError, TooManyStreams, Unauthenticated, Unavailable
 from loguru import logger
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 
 from gateway.caller import current_caller
 from gateway.callers import Callers
+from gateway.feeds import Feeds, LiveEvent, just_now
 from gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:
     from hearth.log.v1.log_service_pb2_grpc import LogServiceAsyncStub
 
 type Transport = Literal["sse", "task_socket", "log_socket"]
-type Message = log_service_pb2.StreamEventsResponse
 
 STREAMS_OPEN = Gauge("hearth_streams_open", "Live streams that are being served", ["transport"])
-RESUMES = Counter("hearth_stream_resumes_total", "Times that a live stream was cut off by the log service and resumed")
-
-FIRST_DELAY_SECONDS = 0.05
-MAX_DELAY_SECONDS = 2.0
-CLOCK_MARGIN_SECONDS = 1.0
 
 
 class EventStream:
-    """The events that match a filter, from a place on, each once and in order."""
+    """The events that match a filter, from a place on, each once and in order, for one client."""
 
     def __init__(
-        self,
-        logs: "LogServiceAsyncStub",
-        settings: GatewaySettings,
-        *,
-        events: log_service_pb2.EventFilter,
-        after: str | None,
-        until_end: bool,
+        self, feeds: Feeds, *, events: log_service_pb2.EventFilter, after: str | None, until_end: bool
     ) -> None:
-        self._logs = logs
-        self._settings = settings
+        self._feeds = feeds
         self._filter = events
         self._until_end = until_end
-        self._place = after
-        # Where a stream "from now on" resumes before it had an event.
-        self._start = None if until_end else just_now()
-        self._messages = self._read()
-        self._pending: asyncio.Task[Message | None] | None = None
+        # The id after which a new stream would go on; without an event so far, that where this one has begun.
+        self.place = after or (None if until_end else just_now())
+        self._news = asyncio.Event()
+        self._feed, self._position = feeds.join(self, events=events, after=after, until_end=until_end)
         self.caller = current_caller()
+        self.is_stopped = False
         # Why it was stopped, where that is no restart.
         self.error: HearthError | None = None
-        self.stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # The task's status, once all its events were taken.
+        self.end: str | None = None
 
-    @property
-    def place(self) -> str | None:
-        """The id after which a new stream would go on where this one has begun."""
-        return self._place or self._start
-
-    async def open(self) -> None:
+    async def open(self, seconds: float | None) -> None:
         """Returns once the log service serves the stream. Raises what it answers instead, Unavailable for nothing."""
-        self._pending = self._begin_next()
-        await asyncio.wait((self._pending,), timeout=bounded(self._settings.rpc_timeout_seconds))
-        if not self._pending.done():
-            raise Unavailable("The log service does not answer. Try again; GET /health shows what is down.")
-        message = self._pending.result()
-        if message is None or message.HasField("heartbeat"):
-            # It has told what it was for.
-            self._pending = None
+        try:
+            async with asyncio.timeout(bounded(seconds)):
+                while not self._feed.is_open:
+                    await self._news.wait()
+                    self._news.clear()
+                    self._feed.take(self._position)
+        except TimeoutError:
+            raise Unavailable("The log service does not answer. Try again; GET /health shows what is down.") from None
 
-    async def next(self, *others: asyncio.Future[Any], timeout: float) -> Message | None:
-        """The next message; None when `timeout` is over, `stop` was called or one of `others` is done. Nothing is
-        lost by that: the next call waits on. Raises HearthError when the stream ends by an error.
+    async def next(self, *others: asyncio.Future[Any], timeout: float) -> Sequence[LiveEvent]:
+        """The next events; none when `timeout` is over, all were taken up to the `end`, `stop` was called or one of
+        `others` is done. Nothing is lost by that. Raises HearthError when the stream ends by an error.
         """
-        if self._pending is None:
-            self._pending = self._begin_next()
-        waited: list[asyncio.Future[Any]] = [self._pending, self.stopped, *others]
-        await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if self.stopped.done() or not self._pending.done():
-            return None
-        pending, self._pending = self._pending, None
-        return pending.result()
+        events = self._take()
+        if events or self.end is not None or self.is_stopped or any(other.done() for other in others):
+            return events
+        for other in others:
+            other.add_done_callback(self._is_done)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._news.wait()
+        finally:
+            for other in others:
+                other.remove_done_callback(self._is_done)
+        return self._take()
+
+    def tell(self) -> None:
+        """Wakes whoever waits in `next`."""
+        self._news.set()
+
+    def _is_done(self, _: asyncio.Future[Any]) -> None:
+        self._news.set()
 
     def stop(self, error: HearthError | None = None) -> None:
-        """Wakes whoever waits in `next`, since the process ends or for this `error`."""
+        """Gives nothing any more, since the process ends or for this `error`."""
         self.error = self.error or error
-        if not self.stopped.done():
-            self.stopped.set_result(None)
+        self.is_stopped = True
+        self.tell()
 
-    async def aclose(self) -> None:
-        """Ends the call to the log service."""
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            pending.cancel()
-            await asyncio.wait((pending,))
-            if not pending.cancelled():
-                pending.exception()  # that nobody saw it is no news
-        await self._messages.aclose()
+    def close(self) -> None:
+        """Lets go of the feed."""
+        self._feeds.leave(self, self._feed)
 
-    def _begin_next(self) -> "asyncio.Task[Message | None]":
-        # The stream goes on when the request that opened it has had its time.
-        return asyncio.create_task(self._next_message(), context=detached())
-
-    async def _next_message(self) -> Message | None:
-        return await anext(self._messages, None)
-
-    async def _read(self) -> AsyncGenerator[Message]:
-        place, opened = self._place, False
-        failing_since: float | None = None
-        delay = FIRST_DELAY_SECONDS
-        while True:
-            request = log_service_pb2.StreamEventsRequest(
-                filter=self._filter, after_stream_id=place, until_end=self._until_end
+    def _take(self) -> Sequence[LiveEvent]:
+        if self.is_stopped:
+            return ()
+        self._news.clear()
+        events = self._feed.take(self._position)
+        if events is None:
+            # It was slower than the others: what it has not taken is not held any more.
+            self._feeds.leave(self, self._feed)
+            self._feed, self._position = self._feeds.join(
+                self, events=self._filter, after=self.place, until_end=self._until_end, resumes=True
             )
-            call = self._logs.StreamEvents(request)
-            messages = aiter(call)
-            try:
-                while True:
-                    async with asyncio.timeout(self._patience(failing_since)):
-                        message = await anext(messages, None)
-                    if message is None:
-                        raise Unavailable("The log service ended the stream before its time.")
-                    opened, failing_since, delay = True, None, FIRST_DELAY_SECONDS
-                    if message.HasField("event"):
-                        place = message.event.stream_id
-                    yield message
-                    if message.HasField("end"):
-                        return
-            except TimeoutError:
-                error: HearthError = Unavailable("The log service has said nothing for too long.")
-            except HearthError as caught:
-                error = caught
-            finally:
-                call.cancel()
-            if not opened or not (error.retryable or isinstance(error, Cancelled)):
-                raise error
-            failing_since = failing_since or time.monotonic()
-            if self._patience(failing_since) <= 0:
-                raise error
-            logger.info("resuming an event stream", after=place, error=error.code)
-            RESUMES.inc()
-            place = place or self._start
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, guards nothing
-            delay = min(delay * 2, MAX_DELAY_SECONDS)
-
-    def _patience(self, failing_since: float | None) -> float:
-        """How long the log service may be silent, which it is all the time while it is away."""
-        if failing_since is None:
-            return self._settings.stream_idle_seconds
-        return failing_since + self._settings.stream_resume_seconds - time.monotonic()
-
-
-def just_now() -> str:
-    """A place in the events a moment ago: an id begins with Redis' time, from which this clock may differ a little."""
-    return f"{int((time.time() - CLOCK_MARGIN_SECONDS) * 1000)}-0"
+            return ()
+        if events:
+            self._position += len(events)
+            self.place = events[-1].id
+        else:
+            self.end = self._feed.end
+        return events
 
 
 class Streams:
     """The streams that this process serves."""
 
     def __init__(self, logs: "LogServiceAsyncStub", settings: GatewaySettings) -> None:
-        self._logs = logs
+        self._feeds = Feeds(logs, settings)
         self._settings = settings
         self._open: dict[EventStream, Transport] = {}
         self._stopping = False
@@ -182,22 +133,22 @@ class Streams:
             raise Unavailable("This gateway is stopping. Connect again.")
         if len(self._open) >= self._settings.max_streams:
             raise TooManyStreams(f"{self._settings.max_streams} live streams are open. Close some, or try again later.")
-        stream = EventStream(self._logs, self._settings, events=events, after=after, until_end=until_end)
+        stream = EventStream(self._feeds, events=events, after=after, until_end=until_end)
         self._open[stream] = transport
         STREAMS_OPEN.labels(transport).inc()
         try:
-            await stream.open()
+            await stream.open(self._settings.rpc_timeout_seconds)
         except BaseException:
-            await self.close(stream)
+            self.close(stream)
             raise
         return stream
 
-    async def close(self, stream: EventStream) -> None:
+    def close(self, stream: EventStream) -> None:
         """Ends `stream`. Repeating it is harmless."""
         transport = self._open.pop(stream, None)
         if transport is not None:
             STREAMS_OPEN.labels(transport).dec()
-            await stream.aclose()
+            stream.close()
 
     async def watch(self, callers: Callers, every_seconds: float) -> None:
         """Ends the streams of those who would be let in no more."""

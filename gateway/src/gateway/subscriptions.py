@@ -8,8 +8,8 @@ from hearth.log.v1 import log_service_pb2
 from hearth_runtime.errors import HearthError, SubscriptionNotFound
 from loguru import logger
 
+from gateway.feeds import just_now
 from gateway.schemas.logs import Filters, SubscribeFrame
-from gateway.streams import just_now
 from gateway.translation import event_filter
 
 if TYPE_CHECKING:

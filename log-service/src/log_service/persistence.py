@@ -19,6 +19,7 @@ from prometheus_client import Counter
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from log_service.batches import by_size
 from log_service.entries import NotAnEvent, StreamEntry
 from log_service.storage import StoredEvents
 from log_service.watermark import WRITERS_GROUP
@@ -97,7 +98,7 @@ class Persistence:
             if event.kind is not EventKind.DELTA:
                 valid.append(_Valid(entry=entry, event=event))
         with self._spans([v.event for v in valid]):
-            for part in _parts(valid):
+            for part in _calls(valid):
                 dead.extend(await self._store(part))
         for entry_and_reason in dead:
             await self._retrying(partial(self._bury, entry_and_reason))
@@ -114,7 +115,7 @@ class Persistence:
             if e.kind is not EventKind.DELTA
         ]
         for start in range(0, len(kept), 100):
-            for part in _parts(kept[start : start + 100]):
+            for part in _calls(kept[start : start + 100]):
                 for dead in await self._store(part):
                     await self._retrying(partial(self._bury, dead))
 
@@ -192,14 +193,5 @@ class Persistence:
             yield
 
 
-def _parts(valid: Sequence[_Valid]) -> Iterator[Sequence[_Valid]]:
-    part: list[_Valid] = []
-    size = 0
-    for item in valid:
-        if part and size + len(item.entry.value) > CALL_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(item)
-        size += len(item.entry.value)
-    if part:
-        yield part
+def _calls(valid: Sequence[_Valid]) -> Iterator[Sequence[_Valid]]:
+    return by_size(valid, lambda v: len(v.entry.value), limit=CALL_BYTES)

@@ -1,25 +1,24 @@
 """LogService over gRPC: translates between messages and this service's values."""
 
-from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
 from hearth.log.v1 import event_pb2, log_service_pb2, log_service_pb2_grpc
 from hearth_runtime.codec import from_message, to_message
 from hearth_runtime.errors import FieldViolation, InvalidArgument
-from hearth_runtime.events import Event, StreamId
+from hearth_runtime.events import StreamId
 from hearth_runtime.identifiers import is_id
 
+from log_service.batches import by_size
 from log_service.dead_letters import DeadLetters
 from log_service.filters import EventFilter
 from log_service.storage import StoredEvents
 from log_service.streams import End, Heartbeat, Item, Streams
 
 MAX_PAGE_SIZE = 500
-# Subscribers of one task are sent the same event at about the same time: it is translated once.
-TRANSLATED_LIMIT = 1000
-TRANSLATED_BYTES = 16 * 1024
+# More of events are not put into one message of a stream.
+MESSAGE_BYTES = 1024 * 1024
 
 HEARTBEAT = log_service_pb2.StreamEventsResponse(heartbeat=log_service_pb2.StreamEventsResponse.Heartbeat())
 
@@ -31,7 +30,6 @@ class LogRpc(log_service_pb2_grpc.LogServiceServicer):
         self._streams = streams
         self._events = events
         self._dead_letters = dead_letters
-        self._translated: OrderedDict[str, log_service_pb2.StreamEventsResponse] = OrderedDict()
 
     async def StreamEvents(
         self, request: log_service_pb2.StreamEventsRequest, context: Any
@@ -40,7 +38,8 @@ class LogRpc(log_service_pb2_grpc.LogServiceServicer):
         if request.HasField("after_stream_id"):
             cursor = _place(request.after_stream_id, field="after_stream_id")
         async for item in self._streams.stream(_filter(request.filter), cursor=cursor, until_end=request.until_end):
-            yield self._response(item)
+            for response in _responses(item):
+                yield response
 
     async def ListEvents(
         self, request: log_service_pb2.ListEventsRequest, context: Any
@@ -102,26 +101,22 @@ class LogRpc(log_service_pb2_grpc.LogServiceServicer):
             requeued_count=count, refused=[to_message(letter, log_service_pb2.DeadLetter) for letter in refused]
         )
 
-    def _response(self, item: Item) -> log_service_pb2.StreamEventsResponse:
-        match item:
-            case Heartbeat():
-                return HEARTBEAT
-            case End(status=status):
-                return log_service_pb2.StreamEventsResponse(
-                    end=log_service_pb2.StreamEventsResponse.End(status=status.value)
-                )
-            case Event():
-                return self._event_response(item)
 
-    def _event_response(self, event: Event) -> log_service_pb2.StreamEventsResponse:
-        response = self._translated.get(event.stream_id)
-        if response is None:
-            response = log_service_pb2.StreamEventsResponse(event=to_message(event, event_pb2.Event))
-            if response.ByteSize() <= TRANSLATED_BYTES:
-                self._translated[event.stream_id] = response
-            if len(self._translated) > TRANSLATED_LIMIT:
-                self._translated.popitem(last=False)
-        return response
+def _responses(item: Item) -> Iterator[log_service_pb2.StreamEventsResponse]:
+    """What is to be sent: of events as few messages as may be, none of them much larger than one event may be."""
+    match item:
+        case Heartbeat():
+            yield HEARTBEAT
+        case End(status=status):
+            yield log_service_pb2.StreamEventsResponse(
+                end=log_service_pb2.StreamEventsResponse.End(status=status.value)
+            )
+        case _:
+            messages = (to_message(event, event_pb2.Event) for event in item)
+            for part in by_size(messages, event_pb2.Event.ByteSize, limit=MESSAGE_BYTES):
+                yield log_service_pb2.StreamEventsResponse(
+                    events=log_service_pb2.StreamEventsResponse.Events(events=part)
+                )
 
 
 def _filter(message: log_service_pb2.EventFilter) -> EventFilter:

@@ -49,7 +49,8 @@ class End:
     status: TaskStatus
 
 
-type Item = Event | Heartbeat | End
+# The next events, one at least, or what is to be said of them.
+type Item = Sequence[Event] | Heartbeat | End
 
 
 class Streams:
@@ -95,8 +96,9 @@ class Streams:
             while True:
                 if self._stopping.is_set():
                     raise Unavailable("The log service is restarting. Resume the stream after the last event you have.")
-                for event in await reader.read():
-                    yield event
+                events = await reader.read()
+                if events:
+                    yield events
                     sent_at = time.monotonic()
                 if time.monotonic() - sent_at >= self._heartbeat_seconds:
                     yield Heartbeat()

@@ -8,7 +8,7 @@ from hearth_runtime.events import Event, EventKind, StreamId
 from hearth_runtime.tasks import TaskStatus
 from log_service.ends import TaskEnd
 from log_service.filters import EventFilter
-from log_service.streams import End, Heartbeat, Item, Streams
+from log_service.streams import End, Heartbeat, Streams
 from log_service.window import BEGINNING, Entry, Window
 from servers.log_process import event
 
@@ -36,7 +36,7 @@ class Watched:
         self.window.restart(BEGINNING)
         self.ends = Ends()
         self.stopping = asyncio.Event()
-        self.items: list[Item] = []
+        self.items: list[Event | Heartbeat | End] = []
         streams = Streams(
             events=cast(Any, None),
             window=self.window,
@@ -51,7 +51,10 @@ class Watched:
 
     async def _read(self) -> None:
         async for item in self._stream:
-            self.items.append(item)
+            if isinstance(item, Heartbeat | End):
+                self.items.append(item)
+            else:
+                self.items.extend(item)
 
     def append(self, place: int, task_id: str = TASK, **changes: Any) -> Event:
         added = event(task_id, str(place), stream_id=f"{place}-0", **changes)

@@ -15,7 +15,7 @@ from gateway.schemas.logs import Filters, SubscribeFrame
 from gateway.sockets import BAD_MESSAGE, HEARTBEAT, NORMAL, SERVICE_RESTART, Socket
 from gateway.streams import EventStream
 from gateway.subscriptions import Subscription
-from gateway.translation import end_json, event_filter, event_json, filters_of
+from gateway.translation import end_json, event_filter, filters_of
 from gateway.validation import violations
 
 router = APIRouter(prefix="/api/v1/ws")
@@ -42,26 +42,24 @@ async def task_events(websocket: WebSocket, gateway: GatewayDep, task_id: str) -
             try:
                 await _send_task(socket, gateway, stream, task_id)
             finally:
-                await gateway.streams.close(stream)
+                gateway.streams.close(stream)
         except HearthError as error:
             await socket.fail(error)
 
 
 async def _send_task(socket: Socket, gateway: Gateway, stream: EventStream, task_id: str) -> None:
-    while not stream.stopped.done():
-        message = await stream.next(socket.received, timeout=gateway.settings.stream_heartbeat_seconds)
-        if socket.received.done():
-            socket.take()
-        elif message is None or message.HasField("heartbeat"):
-            await socket.send(HEARTBEAT)
-        if message is None or message.HasField("heartbeat"):
-            continue
-        if message.HasField("event"):
-            await socket.send(event_json(message.event))
-        else:
-            await socket.send(end_json(task_id, message.end.status))
+    while not stream.is_stopped:
+        events = await stream.next(socket.received, timeout=gateway.settings.stream_heartbeat_seconds)
+        for event in events:
+            await socket.send(event.text)
+        if stream.end is not None:
+            await socket.send(end_json(task_id, stream.end))
             await socket.close(NORMAL)
             return
+        if socket.received.done():
+            socket.take()
+        elif not events and not stream.is_stopped:
+            await socket.send(HEARTBEAT)
     if stream.error is not None:
         raise stream.error
     await socket.close(SERVICE_RESTART, STOPPING)
@@ -84,7 +82,7 @@ async def log_events(websocket: WebSocket, gateway: GatewayDep) -> None:
                     await socket.send(_subscribed(subscription))
                     changed = await _send_subscribed(socket, gateway, stream, subscription)
                 finally:
-                    await gateway.streams.close(stream)
+                    gateway.streams.close(stream)
                 if changed is None:
                     await socket.close(SERVICE_RESTART, STOPPING)
                     return
@@ -110,13 +108,16 @@ async def _send_subscribed(
     socket: Socket, gateway: Gateway, stream: EventStream, subscription: Subscription
 ) -> Filters | None:
     """Sends events until the client wants to see others, which it returns, or the gateway stops."""
-    while not stream.stopped.done():
+    while not stream.is_stopped:
         timeout = subscription.seconds_to_save(gateway.settings.stream_heartbeat_seconds)
-        message = await stream.next(socket.received, timeout=timeout)
-        if message is not None and message.HasField("event"):
-            await socket.send(event_json(message.event))
-            subscription.place = message.event.stream_id
-        elif not socket.received.done() and timeout == gateway.settings.stream_heartbeat_seconds:
+        events = await stream.next(socket.received, timeout=timeout)
+        for event in events:
+            await socket.send(event.text)
+            subscription.place = event.id
+        if (
+            not (events or stream.is_stopped or socket.received.done())
+            and timeout == gateway.settings.stream_heartbeat_seconds
+        ):
             await socket.send(HEARTBEAT)
         await subscription.save_if_due()
         if socket.received.done():
