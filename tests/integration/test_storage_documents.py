@@ -454,3 +454,24 @@ async def test_documents_are_paged_the_newest_first(library: Library) -> None:
         if not token:
             break
     assert found == ids[::-1]
+
+
+@pytest.mark.parametrize(
+    ("vectors", "limit", "breadth"),
+    [
+        (-1, 10, "40"),
+        (100_000, 10, "40"),
+        (100_000, 50, "50"),
+        (500_000, 50, "100"),
+        (9e7, 10, "200"),
+        (1e6, 300, "300"),
+    ],
+)
+async def test_the_more_vectors_the_broader_a_scan(storage: Any, vectors: float, limit: int, breadth: str) -> None:
+    async with open_database(storage.settings) as database, database.transaction() as transaction:
+        # As ANALYZE or building an index notes it.
+        await storage.sql("UPDATE pg_class SET reltuples = $1 WHERE oid = 'chunk_vectors'::regclass", vectors)
+        await transaction.fetchrow(load_queries("search")["tune_scan"], limit)
+        row = await transaction.fetchrow("SELECT current_setting('hnsw.ef_search') AS breadth")
+    assert row is not None
+    assert row["breadth"] == breadth

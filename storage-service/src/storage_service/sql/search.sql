@@ -1,10 +1,13 @@
 -- name: tune_scan
 -- $1 how many results are wanted. Until the transaction ends, a scan of an HNSW index goes on until it has found that
--- many that pass the filter: https://github.com/pgvector/pgvector#iterative-index-scans.
+-- many that pass the filter: https://github.com/pgvector/pgvector#iterative-index-scans. The more vectors there are, the
+-- broader it is, up to 200 among a million: with 40 it finds 0.99 of ten there are among 100,000, and 0.74 among a million
+-- (benchmarks/large.py).
 SELECT
     set_config('hnsw.iterative_scan', 'strict_order', true),
-    set_config('hnsw.ef_search', least(greatest($1, 40), 1000)::text, true),
-    set_config('hnsw.max_scan_tuples', '200000', true);
+    set_config('hnsw.ef_search', least(greatest($1, least(vectors / 5000, 200), 40), 1000)::integer::text, true),
+    set_config('hnsw.max_scan_tuples', '200000', true)
+FROM (SELECT reltuples AS vectors FROM pg_class WHERE oid = 'chunk_vectors'::regclass) AS counted;
 
 -- name: has_few_chunks
 -- $1 ids of collections, $2 what the metadata contains, $3 how many chunks are few. It looks at no more documents than
