@@ -4,6 +4,7 @@ On PostgreSQL servers of its own, which don't wait for the disk, with storage-se
 
 - `history`: pages of events among 10,000,000, by task, agent, level and text, and deep ones by their cursors
 - `growth`: what accepting, claiming and finishing a task with ten events takes among 10^5, 10^6 and 10^7 rows
+- `queue`: the same while 10^2 to 10^5 tasks wait, of which each claim takes the one whose turn it is
 - `search`: search by vectors among 100,000 and 1,000,000 chunks, beside the exact scan; see retrieval.py
 
 Prints a table and puts the figures into benchmarks/results.json, beside those of `make bench`.
@@ -23,7 +24,7 @@ from pathlib import Path
 import asyncpg
 from hearth_runtime.events import Event, EventKind, EventLevel, StreamId
 from hearth_runtime.identifiers import new_id
-from hearth_runtime.tasks import TaskStatus
+from hearth_runtime.tasks import Task, TaskStatus
 from log_service.storage import SCAN_LIMIT
 from measures import quantile, timed
 from report import Row, save, table
@@ -43,9 +44,11 @@ from storage_service.queue_bounds import QueueBounds
 from storage_service.settings import StorageSettings
 from storage_service.tasks import NewTask, Tasks
 
-PARTS = ("history", "growth", "search")
+PARTS = ("history", "growth", "queue", "search")
 AGENTS = 100
 SMALLEST = 100_000  # rows among which growth is measured first
+QUEUED = (100, 1_000, 10_000, 100_000)
+CALLERS = 8  # that fill the queue
 PAGE_SIZE, DEEP_PAGE = 50, 1000
 # However slow a kind of query is, so long it is measured at most, and at least three times.
 SECONDS = 60.0
@@ -137,7 +140,8 @@ class Growth:
 
     def __init__(self, database: Database, agent_ids: Sequence[str], calls: int) -> None:
         settings = StorageSettings()
-        bounds = QueueBounds(database, in_all=settings.queue_limit, per_agent=settings.queue_limit_per_agent)
+        # One more waits than the largest queue has.
+        bounds = QueueBounds(database, in_all=2 * settings.queue_limit, per_agent=settings.queue_limit_per_agent)
         self._tasks = Tasks(database, bounds)
         self._attempts = Attempts(database)
         self._events = Events(database)
@@ -151,7 +155,17 @@ class Growth:
         took = [await timed(self._task(number)) for number in range(self._calls + self._calls // 4)]
         return quantile(took[self._calls // 4 :], 0.5)  # the first ones warm up
 
-    async def _task(self, number: int) -> None:
+    async def fill(self, queued: int) -> None:
+        """Accepts so many tasks, which wait from then on."""
+        numbers = iter(range(queued))
+
+        async def accept() -> None:
+            for number in numbers:
+                await self._accept(number)
+
+        await asyncio.gather(*(accept() for _ in range(CALLERS)))
+
+    async def _accept(self, number: int) -> Task:
         accepted, _ = await self._tasks.create(
             NewTask(
                 id=new_id(),
@@ -165,6 +179,10 @@ class Growth:
                 tools=(),
             )
         )
+        return accepted
+
+    async def _task(self, number: int) -> None:
+        accepted = await self._accept(number)
         claim = await self._attempts.claim("worker", timedelta(seconds=30), queue=accepted.queue)
         change = await self._attempts.finish(
             Ending(
@@ -245,6 +263,21 @@ async def among_rows(url: str, parts: Sequence[str], rows_in_all: int, calls: in
     return figures
 
 
+async def among_queued(url: str, calls: int) -> Figures:
+    """Growth while more and more tasks wait."""
+    took: dict[int, float] = {}
+    async with filled(url) as (database, _, agent_ids):
+        growth = Growth(database, agent_ids, calls)
+        for before, size in zip((0, *QUEUED), QUEUED, strict=False):
+            started = time.perf_counter()
+            await growth.fill(size - before)
+            sys.stderr.write(f"  {size:,} tasks wait after {time.perf_counter() - started:,.0f} s\n")
+            took[size] = await growth.measure()
+    figures = {f"a task while {size:,} wait, p50 (ms)": value for size, value in took.items()}
+    figures[f"a task while {QUEUED[-1]:,} wait beside {QUEUED[0]:,} (times)"] = took[QUEUED[-1]] / took[QUEUED[0]]
+    return figures
+
+
 async def search(url: str, chunks: int, queries: int) -> Figures:
     """Search by vectors, without a filter and with one that keeps 1 %."""
     kept = {"none": "", "1 %": " keeping 1 %"}
@@ -290,6 +323,9 @@ async def main() -> None:
     if "history" in parts or "growth" in parts:
         async with server() as url:
             figures |= await among_rows(url, parts, options.rows, options.calls)
+    if "queue" in parts:
+        async with server() as url:
+            figures |= await among_queued(url, options.calls)
     if "search" in parts:
         for chunks in options.chunks or (100_000, 1_000_000):
             async with server() as url:
