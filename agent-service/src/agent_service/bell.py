@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from faststream.redis import RedisBroker
-from faststream.redis.opentelemetry import RedisTelemetryMiddleware
 from hearth_runtime.events import StreamId
 from hearth_runtime.redis_streams import CONTROL_CHANNEL, tasks_stream
 from hearth_runtime.tasks import DOCUMENTS, RUNS
@@ -104,7 +103,9 @@ class Bell:
 
 def broker_of(settings: QueueSettings) -> RedisBroker:
     """FastStream's broker, logging through the standard library and so through Loguru; traced where anything is."""
-    middlewares = [RedisTelemetryMiddleware()] if settings.otlp_endpoint else []
-    return RedisBroker(
-        settings.redis_url, logger=logging.getLogger("broker"), log_level=logging.DEBUG, middlewares=middlewares
-    )
+    broker = RedisBroker(settings.redis_url, logger=logging.getLogger("broker"), log_level=logging.DEBUG)
+    if settings.otlp_endpoint is not None:
+        from faststream.redis.opentelemetry import RedisTelemetryMiddleware
+
+        broker.add_middleware(RedisTelemetryMiddleware())
+    return broker

@@ -1,7 +1,6 @@
 """The ASGI application: the routes of the public contract around the services that they ask."""
 
 from fastapi import FastAPI
-from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from starlette.middleware.cors import CORSMiddleware
 
 from gateway import documentation, errors
@@ -93,6 +92,8 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Observation)
     if gateway.settings.otlp_endpoint is not None:
+        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+
         # Neither probes nor each chunk of a stream is worth a span.
         FastAPIInstrumentor.instrument_app(app, excluded_urls="/health,/metrics", exclude_spans=["receive", "send"])
     return app

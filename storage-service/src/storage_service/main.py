@@ -35,7 +35,6 @@ from hearth.storage.v1 import (
 from hearth_runtime.lifecycle import run, run_with
 from hearth_runtime.server import Server
 from hearth_runtime.settings import load_settings
-from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 
 from storage_service.agent_tools import AgentTools
 from storage_service.agents import Agents
@@ -67,7 +66,6 @@ from storage_service.search import Searches
 from storage_service.session_rpc import SessionStoreRpc
 from storage_service.sessions import Sessions
 from storage_service.settings import StorageSettings
-from storage_service.statement_spans import name_statements
 from storage_service.subscriptions import Subscriptions
 from storage_service.task_rpc import TaskStoreRpc
 from storage_service.tasks import Tasks
@@ -80,13 +78,18 @@ def main() -> None:
     """Runs the service until SIGTERM."""
     settings = load_settings(StorageSettings)
     if settings.otlp_endpoint is not None:
+        from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
+
         AsyncPGInstrumentor().instrument()  # type: ignore[no-untyped-call]
     run("storage", settings, lambda stopping: serve(settings, stopping))
 
 
 async def serve(settings: StorageSettings, stopping: asyncio.Event) -> None:
     """Serves until `stopping` is set, whether PostgreSQL is there or not."""
-    name_statements()
+    if settings.otlp_endpoint is not None:
+        from storage_service.statement_spans import name_statements
+
+        name_statements()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
         queue = Queue(database)

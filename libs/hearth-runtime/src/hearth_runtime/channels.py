@@ -5,7 +5,6 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from opentelemetry.instrumentation.grpc import aio_client_interceptors
 
 from hearth_runtime.deadlines import bounded
 from hearth_runtime.errors import from_rpc_error
@@ -48,6 +47,8 @@ def open_channel(service: str, address: str, settings: RuntimeSettings) -> grpc.
         _StreamCalls(service),
     ]
     if settings.otlp_endpoint is not None:
+        from opentelemetry.instrumentation.grpc import aio_client_interceptors
+
         interceptors.extend(aio_client_interceptors())  # type: ignore[no-untyped-call]
     credentials = None if address.startswith("unix:") else channel_credentials(settings)
     if credentials is None:

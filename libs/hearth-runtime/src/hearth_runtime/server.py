@@ -14,7 +14,6 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 from hearth.runtime.v1 import runtime_service_pb2, runtime_service_pb2_grpc
 from loguru import logger
-from opentelemetry.instrumentation.grpc import aio_server_interceptor
 from prometheus_client import Counter, Histogram
 
 from hearth_runtime.channels import MAX_MESSAGE_BYTES
@@ -47,6 +46,8 @@ class Server:
         self._settings = settings
         interceptors: list[grpc.aio.ServerInterceptor] = [_TypedErrors()]
         if settings.otlp_endpoint is not None:
+            from opentelemetry.instrumentation.grpc import aio_server_interceptor
+
             interceptors.insert(0, aio_server_interceptor())  # type: ignore[no-untyped-call]
         options = list(SERVER_OPTIONS)
         if not settings.listen_address.startswith("unix:"):

@@ -2,14 +2,9 @@
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from opentelemetry import context, propagate, trace
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan, Span, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
-from opentelemetry.trace import Status
 
 from hearth_runtime.settings import RuntimeSettings
 
@@ -19,9 +14,8 @@ tracer = trace.get_tracer("hearth")
 MAX_CONTENT_CHARACTERS = 20_000
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-_CONTENT = "hearth.trace_content"
-# Of an error, as opposed to what it says, which may be in the words of a model.
-_CODE = re.compile(r"[a-z_]+")
+# The attribute of a process that tells whether its spans may hold texts of people and models.
+CONTENT = "hearth.trace_content"
 
 
 def configure_tracing(service: str, settings: RuntimeSettings) -> Callable[[], None]:
@@ -30,12 +24,10 @@ def configure_tracing(service: str, settings: RuntimeSettings) -> Callable[[], N
     """
     if settings.otlp_endpoint is None:
         return lambda: None
-    resource = Resource.create({SERVICE_NAME: service, "service.namespace": "hearth", _CONTENT: settings.trace_content})
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    insecure = not settings.otlp_endpoint.startswith("https://")
-    exporter_type = OTLPSpanExporter if settings.trace_content else _WithoutContent
-    exporter = exporter_type(endpoint=settings.otlp_endpoint, insecure=insecure, timeout=5)
-    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
+    # Here, as in each place that needs it only then: it takes a fifth of a process' start.
+    from hearth_runtime.span_export import provider_of
+
+    provider = provider_of(service, settings, settings.otlp_endpoint)
     trace.set_tracer_provider(provider)
 
     def end() -> None:
@@ -64,7 +56,9 @@ def note_content(span: trace.Span, **texts: Callable[[], str]) -> None:
 
     They are made only then. `__` in an attribute's name stands for a dot.
     """
-    if isinstance(span, Span) and span.resource.attributes.get(_CONTENT):
+    # Spans of the SDK alone have a resource.
+    resource = getattr(span, "resource", None)
+    if resource is not None and resource.attributes.get(CONTENT):
         for name, text in texts.items():
             span.set_attribute(name.replace("__", "."), text()[:MAX_CONTENT_CHARACTERS])
 
@@ -72,35 +66,3 @@ def note_content(span: trace.Span, **texts: Callable[[], str]) -> None:
 def context_of(traceparent: str) -> context.Context:
     """The context whose current span is what `traceparent` names."""
     return propagate.extract({"traceparent": traceparent} if traceparent else {})
-
-
-class _WithoutContent(OTLPSpanExporter):
-    """Leaves out what errors say, which instrumentation puts into spans: a model may have said it."""
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        return super().export([_without_content(span) for span in spans])
-
-
-def _without_content(span: ReadableSpan) -> ReadableSpan:
-    says = span.status.description is not None and not _CODE.fullmatch(span.status.description)
-    if not says and not any(event.name == "exception" for event in span.events):
-        return span
-    return ReadableSpan(
-        name=span.name,
-        context=span.get_span_context(),
-        parent=span.parent,
-        resource=span.resource,
-        attributes=span.attributes,
-        events=[_type_of(event) if event.name == "exception" else event for event in span.events],
-        links=span.links,
-        kind=span.kind,
-        status=Status(span.status.status_code) if says else span.status,
-        start_time=span.start_time,
-        end_time=span.end_time,
-        instrumentation_scope=span.instrumentation_scope,
-    )
-
-
-def _type_of(exception: Event) -> Event:
-    attributes = {k: v for k, v in (exception.attributes or {}).items() if k == "exception.type"}
-    return Event(exception.name, attributes=attributes, timestamp=exception.timestamp)
