@@ -133,6 +133,18 @@ async def test_a_command_that_the_operator_has_named() -> None:
         assert await call(tools["write_note"], text="hello") == ("noted hello for Ann", False)
 
 
+@pytest.mark.parametrize("owner", ["${HEARTH_SECRET_KEY}", "${NOWHERE}", "$HOME", "a${b}c"])
+async def test_a_variable_comes_to_the_command_as_it_was_written(
+    owner: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HEARTH_SECRET_KEY", "not-for-your-eyes")
+    commands = {"test": [sys.executable, str(SERVER)]}
+    config = {"command": "test", "env": {"NOTES_OWNER": owner}}
+    async with opened(config, mcp_commands=commands, mcp_environment=["NOTES_OWNER"]) as tools:
+        assert await call(tools["write_note"], text="hello") == (f"noted hello for {owner}", False)
+    assert owner not in caplog.text
+
+
 async def test_a_command_that_nobody_has_named_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="HEARTH_MCP_COMMANDS has: test"):
         async with opened({"command": "rm"}, mcp_commands={"test": ["true"]}):

@@ -1,6 +1,6 @@
 """The kind `mcp`: the tools of a server that speaks the Model Context Protocol.
 
-Over streamable HTTP; or over stdio, for the commands that the operator has named. Sessions are langchain-mcp-adapters'.
+Over streamable HTTP, by langchain-mcp-adapters; or over stdio, for the commands that the operator has named.
 Protocol: https://modelcontextprotocol.io/specification/2025-06-18/server/tools.
 """
 
@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 import httpx
 from hearth_runtime.errors import InvalidArgument, Unavailable
-from langchain_mcp_adapters.sessions import Connection, StdioConnection, StreamableHttpConnection, create_session
-from mcp import ClientSession
+from langchain_mcp_adapters.sessions import StreamableHttpConnection, create_session
+from mcp import ClientSession, StdioServerParameters
+from mcp.client.stdio import stdio_client
 from mcp.types import CallToolResult, EmbeddedResource, TextContent, TextResourceContents
 from mcp.types import Tool as ServerTool
 
@@ -30,6 +31,8 @@ MAX_PAGES = 20
 MAX_DESCRIPTION_CHARACTERS = 2000
 AWAY = "tools_away"
 
+type Connection = StreamableHttpConnection | StdioServerParameters
+
 
 class McpServer:
     """A session with a server. It lives in a task of its own, so that its end ends nothing else."""
@@ -43,7 +46,7 @@ class McpServer:
 
     async def _hold(self) -> None:
         try:
-            async with create_session(self._connection) as session:
+            async with _session(self._connection) as session:
                 await session.initialize()
                 self._opened.set_result(session)
                 await self._closing.wait()
@@ -206,7 +209,7 @@ def connection_of(config: dict[str, Any], settings: ToolSettings, timeout_second
             raise InvalidArgument(
                 f"The variables {', '.join(unnamed)} may not be set here. HEARTH_MCP_ENVIRONMENT has: {known}."
             )
-        return StdioConnection(transport="stdio", command=argv[0], args=argv[1:], env=config.get("env"))
+        return StdioServerParameters(command=argv[0], args=argv[1:], env=config.get("env"))
     rules = web_rules((config["url"].partition("?")[0],), config, settings, field="`url` or ")
 
     def client(
@@ -224,6 +227,18 @@ def connection_of(config: dict[str, Any], settings: ToolSettings, timeout_second
         sse_read_timeout=timeout_seconds,
         httpx_client_factory=client,
     )
+
+
+@asynccontextmanager
+async def _session(connection: Connection) -> AsyncIterator[ClientSession]:
+    if isinstance(connection, StdioServerParameters):
+        # Not by the adapters: they put variables of this process, its secrets among them, in the place of `${NAME}` in
+        # `env`, and log what they cannot.
+        async with stdio_client(connection) as (read, write), ClientSession(read, write) as session:
+            yield session
+    else:
+        async with create_session(connection) as session:
+            yield session
 
 
 def _text(result: CallToolResult) -> str:
