@@ -9,7 +9,7 @@ from hearth_runtime.errors import FieldViolation, HearthError
 
 from agent_service.agent_tools import AgentTool
 from agent_service.secret_fields import MARKER
-from agent_service.tool import MAX_NAME_CHARACTERS, Tool, ToolHost, ToolResult, ToolScope, ToolSpec
+from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec, distinct_names
 from agent_service.tool_kinds import ToolKinds
 
 # What is shorter would be found in any text.
@@ -35,21 +35,24 @@ async def open_tools(
         scope = dataclasses.replace(scope, warn=warn_of_row)
     with hidden.kept():
         async with kinds.get(row.tool_name).open(row.tool_config, scope, host) as given:
-            yield tuple(_RowTool(tool, _spec(tool.spec, row), hidden) for tool in given)
+            # The row's name before a long one makes it longer than a name may be.
+            names = distinct_names([_name(tool.spec, row) for tool in given])
+            yield tuple(
+                _RowTool(tool, _spec(tool.spec, name, row), hidden) for tool, name in zip(given, names, strict=True)
+            )
 
 
-def _spec(spec: ToolSpec, row: AgentTool) -> ToolSpec:
-    is_the_kind = spec.name == row.tool_name
-    if is_the_kind:
-        name = row.name
-    elif row.name == row.tool_name:
-        name = spec.name
-    else:
-        name = f"{row.name}_{spec.name}"
+def _name(spec: ToolSpec, row: AgentTool) -> str:
+    if spec.name == row.tool_name:
+        return row.name
+    return spec.name if row.name == row.tool_name else f"{row.name}_{spec.name}"
+
+
+def _spec(spec: ToolSpec, name: str, row: AgentTool) -> ToolSpec:
     return dataclasses.replace(
         spec,
-        name=name[:MAX_NAME_CHARACTERS],
-        description=row.description if is_the_kind and row.description else spec.description,
+        name=name,
+        description=row.description if spec.name == row.tool_name and row.description else spec.description,
         needs_approval=spec.needs_approval if row.needs_approval is None else row.needs_approval,
         timeout_seconds=row.timeout_seconds or spec.timeout_seconds,
         result_characters=row.result_characters or spec.result_characters,

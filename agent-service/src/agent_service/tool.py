@@ -36,13 +36,17 @@ class ToolSpec:
 
 def tool_names(names: Sequence[str]) -> list[str]:
     """Names for tools that others call so: of the characters that a name may have, and no two alike."""
+    return distinct_names([re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_") or "tool" for name in names])
+
+
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """The names, none longer than a name may be, and no two alike."""
     given: list[str] = []
     for name in names:
-        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:MAX_NAME_CHARACTERS] or "tool"
-        candidate, number = plain, 1
+        candidate, number = name[:MAX_NAME_CHARACTERS], 1
         while candidate in given:
             number += 1
-            candidate = f"{plain[: MAX_NAME_CHARACTERS - len(str(number)) - 1]}_{number}"
+            candidate = f"{name[: MAX_NAME_CHARACTERS - len(str(number)) - 1]}_{number}"
         given.append(candidate)
     return given
 

@@ -218,6 +218,14 @@ async def test_a_row_gives_its_tools_their_names_and_bounds(tools: AgentTools, k
     assert several[0].spec.needs_approval is False
 
 
+async def test_long_names_stay_apart_behind_the_rows(tools: AgentTools, keys: SecretKeys) -> None:
+    row = await tools.create(AGENT, tool_draft(name="mine"))
+    long = "x" * 62
+    several = await opened(keys, row, EchoKind(long + "_1", long + "_2", "x" * 64))
+    names = [t.spec.name for t in several]
+    assert names == [f"mine_{'x' * 59}", f"mine_{'x' * 57}_2", f"mine_{'x' * 57}_3"]
+
+
 async def test_a_secret_that_comes_back_is_hidden(tools: AgentTools, keys: SecretKeys) -> None:
     stored = await tools.create(AGENT, tool_draft(tool_config={"url": "http://x", "key": SECRET}))
     (tool,) = await opened(keys, stored, EchoKind())
