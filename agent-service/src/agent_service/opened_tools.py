@@ -83,8 +83,10 @@ class _Hidden:
     """Texts that others may send back, as a server does that echoes its request, and that nobody is to see."""
 
     def __init__(self, texts: tuple[str, ...]) -> None:
+        # What follows the first word too: of `Bearer sk-…` a server may tell the key alone.
+        parts = {part.strip() for text in texts for part in (text, text.strip().partition(" ")[2])}
         # The longest first: one may be a part of another.
-        self._texts = sorted((t for t in texts if len(t) >= LEAST_HIDDEN_CHARACTERS), key=len, reverse=True)
+        self._texts = sorted((p for p in parts if len(p) >= LEAST_HIDDEN_CHARACTERS), key=len, reverse=True)
 
     def out_of(self, value: Any) -> Any:
         """The JSON value with a marker in the place of each of the texts."""

@@ -243,3 +243,15 @@ async def test_a_secret_that_comes_back_is_hidden(tools: AgentTools, keys: Secre
     with pytest.raises(HearthError) as refused:
         await opened(keys, away, EchoKind())
     assert refused.value.detail == f"Nothing answers at http://unreachable?key={MARKER}"
+
+
+async def test_a_key_that_comes_back_without_its_scheme_is_hidden(tools: AgentTools, keys: SecretKeys) -> None:
+    said = f"https://x/?error=Incorrect key {SECRET}. Send it as Bearer b."
+    headers = {"authorization": f"Bearer {SECRET}", "cookie": "a b"}
+    stored = await tools.create(AGENT, tool_draft(tool_config={"url": said, "headers": headers}))
+    (tool,) = await opened(keys, stored, EchoKind())
+    result = await call_tool(tool, {}, call_id="c")
+    assert result.data["sent"][0]["url"] == said.replace(SECRET, MARKER)
+    with pytest.raises(Unavailable) as caught:
+        await call_tool(tool, {"raise": "own"}, call_id="c")
+    assert SECRET not in caught.value.detail
