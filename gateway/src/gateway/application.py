@@ -28,7 +28,7 @@ from gateway.routes import (
 from gateway.security_headers import SecurityHeaders
 
 # What a page of another origin may send and see, where HEARTH_CORS_ORIGINS lets it ask at all.
-CORS_METHODS = ("GET", "POST", "PUT", "DELETE")
+CORS_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer")
 CORS_ANSWER_HEADERS = ("Location", "RateLimit", "RateLimit-Policy", "Retry-After", "WWW-Authenticate")
 

@@ -82,7 +82,6 @@ class Feed:
         events: log_service_pb2.EventFilter,
         after: str | None,
         until_end: bool,
-        resumes: bool,
         key: Hashable,
     ) -> None:
         self.key = key
@@ -93,10 +92,12 @@ class Feed:
         self._until_end = until_end
         # Where a feed "from now on" resumes before it had an event.
         self._start = None if until_end else just_now()
-        # Whether it goes on with what another feed began: then a failure to open is a cut like any other.
-        self._resumes = resumes
-        # What came after this place and was read is held. A feed "from now on" knows no such place at first.
-        self._floor = StreamId.parse(after) if after else BEGINNING if until_end else None
+        # Whether somebody goes on with what another feed began: then a failure to open is a cut like any other.
+        self._resumes = False
+        # What came after this place and was read is held.
+        self._floor = StreamId.parse(after) if after else BEGINNING
+        # Whether it has had nothing but what happened while it was open.
+        self._is_live = not until_end and after is None
         self._held: list[LiveEvent] = []
         self._let_go = 0  # how many were held before these
         self._held_bytes = 0
@@ -118,15 +119,24 @@ class Feed:
 
     def position(self, after: str | None) -> int | None:
         """From where on to `take` what comes after this place, or from now on; None where this feed cannot tell."""
-        if self.is_open and not self._is_connected:
+        if self._reading.done() or (self.is_open and not self._is_connected):
             return None  # it was cut off, or its task has ended, which may have been started again
-        if after is None and not self._until_end:
-            return self._let_go + len(self._held)
+        if not self._until_end:
+            return self._end if after is None and self._is_live and not self._is_far_ahead else None
         place = StreamId.parse(after) if after else BEGINNING
-        last = self._held[-1].place if self._held else self._floor
-        if self._floor is None or last is None or not self._floor <= place <= last:
+        if not self._floor <= place <= (self._held[-1].place if self._held else self._floor):
             return None
         return self._let_go + bisect_right(self._held, place, key=lambda event: event.place)
+
+    @property
+    def last_id(self) -> str | None:
+        """The id of the last event that was read."""
+        return self._held[-1].id if self._held else None
+
+    def check(self) -> None:
+        """Raises what has ended the feed, HearthError."""
+        if self._reading.done():
+            self._reading.result()
 
     def take(self, position: int) -> Sequence[LiveEvent] | None:
         """All that is held from this position on; None where some of it was let go.
@@ -136,15 +146,16 @@ class Feed:
         if position < self._let_go:
             return None
         events = self._held[position - self._let_go :]
-        if not events and self._reading.done():
-            self._reading.result()
+        if not events:
+            self.check()
         self._ahead = self._ahead_bytes = 0
         self._taken.set()
         return events
 
-    def add(self, watcher: Watcher) -> None:
-        """Tells this one of news from now on."""
+    def add(self, watcher: Watcher, *, resumes: bool) -> None:
+        """Tells this one of news from now on. `resumes`: it comes from another feed."""
         self._watchers.add(watcher)
+        self._resumes |= resumes
 
     def remove(self, watcher: Watcher) -> None:
         """Tells it no more."""
@@ -206,6 +217,7 @@ class Feed:
                 raise error
             logger.info("resuming an event stream", after=place, error=error.code)
             RESUMES.inc()
+            self._is_live = False
             place = place or self._start
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, guards nothing
             delay = min(delay * 2, MAX_DELAY_SECONDS)
@@ -232,9 +244,17 @@ class Feed:
             self._let_go += gone
             del self._held[:gone]
 
+    @property
+    def _end(self) -> int:
+        return self._let_go + len(self._held)
+
+    @property
+    def _is_far_ahead(self) -> bool:
+        return self._ahead > HELD_EVENTS or self._ahead_bytes > HELD_BYTES
+
     async def _room(self) -> None:
         """Returns at once, or where much was read ahead, when somebody has taken it."""
-        while self._ahead > HELD_EVENTS or self._ahead_bytes > HELD_BYTES:
+        while self._is_far_ahead:
             self._taken.clear()
             await self._taken.wait()
 
@@ -280,7 +300,7 @@ class Feeds:
         for feed in feeds:
             position = feed.position(after)
             if position is not None:
-                feed.add(watcher)
+                feed.add(watcher, resumes=resumes)
                 return feed, position
         feed = Feed(
             self._logs,
@@ -288,11 +308,10 @@ class Feeds:
             events=events,
             after=after,
             until_end=until_end,
-            resumes=resumes,
             key=key,
         )
         feeds.append(feed)
-        feed.add(watcher)
+        feed.add(watcher, resumes=resumes)
         return feed, 0
 
     def leave(self, watcher: Watcher, feed: Feed) -> None:

@@ -5,7 +5,7 @@ response before the first item is there, so that an unknown task could not be a 
 Pydantic and two queues.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 
 from fastapi.sse import format_sse_event
@@ -14,6 +14,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Send
 
 from gateway.errors import problem_json
+from gateway.feeds import LiveEvent
 from gateway.settings import GatewaySettings
 from gateway.streams import EventStream, Streams
 from gateway.translation import end_json
@@ -21,6 +22,7 @@ from gateway.translation import end_json
 MEDIA_TYPE = "text/event-stream"
 RETRY_MILLISECONDS = 1000
 HEADERS: Mapping[str, str] = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+PIECE_BYTES = 64 * 1024
 HEARTBEAT = format_sse_event(comment="heartbeat")
 
 
@@ -55,7 +57,10 @@ async def _encoded(
         while not stream.is_stopped:
             events = await stream.next(timeout=settings.stream_heartbeat_seconds)
             if events:
-                yield b"".join(event.frame for event in events)
+                for piece in _pieces(events):
+                    yield piece
+                    if stream.is_stopped:
+                        break
             elif stream.end is not None:
                 yield format_sse_event(data_str=end_json(task_id, stream.end), event="end")
                 return
@@ -65,3 +70,16 @@ async def _encoded(
             raise stream.error
     except HearthError as error:
         yield format_sse_event(data_str=problem_json(error, instance), event="error")
+
+
+def _pieces(events: Sequence[LiveEvent]) -> Iterator[bytes]:
+    """The events' frames together, in pieces that a client which reads slowly may have waiting for it."""
+    piece: list[bytes] = []
+    size = 0
+    for event in events:
+        if piece and size + len(event.frame) > PIECE_BYTES:
+            yield b"".join(piece)
+            piece, size = [], 0
+        piece.append(event.frame)
+        size += len(event.frame)
+    yield b"".join(piece)

@@ -36,10 +36,10 @@ class EventStream:
         self._feeds = feeds
         self._filter = events
         self._until_end = until_end
-        # The id after which a new stream would go on; without an event so far, that where this one has begun.
-        self.place = after or (None if until_end else just_now())
         self._news = asyncio.Event()
         self._feed, self._position = feeds.join(self, events=events, after=after, until_end=until_end)
+        # The id after which a new stream would go on; without an event so far, that where this one has begun.
+        self.place = after or (None if until_end else self._feed.last_id or just_now())
         self.caller = current_caller()
         self.is_stopped = False
         # Why it was stopped, where that is no restart.
@@ -54,7 +54,7 @@ class EventStream:
                 while not self._feed.is_open:
                     await self._news.wait()
                     self._news.clear()
-                    self._feed.take(self._position)
+                    self._feed.check()
         except TimeoutError:
             raise Unavailable("The log service does not answer. Try again; GET /health shows what is down.") from None
 
@@ -104,7 +104,7 @@ class EventStream:
             self._feed, self._position = self._feeds.join(
                 self, events=self._filter, after=self.place, until_end=self._until_end, resumes=True
             )
-            return ()
+            events = self._feed.take(self._position) or ()
         if events:
             self._position += len(events)
             self.place = events[-1].id

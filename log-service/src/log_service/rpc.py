@@ -18,7 +18,7 @@ from log_service.streams import End, Heartbeat, Item, Streams
 
 MAX_PAGE_SIZE = 500
 # More of events are not put into one message of a stream.
-MESSAGE_BYTES = 1024 * 1024
+MESSAGE_BYTES = 256 * 1024
 
 HEARTBEAT = log_service_pb2.StreamEventsResponse(heartbeat=log_service_pb2.StreamEventsResponse.Heartbeat())
 

@@ -20,4 +20,6 @@ class LogSettings(RuntimeSettings):
         1.0, gt=0, le=60, description="How often log-service looks how far events are persisted, and trims the stream"
     )
     stream_heartbeat_seconds: float = Field(15.0, gt=0, le=600, description="When an idle stream sends a heartbeat")
-    max_streams: int = Field(2000, ge=1, description="Streams open at once, at most")
+    max_streams: int = Field(
+        2000, ge=1, description="Streams open at once, at most; those of one gateway that bring the same are one"
+    )

@@ -167,6 +167,90 @@ async def test_a_feed_is_shared_only_by_those_who_may_see_and_want_the_same() ->
     assert len(logs.calls) == 5
 
 
+async def test_from_now_on_means_nothing_of_before() -> None:
+    logs = Logs()
+    first = await logs.open(until_end=False)
+    logs.calls[0].send(1)
+    assert await numbers(first, 1) == [1]
+    # It is told of what comes, and knows its place.
+    second = logs.watch(until_end=False)
+    await second.open(5)
+    assert (len(logs.calls), second.place) == (1, "1-0")
+    logs.calls[0].send(2)
+    assert await numbers(second, 1) == [2]
+    # Nobody takes what this one reads of the past for news, ...
+    await logs.open(0, until_end=False)
+    assert await logs.open(1, until_end=False) is not None
+    assert [call.request.after_stream_id for call in logs.calls] == ["", "0-0", "1-0"]
+    # ... nor what is made up for after a cut.
+    logs.calls[0].messages.put_nowait(Unavailable("It restarts."))
+    await until(lambda: len(logs.calls) == 4)
+    logs.calls[3].serve()
+    await asyncio.sleep(0.01)
+    await logs.open(until_end=False)
+    assert [call.request.after_stream_id for call in logs.calls[3:]] == ["2-0", ""]
+
+
+async def test_one_from_now_on_that_fell_behind_before_its_first_event_goes_on_from_where_it_began() -> None:
+    logs = Logs()
+    fast = await logs.open(until_end=False)
+    logs.calls[0].send(1)
+    assert await numbers(fast, 1) == [1]
+    slow = logs.watch(until_end=False)
+    for number in range(2, HELD_EVENTS + 10):
+        logs.calls[0].send(number)
+        assert await numbers(fast, 1) == [number]
+    assert not await slow.next(timeout=0.01)
+    assert logs.calls[1].request.after_stream_id == "1-0"
+
+
+async def test_a_feed_that_could_not_be_opened_is_joined_by_nobody() -> None:
+    logs = Logs()
+    first = logs.watch()
+    opening = asyncio.create_task(first.open(5))
+    await until(lambda: logs.calls)
+    logs.calls[0].messages.put_nowait(Unavailable("It restarts."))
+    with pytest.raises(Unavailable):
+        await opening
+    # The first has not let go of it yet.
+    await logs.open()
+    assert len(logs.calls) == 2
+
+
+async def test_one_that_fell_behind_takes_at_once_what_another_feed_holds() -> None:
+    logs = Logs()
+    fast = await logs.open()
+    slow, slower = logs.watch(), logs.watch()
+    for number in range(1, HELD_EVENTS + 10):
+        logs.calls[0].send(number)
+        assert await numbers(fast, 1) == [number]
+    assert not await slow.next(timeout=0.01)
+    logs.calls[1].serve()
+    logs.calls[1].send(*range(1, 10))
+    assert await numbers(slow, 9) == list(range(1, 10))
+    assert await asyncio.wait_for(numbers(slower, 9), 1) == list(range(1, 10))
+    assert len(logs.calls) == 2
+
+
+async def test_one_that_fell_behind_and_joins_a_feed_that_is_opened_is_as_patient_as_in_one_of_its_own() -> None:
+    logs = Logs()
+    fast = await logs.open()
+    slow = logs.watch()
+    for number in range(1, HELD_EVENTS + 10):
+        logs.calls[0].send(number)
+        assert await numbers(fast, 1) == [number]
+    late = logs.watch()
+    opening = asyncio.create_task(late.open(5))
+    await until(lambda: len(logs.calls) == 2)
+    assert not await slow.next(timeout=0.01)
+    logs.calls[1].messages.put_nowait(Unavailable("It restarts."))
+    await until(lambda: len(logs.calls) == 3)
+    logs.calls[2].serve()
+    await opening
+    logs.calls[2].send(1, 2)
+    assert await numbers(slow, 2) == await numbers(late, 2) == [1, 2]
+
+
 async def test_the_call_ends_with_the_last_watcher() -> None:
     logs = Logs()
     one = await logs.open()

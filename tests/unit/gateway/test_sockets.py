@@ -1,6 +1,7 @@
 """WebSockets: events as frames, subscriptions that change and are resumed by name."""
 
 import asyncio
+import contextlib
 import json
 import socket
 from typing import Any
@@ -389,6 +390,35 @@ async def test_a_client_that_does_not_read_is_dropped() -> None:
             for _ in range(200):
                 await world.state.add_event(task, "x" * 100_000)
             await until(lambda: world.state.open_streams == 0)
+
+
+async def test_what_a_slow_client_has_waiting_for_it_holds_up_no_end() -> None:
+    async with open_world(grace_seconds=10) as world:
+        task = await world.state.add_task()
+        events = [await world.state.add_event(task, "x" * 100_000) for _ in range(200)]
+        async with world.socket(f"/tasks/{task.id}", max_queue=1, compression=None) as client:
+            assert (await receive(client))["id"] == events[0].stream_id
+            world.stopping.set()
+            received = 1
+            with contextlib.suppress(ConnectionClosed):
+                async for _ in client:
+                    received += 1
+        assert client.close_code == 1012
+        assert received < len(events)
+
+
+async def test_what_a_slow_client_has_waiting_for_it_holds_up_no_other_subscription(world: World) -> None:
+    task = await world.state.add_task()
+    events = [await world.state.add_event(task, "x" * 100_000) for _ in range(200)]
+    async with world.socket("/logs", max_queue=1, compression=None) as client:
+        before = f"{int(events[0].stream_id.split('-')[0]) - 1}-0"
+        await subscribe(client, {"task_ids": [task.id]}, after=before)
+        assert (await receive(client))["id"] == events[0].stream_id
+        await client.send(json.dumps({"subscribe": {"task_ids": [task.id], "levels": ["error"]}}))
+        received = 1
+        while "subscribed" not in await receive(client):
+            received += 1
+        assert received < len(events)
 
 
 async def test_streams_are_bounded() -> None:

@@ -68,6 +68,18 @@ async def test_a_stream_resumes_after_the_last_event_that_was_seen(world: World)
         assert len(await rest(stream)) == 7
 
 
+async def test_events_that_are_there_are_sent_together_and_never_much_at_once() -> None:
+    async with open_world() as world:
+        task = await world.state.add_task()
+        ids = [(await world.state.add_event(task, "x" * 1000)).stream_id for _ in range(500)]
+        await world.state.end_task(task)
+        async with world.http.stream("GET", f"/logs/stream/{task.id}") as answer:
+            pieces = [piece async for piece in answer.aiter_raw()]
+        text = b"".join(pieces).decode()
+        assert [line.removeprefix("id: ") for line in text.splitlines() if line.startswith("id: ")] == ids
+        assert len(pieces) < 100
+
+
 async def test_kinds_select(world: World) -> None:
     task = await world.state.add_task()
     for kind in ("STATUS", "DELTA", "MESSAGE", "LOG"):

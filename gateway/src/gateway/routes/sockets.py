@@ -52,6 +52,8 @@ async def _send_task(socket: Socket, gateway: Gateway, stream: EventStream, task
         events = await stream.next(socket.received, timeout=gateway.settings.stream_heartbeat_seconds)
         for event in events:
             await socket.send(event.text)
+            if stream.is_stopped:
+                break
         if stream.end is not None:
             await socket.send(end_json(task_id, stream.end))
             await socket.close(NORMAL)
@@ -114,6 +116,10 @@ async def _send_subscribed(
         for event in events:
             await socket.send(event.text)
             subscription.place = event.id
+            await subscription.save_if_due()
+            if stream.is_stopped or socket.received.done():
+                # Whatever comes next begins at the place.
+                break
         if (
             not (events or stream.is_stopped or socket.received.done())
             and timeout == gateway.settings.stream_heartbeat_seconds

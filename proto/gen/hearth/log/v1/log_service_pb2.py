@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from hearth.log.v1 import event_pb2 as hearth_dot_log_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fhearth/log/v1/log_service.proto\x12\rhearth.log.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19hearth/log/v1/event.proto\"\xec\x02\n\x0b\x45ventFilter\x12\x10\n\x08task_ids\x18\x01 \x03(\t\x12\x11\n\tagent_ids\x18\x02 \x03(\t\x12*\n\x06levels\x18\x03 \x03(\x0e\x32\x1a.hearth.log.v1.Event.Level\x12(\n\x05kinds\x18\x04 \x03(\x0e\x32\x19.hearth.log.v1.Event.Kind\x12\x15\n\x08\x63ontains\x18\x05 \x01(\tH\x00\x88\x01\x01\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x07\x63ontext\x18\x08 \x03(\x0b\x32\'.hearth.log.v1.EventFilter.ContextEntry\x1a.\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_contains\"\x86\x01\n\x13StreamEventsRequest\x12*\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1a.hearth.log.v1.EventFilter\x12\x1c\n\x0f\x61\x66ter_stream_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\tuntil_end\x18\x03 \x01(\x08\x42\x12\n\x10_after_stream_id\"\xac\x02\n\x14StreamEventsResponse\x12<\n\x06\x65vents\x18\x01 \x01(\x0b\x32*.hearth.log.v1.StreamEventsResponse.EventsH\x00\x12\x42\n\theartbeat\x18\x02 \x01(\x0b\x32-.hearth.log.v1.StreamEventsResponse.HeartbeatH\x00\x12\x36\n\x03\x65nd\x18\x03 \x01(\x0b\x32\'.hearth.log.v1.StreamEventsResponse.EndH\x00\x1a.\n\x06\x45vents\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.hearth.log.v1.Event\x1a\x0b\n\tHeartbeat\x1a\x15\n\x03\x45nd\x12\x0e\n\x06status\x18\x01 \x01(\tB\x06\n\x04item\"z\n\x11ListEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12*\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1a.hearth.log.v1.EventFilter\x12\x12\n\ndescending\x18\x04 \x01(\x08\"S\n\x12ListEventsResponse\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.hearth.log.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xda\x01\n\x0cSubscription\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12*\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1a.hearth.log.v1.EventFilter\x12\x1b\n\x13last_seen_stream_id\x18\x04 \x01(\t\x12\x37\n\x13last_seen_timestamp\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"&\n\x16GetSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"L\n\x17GetSubscriptionResponse\x12\x31\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1b.hearth.log.v1.Subscription\"\x8d\x01\n\x17SaveSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1a.hearth.log.v1.EventFilter\x12 \n\x13last_seen_stream_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x16\n\x14_last_seen_stream_id\"M\n\x18SaveSubscriptionResponse\x12\x31\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1b.hearth.log.v1.Subscription\"J\n\nDeadLetter\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tstream_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\x0c\"?\n\x16ListDeadLettersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"c\n\x17ListDeadLettersResponse\x12/\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x19.hearth.log.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x14GetDeadLetterRequest\x12\n\n\x02id\x18\x01 \x01(\t\"G\n\x15GetDeadLetterResponse\x12.\n\x0b\x64\x65\x61\x64_letter\x18\x01 \x01(\x0b\x32\x19.hearth.log.v1.DeadLetter\"(\n\x19RequeueDeadLettersRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\"`\n\x1aRequeueDeadLettersResponse\x12\x16\n\x0erequeued_count\x18\x01 \x01(\x05\x12*\n\x07refused\x18\x02 \x03(\x0b\x32\x19.hearth.log.v1.DeadLetter2\xaa\x05\n\nLogService\x12Y\n\x0cStreamEvents\x12\".hearth.log.v1.StreamEventsRequest\x1a#.hearth.log.v1.StreamEventsResponse0\x01\x12Q\n\nListEvents\x12 .hearth.log.v1.ListEventsRequest\x1a!.hearth.log.v1.ListEventsResponse\x12`\n\x0fGetSubscription\x12%.hearth.log.v1.GetSubscriptionRequest\x1a&.hearth.log.v1.GetSubscriptionResponse\x12\x63\n\x10SaveSubscription\x12&.hearth.log.v1.SaveSubscriptionRequest\x1a\'.hearth.log.v1.SaveSubscriptionResponse\x12`\n\x0fListDeadLetters\x12%.hearth.log.v1.ListDeadLettersRequest\x1a&.hearth.log.v1.ListDeadLettersResponse\x12Z\n\rGetDeadLetter\x12#.hearth.log.v1.GetDeadLetterRequest\x1a$.hearth.log.v1.GetDeadLetterResponse\x12i\n\x12RequeueDeadLetters\x12(.hearth.log.v1.RequeueDeadLettersRequest\x1a).hearth.log.v1.RequeueDeadLettersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fhearth/log/v1/log_service.proto\x12\rhearth.log.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19hearth/log/v1/event.proto\"\xec\x02\n\x0b\x45ventFilter\x12\x10\n\x08task_ids\x18\x01 \x03(\t\x12\x11\n\tagent_ids\x18\x02 \x03(\t\x12*\n\x06levels\x18\x03 \x03(\x0e\x32\x1a.hearth.log.v1.Event.Level\x12(\n\x05kinds\x18\x04 \x03(\x0e\x32\x19.hearth.log.v1.Event.Kind\x12\x15\n\x08\x63ontains\x18\x05 \x01(\tH\x00\x88\x01\x01\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x07\x63ontext\x18\x08 \x03(\x0b\x32\'.hearth.log.v1.EventFilter.ContextEntry\x1a.\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_contains\"\x86\x01\n\x13StreamEventsRequest\x12*\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1a.hearth.log.v1.EventFilter\x12\x1c\n\x0f\x61\x66ter_stream_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\tuntil_end\x18\x03 \x01(\x08\x42\x12\n\x10_after_stream_id\"\xb2\x02\n\x14StreamEventsResponse\x12\x42\n\theartbeat\x18\x02 \x01(\x0b\x32-.hearth.log.v1.StreamEventsResponse.HeartbeatH\x00\x12\x36\n\x03\x65nd\x18\x03 \x01(\x0b\x32\'.hearth.log.v1.StreamEventsResponse.EndH\x00\x12<\n\x06\x65vents\x18\x04 \x01(\x0b\x32*.hearth.log.v1.StreamEventsResponse.EventsH\x00\x1a.\n\x06\x45vents\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.hearth.log.v1.Event\x1a\x0b\n\tHeartbeat\x1a\x15\n\x03\x45nd\x12\x0e\n\x06status\x18\x01 \x01(\tB\x06\n\x04itemJ\x04\x08\x01\x10\x02\"z\n\x11ListEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12*\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1a.hearth.log.v1.EventFilter\x12\x12\n\ndescending\x18\x04 \x01(\x08\"S\n\x12ListEventsResponse\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.hearth.log.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xda\x01\n\x0cSubscription\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12*\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x1a.hearth.log.v1.EventFilter\x12\x1b\n\x13last_seen_stream_id\x18\x04 \x01(\t\x12\x37\n\x13last_seen_timestamp\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"&\n\x16GetSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"L\n\x17GetSubscriptionResponse\x12\x31\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1b.hearth.log.v1.Subscription\"\x8d\x01\n\x17SaveSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1a.hearth.log.v1.EventFilter\x12 \n\x13last_seen_stream_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x16\n\x14_last_seen_stream_id\"M\n\x18SaveSubscriptionResponse\x12\x31\n\x0csubscription\x18\x01 \x01(\x0b\x32\x1b.hearth.log.v1.Subscription\"J\n\nDeadLetter\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tstream_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\x0c\"?\n\x16ListDeadLettersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"c\n\x17ListDeadLettersResponse\x12/\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x19.hearth.log.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x14GetDeadLetterRequest\x12\n\n\x02id\x18\x01 \x01(\t\"G\n\x15GetDeadLetterResponse\x12.\n\x0b\x64\x65\x61\x64_letter\x18\x01 \x01(\x0b\x32\x19.hearth.log.v1.DeadLetter\"(\n\x19RequeueDeadLettersRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\"`\n\x1aRequeueDeadLettersResponse\x12\x16\n\x0erequeued_count\x18\x01 \x01(\x05\x12*\n\x07refused\x18\x02 \x03(\x0b\x32\x19.hearth.log.v1.DeadLetter2\xaa\x05\n\nLogService\x12Y\n\x0cStreamEvents\x12\".hearth.log.v1.StreamEventsRequest\x1a#.hearth.log.v1.StreamEventsResponse0\x01\x12Q\n\nListEvents\x12 .hearth.log.v1.ListEventsRequest\x1a!.hearth.log.v1.ListEventsResponse\x12`\n\x0fGetSubscription\x12%.hearth.log.v1.GetSubscriptionRequest\x1a&.hearth.log.v1.GetSubscriptionResponse\x12\x63\n\x10SaveSubscription\x12&.hearth.log.v1.SaveSubscriptionRequest\x1a\'.hearth.log.v1.SaveSubscriptionResponse\x12`\n\x0fListDeadLetters\x12%.hearth.log.v1.ListDeadLettersRequest\x1a&.hearth.log.v1.ListDeadLettersResponse\x12Z\n\rGetDeadLetter\x12#.hearth.log.v1.GetDeadLetterRequest\x1a$.hearth.log.v1.GetDeadLetterResponse\x12i\n\x12RequeueDeadLetters\x12(.hearth.log.v1.RequeueDeadLettersRequest\x1a).hearth.log.v1.RequeueDeadLettersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,41 +42,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMEVENTSREQUEST']._serialized_start=478
   _globals['_STREAMEVENTSREQUEST']._serialized_end=612
   _globals['_STREAMEVENTSRESPONSE']._serialized_start=615
-  _globals['_STREAMEVENTSRESPONSE']._serialized_end=915
+  _globals['_STREAMEVENTSRESPONSE']._serialized_end=921
   _globals['_STREAMEVENTSRESPONSE_EVENTS']._serialized_start=825
   _globals['_STREAMEVENTSRESPONSE_EVENTS']._serialized_end=871
   _globals['_STREAMEVENTSRESPONSE_HEARTBEAT']._serialized_start=873
   _globals['_STREAMEVENTSRESPONSE_HEARTBEAT']._serialized_end=884
   _globals['_STREAMEVENTSRESPONSE_END']._serialized_start=886
   _globals['_STREAMEVENTSRESPONSE_END']._serialized_end=907
-  _globals['_LISTEVENTSREQUEST']._serialized_start=917
-  _globals['_LISTEVENTSREQUEST']._serialized_end=1039
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=1041
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=1124
-  _globals['_SUBSCRIPTION']._serialized_start=1127
-  _globals['_SUBSCRIPTION']._serialized_end=1345
-  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_start=1347
-  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_end=1385
-  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_start=1387
-  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_end=1463
-  _globals['_SAVESUBSCRIPTIONREQUEST']._serialized_start=1466
-  _globals['_SAVESUBSCRIPTIONREQUEST']._serialized_end=1607
-  _globals['_SAVESUBSCRIPTIONRESPONSE']._serialized_start=1609
-  _globals['_SAVESUBSCRIPTIONRESPONSE']._serialized_end=1686
-  _globals['_DEADLETTER']._serialized_start=1688
-  _globals['_DEADLETTER']._serialized_end=1762
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=1764
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=1827
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=1829
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=1928
-  _globals['_GETDEADLETTERREQUEST']._serialized_start=1930
-  _globals['_GETDEADLETTERREQUEST']._serialized_end=1964
-  _globals['_GETDEADLETTERRESPONSE']._serialized_start=1966
-  _globals['_GETDEADLETTERRESPONSE']._serialized_end=2037
-  _globals['_REQUEUEDEADLETTERSREQUEST']._serialized_start=2039
-  _globals['_REQUEUEDEADLETTERSREQUEST']._serialized_end=2079
-  _globals['_REQUEUEDEADLETTERSRESPONSE']._serialized_start=2081
-  _globals['_REQUEUEDEADLETTERSRESPONSE']._serialized_end=2177
-  _globals['_LOGSERVICE']._serialized_start=2180
-  _globals['_LOGSERVICE']._serialized_end=2862
+  _globals['_LISTEVENTSREQUEST']._serialized_start=923
+  _globals['_LISTEVENTSREQUEST']._serialized_end=1045
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=1047
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=1130
+  _globals['_SUBSCRIPTION']._serialized_start=1133
+  _globals['_SUBSCRIPTION']._serialized_end=1351
+  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_start=1353
+  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_end=1391
+  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_start=1393
+  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_end=1469
+  _globals['_SAVESUBSCRIPTIONREQUEST']._serialized_start=1472
+  _globals['_SAVESUBSCRIPTIONREQUEST']._serialized_end=1613
+  _globals['_SAVESUBSCRIPTIONRESPONSE']._serialized_start=1615
+  _globals['_SAVESUBSCRIPTIONRESPONSE']._serialized_end=1692
+  _globals['_DEADLETTER']._serialized_start=1694
+  _globals['_DEADLETTER']._serialized_end=1768
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=1770
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=1833
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=1835
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=1934
+  _globals['_GETDEADLETTERREQUEST']._serialized_start=1936
+  _globals['_GETDEADLETTERREQUEST']._serialized_end=1970
+  _globals['_GETDEADLETTERRESPONSE']._serialized_start=1972
+  _globals['_GETDEADLETTERRESPONSE']._serialized_end=2043
+  _globals['_REQUEUEDEADLETTERSREQUEST']._serialized_start=2045
+  _globals['_REQUEUEDEADLETTERSREQUEST']._serialized_end=2085
+  _globals['_REQUEUEDEADLETTERSRESPONSE']._serialized_start=2087
+  _globals['_REQUEUEDEADLETTERSRESPONSE']._serialized_end=2183
+  _globals['_LOGSERVICE']._serialized_start=2186
+  _globals['_LOGSERVICE']._serialized_end=2868
 # @@protoc_insertion_point(module_scope)
