@@ -45,7 +45,7 @@ async def test_a_trace_has_every_attempt_step_call_and_sub_task(
     )
     fake_ollama.behave("traced-helper:1b", Behaviour(pieces=("Sesame.",)))
     helper = await client.create_agent(name="helper", model_name="traced-helper:1b")
-    config = {"workflow": "tools", "agents": [helper["id"]]}
+    config = {"workflow": "tools", "agents": [helper["id"]], "budget": {"max_tool_calls": 9}}
     agent = await client.create_agent(model_name="traced:1b", config=config)
     await client.http.post(f"/agents/{agent['id']}/tools", json={"tool_name": "calculator"})
     trace_id, parent = secrets.token_hex(16), secrets.token_hex(8)
@@ -60,6 +60,7 @@ async def test_a_trace_has_every_attempt_step_call_and_sub_task(
     assert task["links"]["trace"] == answer.json()["links"]["trace"] == url
     (sub_task,) = await client.all_pages("/tasks", parent_task_id=task["id"])
     assert sub_task["trace_id"] == trace_id
+    assert sub_task["input"] == {"prompt": "Say a secret word.", "budget": {"max_tool_calls": 9}}
 
     spans = await whole(traces, trace_id, parent, runs=2, chats=4)
     by_id = {s.span_id: s for s in spans}

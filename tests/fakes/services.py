@@ -138,7 +138,7 @@ class State:
             id=new_id(),
             agent_id=agent_id,
             status=fields.pop("status", task_pb2.Task.STATUS_RUNNING),
-            input='{"prompt":"hi"}',
+            input=fields.pop("input", '{"prompt":"hi"}'),
             attempt=1,
             created_at=now(),
             **fields,

@@ -12,8 +12,7 @@ from agent_service.attached import texts_before
 
 ROLES = ("system", "user", "assistant", "tool")
 
-
-# In the input of a sub-task: what its parent's budget leaves to it.
+# In the input of a sub-task: what the budget of its parent's run sets, all of it for each sub-task.
 BUDGET = "budget"
 
 

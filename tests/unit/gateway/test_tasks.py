@@ -1,5 +1,6 @@
 """Tasks: listed, read, cancelled, and their logs."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -37,6 +38,16 @@ async def test_a_task_is_shown_whole(world: World) -> None:
     assert shown["started_at"] == "2026-01-02T03:04:05.678901Z"
     assert shown["completed_at"] is None
     assert shown["session_id"] is None
+
+
+async def test_a_sub_tasks_input_shows_the_budget_that_it_was_given(world: World) -> None:
+    budget = {"max_model_tokens": 70, "max_seconds": 0.5}
+    task = await world.state.add_task(input=json.dumps({"prompt": "hi", "budget": budget}))
+    for path in (f"/tasks/{task.id}/status", "/tasks"):
+        answer = await world.http.get(path)
+        assert answer.status_code == 200, answer.text
+    (listed,) = [item for item in answer.json()["items"] if item["id"] == task.id]
+    assert listed["input"] == {"prompt": "hi", "budget": budget}
 
 
 async def test_an_unknown_task_is_404_everywhere(world: World) -> None:

@@ -129,6 +129,9 @@ class TaskInput(Answer):
     prompt: str | None = None
     messages: list[dict[str, Any]] | None = None
     attachments: list[Attached] | None = Field(None, description="The files that came with it")
+    budget: dict[str, float] | None = Field(
+        None, description="Of a sub-task: what its parent's budget sets; it keeps to that and to its own agent's"
+    )
     document_id: str | None = Field(None, description="The document that is read")
     collection_id: str | None = Field(None, description="The collection that is embedded anew")
     embedding_model: str | None = Field(None, description="The model that embeds it")
