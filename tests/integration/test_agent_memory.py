@@ -1,5 +1,6 @@
 """What runs are told of earlier ones, and what is kept of them, over real storage and Redis."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from agent_service.workflow import RunContext
 from fakes.embedder import embedder_on_a_socket
 from fakes.models import Asked, Reply, ScriptedModels
 from hearth.agent.v1 import agent_pb2
+from hearth_runtime.agents import Agent
 from hearth_runtime.errors import Unavailable
 from hearth_runtime.memories import MemoryScope, MemorySource, MemorySubject
 from servers.agent_bench import OUTPUT, Bench, Working
@@ -146,6 +148,25 @@ async def test_a_run_goes_on_without_memory_where_nothing_embeds(bench: Bench) -
     agent_id = await new_agent(bench, scope="user", extract=True)
     task_id = await run(bench, agent_id, "My dog is called Rex.", saying("The user's dog is called Rex."))
     assert len(await logged(bench, task_id, "memory_failed")) == 2
+
+
+async def test_what_is_kept_after_the_answer_does_not_count_against_the_runs_time(remembering: Bench) -> None:
+    models = saying("The user's dog is called Rex.")
+    chat = models.chat
+
+    async def slow_to_find_facts(agent: Agent, messages: Any, **options: Any) -> Any:
+        if isinstance(options.get("output_schema"), str):
+            await asyncio.sleep(1.1)
+        async for piece in chat(agent, messages, **options):
+            yield piece
+
+    models.chat = slow_to_find_facts  # type: ignore[method-assign]
+    config = agent_pb2.AgentConfig(
+        timeout_seconds=1, memory=agent_pb2.MemoryConfig(scope="user", extract=True, recall=0)
+    )
+    agent_id = await remembering.storage.new_agent(config=config)
+    await run(remembering, agent_id, "My dog is called Rex.", models)
+    assert await kept(remembering, agent_id) == ["The user's dog is called Rex."]
 
 
 async def test_a_fact_can_say_nothing_that_passes_for_the_prompts_own_words(remembering: Bench) -> None:

@@ -50,12 +50,16 @@ def subject_of(scope: MemoryScope, *, session_id: str | None, user: str | None) 
     return None if subject is None else MemorySubject(scope=scope, subject=subject)
 
 
-async def remembering(workflow: Workflow, context: RunContext) -> dict[str, Any]:
-    """The workflow's output; before it the run is told of what its agent remembers, after it what is new is kept."""
+async def remembering(workflow: Workflow, context: RunContext, *, limit: asyncio.Timeout) -> dict[str, Any]:
+    """The workflow's output; before it the run is told of what its agent remembers, after it what is new is kept.
+
+    `limit` is lifted once there is an output: that what is new could not be kept in time takes no answer away.
+    """
     if remembered := await recall_into(context):
         known = Turn(role="system", content=remembered)
         context = replace(context, conversation=(known, *context.conversation))
     output = await workflow.run(context)
+    limit.reschedule(None)
     await extract_from(context, output)
     return output
 

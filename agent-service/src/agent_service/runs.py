@@ -242,8 +242,8 @@ class Run:
             requests=KeptRequests(self._requests, self._journal(self._recording)),
         )
         try:
-            async with asyncio.timeout(timeout_seconds):
-                return await self._recording.output_of(remembering(workflow, context))
+            async with asyncio.timeout(timeout_seconds) as limit:
+                return await self._recording.output_of(remembering(workflow, context, limit=limit))
         except TimeoutError as error:
             advice = "Raise config.timeout_seconds, or ask for less."
             raise RunTimeout(f"The run took longer than its {timeout_seconds:g} seconds. {advice}") from error
