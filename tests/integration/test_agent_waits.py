@@ -11,7 +11,9 @@ from agent_service.requests import RunWaits
 from agent_service.settings import ApiSettings
 from agent_service.task_requests import TaskRequests
 from agent_service.workflow import GraphWorkflow, RunContext, step
+from hearth.agent.v1 import agent_pb2
 from hearth_runtime.events import EventKind
+from hearth_runtime.redis_streams import tasks_stream
 from hearth_runtime.tasks import Pending, PendingKind, TaskStatus
 from langgraph.graph import END, START, StateGraph
 from redis.asyncio import Redis
@@ -152,6 +154,17 @@ async def test_a_sub_task_is_run_by_another_attempt_and_wakes_its_parent(bench: 
     _, again = await bench.run_task(task_id, Working(hand_over))
     await within(10, again)
     assert (await bench.stored.get(task_id)).output == {**OUTPUT, "text": "helped: part"}
+
+
+async def test_a_sub_task_rings_in_the_queue_of_its_own_agent(bench: Bench, redis: Redis) -> None:
+    agent_id = await bench.storage.new_agent(config=agent_pb2.AgentConfig(queue="long"))
+
+    async def hand_over(context: RunContext) -> dict[str, Any]:
+        return await context.requests.run_agent(call_id="c", agent_id=agent_id, task_input={"prompt": "part"})
+
+    _, _, running = await bench.start(hand_over)
+    await within(10, running)
+    assert [await redis.xlen(tasks_stream(queue)) for queue in ("long", "runs")] == [1, 0]
 
 
 async def test_a_sub_task_that_nobody_started_is_not_waited_for(bench: Bench) -> None:

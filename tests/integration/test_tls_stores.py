@@ -77,7 +77,7 @@ async def test_redis_is_reached_by_tls(authority: Authority, redis_port: int, re
         await redis_dependency(client, required=True).probe()
         broker = broker_of(ApiSettings(redis_url=url))
         await broker.connect()
-        assert await Bell(broker, client).ring("0199f0a4-5b1e-7c3a-9d2e-6f1a2b3c4d5e")
+        assert await Bell(broker, client).ring("0199f0a4-5b1e-7c3a-9d2e-6f1a2b3c4d5e", queue="runs")
         await broker.stop()
     assert await redis.xlen(tasks_stream(RUNS)) == 1
 
@@ -93,5 +93,5 @@ async def test_a_redis_that_shows_no_trusted_certificate_is_refused(
             await client.ping()
         broker = broker_of(ApiSettings(redis_url=url))
         await broker.connect()
-        assert not await Bell(broker, client).ring("0199f0a4-5b1e-7c3a-9d2e-6f1a2b3c4d5e")
+        assert not await Bell(broker, client).ring("0199f0a4-5b1e-7c3a-9d2e-6f1a2b3c4d5e", queue="runs")
         await broker.stop()

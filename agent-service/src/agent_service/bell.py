@@ -42,7 +42,7 @@ class Bell:
         self._broker = broker
         self._redis = redis
 
-    async def ring(self, task_id: str, *, queue: str = RUNS) -> bool:
+    async def ring(self, task_id: str, *, queue: str) -> bool:
         """Wakes one worker for the task; tells whether Redis took it."""
         return await self._send(task_id, stream=tasks_stream(queue))
 

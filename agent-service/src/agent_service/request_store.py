@@ -29,6 +29,7 @@ class SubTask:
     id: str
     created: bool
     agent_name: str
+    queue: str
     answer: dict[str, Any] | None
 
 

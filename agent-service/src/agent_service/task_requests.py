@@ -40,7 +40,7 @@ class TaskRequests:
         if sub_task.answer is not None:
             return sub_task.answer
         if sub_task.created:
-            await self._bell.ring(sub_task.id)
+            await self._bell.ring(sub_task.id, queue=sub_task.queue)
         raise RunWaits(
             Pending(
                 id=call_id,

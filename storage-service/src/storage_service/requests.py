@@ -51,6 +51,7 @@ class SubTask:
     id: str
     created: bool
     agent_name: str
+    queue: str
     answer: dict[str, Any] | None
 
 
@@ -95,9 +96,7 @@ class Requests:
             return None
         known = await transaction.fetchrow(SQL["find_sub_task"], new.parent_task_id, new.call_id)
         if known is not None:
-            return SubTask(
-                id=str(known["child_task_id"]), created=False, agent_name=known["name"], answer=known["answer"]
-            )
+            return _sub_task_of(known, created=False, answer=known["answer"])
         await self._check_bounds(transaction, new.parent_task_id, parent["depth"])
         created = await transaction.fetchrow(
             SQL["insert_sub_task"],
@@ -113,7 +112,7 @@ class Requests:
         if created is None:
             agent = await transaction.fetchrow(SQL["find_agent"], new.agent_id)
             raise agent_not_found(new.agent_id) if agent is None else agent_inactive(new.agent_id)
-        return SubTask(id=str(created["id"]), created=True, agent_name=created["name"], answer=None)
+        return _sub_task_of(created, created=True, answer=None)
 
     async def wait(self, task_id: str, attempt: int, pendings: Sequence[Pending]) -> Change:
         """Ends the attempt: the task waits until all is answered, which may be so already; or ends, where a cancel was
@@ -185,6 +184,10 @@ class Requests:
         (count,) = await transaction.fetch(SQL["count_requests"], task_id, list(ids))
         if count["count"] < len(ids):
             raise InvalidArgument("A run may wait for a sub-task only where it started it.")
+
+
+def _sub_task_of(row: Record, *, created: bool, answer: dict[str, Any] | None) -> SubTask:
+    return SubTask(id=str(row["id"]), created=created, agent_name=row["name"], queue=row["queue"], answer=answer)
 
 
 def _seconds(seconds: float | None) -> timedelta | None:

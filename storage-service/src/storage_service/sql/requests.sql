@@ -11,7 +11,10 @@ SELECT depth FROM tasks WHERE id = $1 AND attempt = $2 AND status = 'running' FO
 
 -- name: find_sub_task
 -- $1 id of the parent, $2 call_id.
-SELECT child_task_id, name, answer FROM task_requests WHERE task_id = $1 AND call_id = $2 AND kind = 'task';
+SELECT child.id, child.queue, name, answer
+FROM task_requests
+JOIN tasks AS child ON child.id = child_task_id
+WHERE task_id = $1 AND call_id = $2 AND kind = 'task';
 
 -- name: count_sub_tasks
 -- $1 id of the parent.
@@ -42,12 +45,12 @@ WITH agent AS (
             (SELECT max(turn) + 1 FROM tasks WHERE status = 'pending' AND agent_id = $2)
         )
     FROM agent, parent
-    RETURNING id
+    RETURNING id, queue
 ), request AS (
     INSERT INTO task_requests (task_id, call_id, kind, name, arguments, child_task_id)
     SELECT $6, $7, 'task', agent.name, $8, child.id FROM agent, child
 )
-SELECT child.id, agent.name FROM agent, child;
+SELECT child.id, child.queue, agent.name FROM agent, child;
 
 -- name: wait_task
 -- $1 id, $2 attempt. A cancel that was asked for meanwhile ends the task.

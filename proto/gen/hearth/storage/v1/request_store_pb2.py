@@ -27,7 +27,7 @@ from hearth.agent.v1 import task_service_pb2 as hearth_dot_agent_dot_v1_dot_task
 from hearth.storage.v1 import task_store_pb2 as hearth_dot_storage_dot_v1_dot_task__store__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%hearth/storage/v1/request_store.proto\x12\x11hearth.storage.v1\x1a\x1ahearth/agent/v1/task.proto\x1a\"hearth/agent/v1/task_service.proto\x1a\"hearth/storage/v1/task_store.proto\"E\n\x10GetAnswerRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\"3\n\x11GetAnswerResponse\x12\x13\n\x06\x61nswer\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_answer\"\x91\x01\n\x13StartSubTaskRequest\x12\x16\n\x0eparent_task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\x12\n\n\x02id\x18\x04 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x05 \x01(\t\x12\r\n\x05input\x18\x06 \x01(\t\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\"g\n\x14StartSubTaskResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x12\n\nagent_name\x18\x03 \x01(\t\x12\x13\n\x06\x61nswer\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_answer\"Z\n\x0fWaitTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12*\n\x08pendings\x18\x03 \x03(\x0b\x32\x18.hearth.agent.v1.Pending\"j\n\x10WaitTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task\x12\x31\n\x08\x61\x66\x66\x65\x63ted\x18\x02 \x03(\x0b\x32\x1f.hearth.storage.v1.AffectedTask\"P\n\x11ResumeTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x1e.hearth.agent.v1.RequestAnswer\"9\n\x12ResumeTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task2\xfe\x02\n\x13RequestStoreService\x12V\n\tGetAnswer\x12#.hearth.storage.v1.GetAnswerRequest\x1a$.hearth.storage.v1.GetAnswerResponse\x12_\n\x0cStartSubTask\x12&.hearth.storage.v1.StartSubTaskRequest\x1a\'.hearth.storage.v1.StartSubTaskResponse\x12S\n\x08WaitTask\x12\".hearth.storage.v1.WaitTaskRequest\x1a#.hearth.storage.v1.WaitTaskResponse\x12Y\n\nResumeTask\x12$.hearth.storage.v1.ResumeTaskRequest\x1a%.hearth.storage.v1.ResumeTaskResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%hearth/storage/v1/request_store.proto\x12\x11hearth.storage.v1\x1a\x1ahearth/agent/v1/task.proto\x1a\"hearth/agent/v1/task_service.proto\x1a\"hearth/storage/v1/task_store.proto\"E\n\x10GetAnswerRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\"3\n\x11GetAnswerResponse\x12\x13\n\x06\x61nswer\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_answer\"\x91\x01\n\x13StartSubTaskRequest\x12\x16\n\x0eparent_task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\x12\n\n\x02id\x18\x04 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x05 \x01(\t\x12\r\n\x05input\x18\x06 \x01(\t\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\"v\n\x14StartSubTaskResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12\x12\n\nagent_name\x18\x03 \x01(\t\x12\x13\n\x06\x61nswer\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\r\n\x05queue\x18\x05 \x01(\tB\t\n\x07_answer\"Z\n\x0fWaitTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12*\n\x08pendings\x18\x03 \x03(\x0b\x32\x18.hearth.agent.v1.Pending\"j\n\x10WaitTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task\x12\x31\n\x08\x61\x66\x66\x65\x63ted\x18\x02 \x03(\x0b\x32\x1f.hearth.storage.v1.AffectedTask\"P\n\x11ResumeTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x1e.hearth.agent.v1.RequestAnswer\"9\n\x12ResumeTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task2\xfe\x02\n\x13RequestStoreService\x12V\n\tGetAnswer\x12#.hearth.storage.v1.GetAnswerRequest\x1a$.hearth.storage.v1.GetAnswerResponse\x12_\n\x0cStartSubTask\x12&.hearth.storage.v1.StartSubTaskRequest\x1a\'.hearth.storage.v1.StartSubTaskResponse\x12S\n\x08WaitTask\x12\".hearth.storage.v1.WaitTaskRequest\x1a#.hearth.storage.v1.WaitTaskResponse\x12Y\n\nResumeTask\x12$.hearth.storage.v1.ResumeTaskRequest\x1a%.hearth.storage.v1.ResumeTaskResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,15 +41,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STARTSUBTASKREQUEST']._serialized_start=285
   _globals['_STARTSUBTASKREQUEST']._serialized_end=430
   _globals['_STARTSUBTASKRESPONSE']._serialized_start=432
-  _globals['_STARTSUBTASKRESPONSE']._serialized_end=535
-  _globals['_WAITTASKREQUEST']._serialized_start=537
-  _globals['_WAITTASKREQUEST']._serialized_end=627
-  _globals['_WAITTASKRESPONSE']._serialized_start=629
-  _globals['_WAITTASKRESPONSE']._serialized_end=735
-  _globals['_RESUMETASKREQUEST']._serialized_start=737
-  _globals['_RESUMETASKREQUEST']._serialized_end=817
-  _globals['_RESUMETASKRESPONSE']._serialized_start=819
-  _globals['_RESUMETASKRESPONSE']._serialized_end=876
-  _globals['_REQUESTSTORESERVICE']._serialized_start=879
-  _globals['_REQUESTSTORESERVICE']._serialized_end=1261
+  _globals['_STARTSUBTASKRESPONSE']._serialized_end=550
+  _globals['_WAITTASKREQUEST']._serialized_start=552
+  _globals['_WAITTASKREQUEST']._serialized_end=642
+  _globals['_WAITTASKRESPONSE']._serialized_start=644
+  _globals['_WAITTASKRESPONSE']._serialized_end=750
+  _globals['_RESUMETASKREQUEST']._serialized_start=752
+  _globals['_RESUMETASKREQUEST']._serialized_end=832
+  _globals['_RESUMETASKRESPONSE']._serialized_start=834
+  _globals['_RESUMETASKRESPONSE']._serialized_end=891
+  _globals['_REQUESTSTORESERVICE']._serialized_start=894
+  _globals['_REQUESTSTORESERVICE']._serialized_end=1276
 # @@protoc_insertion_point(module_scope)

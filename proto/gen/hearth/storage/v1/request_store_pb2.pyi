@@ -116,6 +116,7 @@ class StartSubTaskResponse(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     AGENT_NAME_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """of the sub-task"""
     created: _builtins.bool
@@ -123,6 +124,8 @@ class StartSubTaskResponse(_message.Message):
     agent_name: _builtins.str
     answer: _builtins.str
     """JSON object: how it ended, where it has"""
+    queue: _builtins.str
+    """in which it waits for a worker"""
     def __init__(
         self,
         *,
@@ -130,10 +133,11 @@ class StartSubTaskResponse(_message.Message):
         created: _builtins.bool = ...,
         agent_name: _builtins.str = ...,
         answer: _builtins.str | None = ...,
+        queue: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_answer", b"_answer", "answer", b"answer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_answer", b"_answer", "agent_name", b"agent_name", "answer", b"answer", "created", b"created", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_answer", b"_answer", "agent_name", b"agent_name", "answer", b"answer", "created", b"created", "id", b"id", "queue", b"queue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__answer: _TypeAlias = _typing.Literal["answer"]  # noqa: Y015
     _WhichOneofArgType__answer: _TypeAlias = _typing.Literal["_answer", b"_answer"]  # noqa: Y015
