@@ -13,6 +13,8 @@ from hearth.storage.v1 import (
     document_store_pb2,
     document_store_pb2_grpc,
     event_store_pb2,
+    history_store_pb2,
+    history_store_pb2_grpc,
     session_store_pb2,
     task_store_pb2,
 )
@@ -20,6 +22,7 @@ from hearth_runtime.agents import DOCUMENTS_AGENT_ID
 from hearth_runtime.errors import (
     AgentNotFound,
     CollectionNotFound,
+    IdempotencyConflict,
     NotFound,
     QuotaExceeded,
     SessionNotFound,
@@ -141,6 +144,39 @@ async def test_names_and_keys_are_each_owners_own(storage: Any) -> None:
         await documents.DeleteCollection(document_store_pb2.DeleteCollectionRequest(name="shared-name"))
         with pytest.raises(CollectionNotFound):
             await documents.DeleteCollection(document_store_pb2.DeleteCollectionRequest(name="shared-name"))
+
+
+async def test_who_sees_all_has_keys_of_their_own(storage: Any) -> None:
+    agents, made = {}, {}
+    for principal in (BOB, ADMIN, None):
+        with acting_for(principal):
+            agents[principal] = await storage.new_agent()
+            made[principal] = await storage.new_task(agent_id=agents[principal], idempotency_key="nightly")
+            again = await storage.new_task(agent_id=agents[principal], idempotency_key="nightly")
+            assert again == made[principal]
+    assert len(set(made.values())) == 3
+    with acting_for(ADMIN):
+        # A task of bob's agent is bob's, and so is its key.
+        assert await storage.new_task(agent_id=agents[BOB], idempotency_key="nightly") == made[BOB]
+        with pytest.raises(IdempotencyConflict):
+            await storage.new_task(agent_id=agents[BOB], idempotency_key="nightly", request_hash="other")
+
+
+async def test_a_fork_by_who_sees_all_meets_no_other_owners_key(storage: Any) -> None:
+    histories: Any = history_store_pb2_grpc.HistoryStoreServiceStub(storage.channel)
+    with acting_for(BOB):
+        await storage.new_task(idempotency_key="weekly")
+    with acting_for(ADMIN):
+        origin = await storage.new_task()
+    await storage.claim(origin)
+    with acting_for(ADMIN):
+        made = set()
+        for _ in range(2):
+            request = history_store_pb2.ForkTaskRequest(
+                id=new_id(), task_id=origin, request_hash="f", answers="{}", idempotency_key="weekly"
+            )
+            made.add((await histories.ForkTask(request)).task.id)
+    assert len(made) == 1
 
 
 async def test_events_are_seen_by_their_tasks_owner(storage: Any) -> None:

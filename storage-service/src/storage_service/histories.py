@@ -220,7 +220,7 @@ class Histories:
         if row is not None:
             self._bounds.added(agent_id)
             return task_of(row), True
-        known = await self._tasks.accepted(new.id, new.idempotency_key, new.request_hash)
+        known = await self._tasks.accepted(new.id, new.idempotency_key, new.request_hash, owner=origin["owner"])
         if known is None:
             raise full or (
                 Unavailable("The task was changed at this moment. Try again.")

@@ -89,15 +89,18 @@ class Tasks:
         if row:
             self._bounds.added(new.agent_id)
             return task_of(row), True
-        known = await self.accepted(new.id, new.idempotency_key, new.request_hash)
+        (asked,) = await self._database.fetch(SQL["find_owner"], new.agent_id, new.input)
+        known = await self.accepted(new.id, new.idempotency_key, new.request_hash, owner=asked["owner"])
         if known is None:
             raise full or await self._obstacle(new)
         return known
 
-    async def accepted(self, task_id: str, idempotency_key: str | None, request_hash: str) -> tuple[Task, bool] | None:
-        """The task that a request with this id or key made before; the bool says that it was this very request.
-        Raises IdempotencyConflict."""
-        accepted = await self._database.fetchrow(SQL["find_accepted"], task_id, idempotency_key)
+    async def accepted(
+        self, task_id: str, idempotency_key: str | None, request_hash: str, *, owner: str | None
+    ) -> tuple[Task, bool] | None:
+        """The task that a request with this id, or with this key for a task of `owner`, made before; the bool says that
+        it was this very request. Raises IdempotencyConflict."""
+        accepted = await self._database.fetchrow(SQL["find_accepted"], task_id, idempotency_key, owner)
         if accepted is None:
             return None
         if accepted["request_hash"] != request_hash:

@@ -46,7 +46,7 @@ ORDER BY call_id COLLATE "C";
 -- name: get_history
 -- $1 task_id. One row where there is such a task; nothing of a history in it where none is kept.
 SELECT
-    tasks.status, tasks.attempt, tasks.agent_id, tasks.replay_of_task_id, agents.is_active AS agent_is_active,
+    tasks.status, tasks.attempt, tasks.agent_id, tasks.owner, tasks.replay_of_task_id, agents.is_active AS agent_is_active,
     task_histories.task_id IS NOT NULL AS is_kept, task_histories.first_checkpoint_id
 FROM tasks
 JOIN agents ON agents.id = tasks.agent_id
@@ -76,7 +76,7 @@ FROM tasks AS origin
 JOIN agents ON agents.id = origin.agent_id
 WHERE origin.id = $2
   AND (is_active OR $3)
-  AND NOT EXISTS (SELECT FROM tasks WHERE id = $1 OR idempotency_key = $5)
+  AND NOT EXISTS (SELECT FROM tasks WHERE id = $1 OR (owner = origin.owner AND idempotency_key = $5))
 ON CONFLICT DO NOTHING
 RETURNING *;
 

@@ -4,13 +4,17 @@
 -- One row where the task was accepted; none where the agent, the session, the key or the id stands in the way.
 -- The caller rings the doorbell at once, so it counts as rung. Its turn follows the agent's last one, or is that of
 -- the task that is next: agents take turns, whoever has more waiting (start-time fair queueing).
-WITH agent AS (
+WITH asked AS (
     SELECT
         id, queue, owner_of_task(id, $4) AS owner, coalesce((config ->> 'max_retries')::integer, $8::integer) AS max_retries
     FROM agents
-    WHERE id = $2
-      AND is_active
-      AND NOT EXISTS (SELECT FROM tasks WHERE id = $1 OR idempotency_key = $5)
+    WHERE id = $2 AND is_active
+), agent AS (
+    SELECT *
+    FROM asked
+    WHERE NOT EXISTS (
+        SELECT FROM tasks WHERE tasks.id = $1 OR (tasks.owner = asked.owner AND tasks.idempotency_key = $5)
+    )
 ), session AS (
     -- DO UPDATE, not DO NOTHING: it also returns a session that another call is just making.
     INSERT INTO sessions (id, agent_id, owner)
@@ -35,8 +39,13 @@ ON CONFLICT DO NOTHING
 RETURNING *;
 
 -- name: find_accepted
--- $1 id, $2 idempotency_key or NULL. The task that this request, or one with its key, made before.
-SELECT * FROM tasks WHERE id = $1 OR idempotency_key = $2 ORDER BY id = $1 DESC LIMIT 1;
+-- $1 id, $2 idempotency_key or NULL, $3 owner of the task that would be made. The task that this request, or one with
+-- its key, made before. Who sees all must not meet another owner's key.
+SELECT * FROM tasks WHERE id = $1 OR (owner = $3 AND idempotency_key = $2) ORDER BY id = $1 DESC LIMIT 1;
+
+-- name: find_owner
+-- $1 agent_id, $2 input. Whose a task of it would be; NULL where there is no such agent.
+SELECT owner_of_task($1, $2) AS owner;
 
 -- name: find_obstacle
 -- $1 agent_id, $2 session_id or NULL. Why a task can't be created.
