@@ -332,6 +332,23 @@ async def test_a_replay_of_a_fork_begins_where_the_fork_did(bench: Bench, travel
     assert replayed.output["replay"] == {"identical": True, "first_difference": None}
 
 
+@pytest.mark.parametrize(
+    ("step", "answers", "text"),
+    [("answer", {}, "It says: sunny"), ("observe", {"act:0:0": {"content": "rainy"}}, "It says: rainy")],
+)
+async def test_a_replay_of_a_fork_knows_the_tool_calls_that_it_had(
+    bench: Bench, travel: TimeTravel, step: str, answers: dict[str, Any], text: str
+) -> None:
+    tool = weather()
+    task = await acted(bench, tool)
+    fork = await travel.fork(fork_of(task.id, step=step, answers=answers))
+    ended = await ran(bench, fork.id, ToolsWorkflow())
+    replayed = await replayed_task(bench, travel, ended, ToolsWorkflow())
+    assert ended.output is not None
+    assert replayed.output == {**ended.output, "replay": {"identical": True, "first_difference": None}}
+    assert (ended.output["text"], len(tool.calls)) == (text, 1)
+
+
 class Changed(ReflectWorkflow):
     """What `reflect` may be in a later version: it goes by other criteria than the agent's."""
 

@@ -136,17 +136,23 @@ class Edited(Live):
         if answer is None:
             return None
         self._unused.discard(call_id)
-        if "result" in answer:
-            return Given(value=answer["result"])
-        if not set(answer) <= TOOL_FIELDS:
+        if not ("result" in answer or set(answer) <= TOOL_FIELDS):
             raise _unfit(call_id, "is of a tool: its answer has `content`, `is_error` and `data`, or `result`")
-        return Given(
-            value={
+
+        async def written() -> Any:
+            if "result" in answer:
+                return answer["result"]
+            return {
                 "content": answer.get("content", ""),
                 "is_error": answer.get("is_error", False),
                 "data": answer.get("data"),
             }
+
+        # A replay of the fork finds it where it finds the results of calls.
+        value = await self._journal.make(
+            call_id=call_id, tool_name=tool_name, arguments=arguments, repeatable=True, call=written
         )
+        return Given(value=value)
 
     async def output_of(self, run: Awaitable[dict[str, Any]]) -> dict[str, Any]:
         output = await run

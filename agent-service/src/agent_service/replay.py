@@ -76,7 +76,8 @@ class Replayed:
     def __init__(self, record: Record, origin: Task, *, attempt: int) -> None:
         self._record = record
         self._origin = origin
-        # A single attempt from the beginning makes each call that is recorded of one.
+        # A single attempt from the beginning makes each call that is recorded of one; those that a fork was made with
+        # are of steps before its own.
         self._is_whole = attempt == 1 and origin.attempt == 1
         self._used: set[str] = set()
         self._gave: list[HearthError] = []
@@ -159,7 +160,8 @@ class Replayed:
     def _end_difference(self, output: dict[str, Any] | None, error: HearthError | None) -> Difference | None:
         origin = self._origin
         if self._is_whole:
-            made = [*self._record.model, *(id_ for id_, call in self._record.calls.items() if call.tool_name != NOTE)]
+            calls = self._record.calls.items()
+            made = [*self._record.model, *(id_ for id_, call in calls if call.tool_name != NOTE and call.attempt > 0)]
             missing = next((call_id for call_id in made if call_id not in self._used), None)
             if missing is not None:
                 is_tool = missing in self._record.calls

@@ -94,6 +94,7 @@ class Histories:
                 tool_name=row["tool_name"],
                 arguments=row["arguments"],
                 result=orjson.dumps(row["result"]).decode(),
+                attempt=row["attempt"],
             )
             for row in rows[:page_size]
         ]

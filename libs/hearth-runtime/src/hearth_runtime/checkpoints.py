@@ -67,9 +67,11 @@ class SavedCheckpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedCall:
-    """A tool call that was made. `result` is any JSON, as text."""
+    """A tool call that was made. `result` is any JSON, as text. Attempt 0 copied it from the task that its own was made
+    from."""
 
     call_id: str
     tool_name: str
     arguments: dict[str, Any]
     result: str
+    attempt: int

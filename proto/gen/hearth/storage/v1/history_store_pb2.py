@@ -27,7 +27,7 @@ from hearth.agent.v1 import task_pb2 as hearth_dot_agent_dot_v1_dot_task__pb2
 from hearth.storage.v1 import checkpoint_store_pb2 as hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%hearth/storage/v1/history_store.proto\x12\x11hearth.storage.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ahearth/agent/v1/task.proto\x1a(hearth/storage/v1/checkpoint_store.proto\"\x85\x01\n\x0fSavedCheckpoint\x12\x31\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1d.hearth.storage.v1.Checkpoint\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\x1bListSavedCheckpointsRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"p\n\x1cListSavedCheckpointsResponse\x12\x37\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\".hearth.storage.v1.SavedCheckpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x0cRecordedCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x11\n\ttool_name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\t\"R\n\x18ListRecordedCallsRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"d\n\x19ListRecordedCallsResponse\x12.\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x1f.hearth.storage.v1.RecordedCall\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9b\x02\n\x0f\x46orkTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x1a\n\rcheckpoint_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x31\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x1d.hearth.storage.v1.TypedBytes\x12\x12\n\x05input\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x0f\n\x07\x61nswers\x18\x06 \x01(\t\x12\x1c\n\x0fidempotency_key\x18\x07 \x01(\tH\x02\x88\x01\x01\x12\x14\n\x0crequest_hash\x18\x08 \x01(\t\x12\x13\n\x0btraceparent\x18\t \x01(\tB\x10\n\x0e_checkpoint_idB\x08\n\x06_inputB\x12\n\x10_idempotency_key\"H\n\x10\x46orkTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\x8d\x01\n\x11ReplayTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x1c\n\x0fidempotency_key\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x0crequest_hash\x18\x04 \x01(\t\x12\x13\n\x0btraceparent\x18\x05 \x01(\tB\x12\n\x10_idempotency_key\"J\n\x12ReplayTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x32\xae\x03\n\x13HistoryStoreService\x12w\n\x14ListSavedCheckpoints\x12..hearth.storage.v1.ListSavedCheckpointsRequest\x1a/.hearth.storage.v1.ListSavedCheckpointsResponse\x12n\n\x11ListRecordedCalls\x12+.hearth.storage.v1.ListRecordedCallsRequest\x1a,.hearth.storage.v1.ListRecordedCallsResponse\x12S\n\x08\x46orkTask\x12\".hearth.storage.v1.ForkTaskRequest\x1a#.hearth.storage.v1.ForkTaskResponse\x12Y\n\nReplayTask\x12$.hearth.storage.v1.ReplayTaskRequest\x1a%.hearth.storage.v1.ReplayTaskResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%hearth/storage/v1/history_store.proto\x12\x11hearth.storage.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ahearth/agent/v1/task.proto\x1a(hearth/storage/v1/checkpoint_store.proto\"\x85\x01\n\x0fSavedCheckpoint\x12\x31\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1d.hearth.storage.v1.Checkpoint\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\x1bListSavedCheckpointsRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"p\n\x1cListSavedCheckpointsResponse\x12\x37\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\".hearth.storage.v1.SavedCheckpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"f\n\x0cRecordedCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x11\n\ttool_name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\"R\n\x18ListRecordedCallsRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"d\n\x19ListRecordedCallsResponse\x12.\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x1f.hearth.storage.v1.RecordedCall\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9b\x02\n\x0f\x46orkTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x1a\n\rcheckpoint_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x31\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x1d.hearth.storage.v1.TypedBytes\x12\x12\n\x05input\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x0f\n\x07\x61nswers\x18\x06 \x01(\t\x12\x1c\n\x0fidempotency_key\x18\x07 \x01(\tH\x02\x88\x01\x01\x12\x14\n\x0crequest_hash\x18\x08 \x01(\t\x12\x13\n\x0btraceparent\x18\t \x01(\tB\x10\n\x0e_checkpoint_idB\x08\n\x06_inputB\x12\n\x10_idempotency_key\"H\n\x10\x46orkTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\x8d\x01\n\x11ReplayTaskRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x1c\n\x0fidempotency_key\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x0crequest_hash\x18\x04 \x01(\t\x12\x13\n\x0btraceparent\x18\x05 \x01(\tB\x12\n\x10_idempotency_key\"J\n\x12ReplayTaskResponse\x12#\n\x04task\x18\x01 \x01(\x0b\x32\x15.hearth.agent.v1.Task\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x32\xae\x03\n\x13HistoryStoreService\x12w\n\x14ListSavedCheckpoints\x12..hearth.storage.v1.ListSavedCheckpointsRequest\x1a/.hearth.storage.v1.ListSavedCheckpointsResponse\x12n\n\x11ListRecordedCalls\x12+.hearth.storage.v1.ListRecordedCallsRequest\x1a,.hearth.storage.v1.ListRecordedCallsResponse\x12S\n\x08\x46orkTask\x12\".hearth.storage.v1.ForkTaskRequest\x1a#.hearth.storage.v1.ForkTaskResponse\x12Y\n\nReplayTask\x12$.hearth.storage.v1.ReplayTaskRequest\x1a%.hearth.storage.v1.ReplayTaskResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,19 +41,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSAVEDCHECKPOINTSRESPONSE']._serialized_start=386
   _globals['_LISTSAVEDCHECKPOINTSRESPONSE']._serialized_end=498
   _globals['_RECORDEDCALL']._serialized_start=500
-  _globals['_RECORDEDCALL']._serialized_end=585
-  _globals['_LISTRECORDEDCALLSREQUEST']._serialized_start=587
-  _globals['_LISTRECORDEDCALLSREQUEST']._serialized_end=669
-  _globals['_LISTRECORDEDCALLSRESPONSE']._serialized_start=671
-  _globals['_LISTRECORDEDCALLSRESPONSE']._serialized_end=771
-  _globals['_FORKTASKREQUEST']._serialized_start=774
-  _globals['_FORKTASKREQUEST']._serialized_end=1057
-  _globals['_FORKTASKRESPONSE']._serialized_start=1059
-  _globals['_FORKTASKRESPONSE']._serialized_end=1131
-  _globals['_REPLAYTASKREQUEST']._serialized_start=1134
-  _globals['_REPLAYTASKREQUEST']._serialized_end=1275
-  _globals['_REPLAYTASKRESPONSE']._serialized_start=1277
-  _globals['_REPLAYTASKRESPONSE']._serialized_end=1351
-  _globals['_HISTORYSTORESERVICE']._serialized_start=1354
-  _globals['_HISTORYSTORESERVICE']._serialized_end=1784
+  _globals['_RECORDEDCALL']._serialized_end=602
+  _globals['_LISTRECORDEDCALLSREQUEST']._serialized_start=604
+  _globals['_LISTRECORDEDCALLSREQUEST']._serialized_end=686
+  _globals['_LISTRECORDEDCALLSRESPONSE']._serialized_start=688
+  _globals['_LISTRECORDEDCALLSRESPONSE']._serialized_end=788
+  _globals['_FORKTASKREQUEST']._serialized_start=791
+  _globals['_FORKTASKREQUEST']._serialized_end=1074
+  _globals['_FORKTASKRESPONSE']._serialized_start=1076
+  _globals['_FORKTASKRESPONSE']._serialized_end=1148
+  _globals['_REPLAYTASKREQUEST']._serialized_start=1151
+  _globals['_REPLAYTASKREQUEST']._serialized_end=1292
+  _globals['_REPLAYTASKRESPONSE']._serialized_start=1294
+  _globals['_REPLAYTASKRESPONSE']._serialized_end=1368
+  _globals['_HISTORYSTORESERVICE']._serialized_start=1371
+  _globals['_HISTORYSTORESERVICE']._serialized_end=1801
 # @@protoc_insertion_point(module_scope)

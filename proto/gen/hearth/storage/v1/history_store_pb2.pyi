@@ -106,12 +106,15 @@ class RecordedCall(_message.Message):
     TOOL_NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     tool_name: _builtins.str
     arguments: _builtins.str
     """JSON object"""
     result: _builtins.str
     """JSON"""
+    attempt: _builtins.int
+    """0: it was copied from the task that this one was made from"""
     def __init__(
         self,
         *,
@@ -119,10 +122,11 @@ class RecordedCall(_message.Message):
         tool_name: _builtins.str = ...,
         arguments: _builtins.str = ...,
         result: _builtins.str = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "call_id", b"call_id", "result", b"result", "tool_name", b"tool_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "attempt", b"attempt", "call_id", b"call_id", "result", b"result", "tool_name", b"tool_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
