@@ -5,7 +5,7 @@ SELECT pg_try_advisory_xact_lock($1::bigint) AS is_mine;
 -- name: find_old_tasks
 -- $1 how long ago a task must have ended, $2 only those that ended at this time or later, or NULL, $3 limit. The oldest
 -- first. What somebody still has a use for stays: a task whose tree has not ended so long ago as a whole, the original of
--- a replay that reads from it, and the task that a document has its state from.
+-- a replay that reads from it, or would if it was started again, and the task that a document has its state from.
 SELECT id, completed_at
 FROM tasks
 WHERE completed_at < now() - $1::interval
@@ -13,7 +13,7 @@ WHERE completed_at < now() - $1::interval
   AND NOT end_unsettled
   AND NOT EXISTS (SELECT FROM documents WHERE documents.task_id = tasks.id)
   AND NOT EXISTS (
-      SELECT FROM tasks AS replays WHERE replays.replay_of_task_id = tasks.id AND replays.completed_at IS NULL
+      SELECT FROM tasks AS replays WHERE replays.replay_of_task_id = tasks.id AND replays.status <> 'completed'
   )
   AND NOT EXISTS (
       SELECT
