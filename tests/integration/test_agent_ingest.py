@@ -106,7 +106,7 @@ async def test_after_a_kill_only_what_has_no_vector_is_embedded(desk: Desk, coll
     assert (2, "read", "started") not in await desk.bench.steps(task.id)
 
 
-async def test_what_cannot_be_read_fails_at_once_and_says_why(desk: Desk, collection: str) -> None:
+async def test_what_cannot_be_read_fails_at_once_and_says_why(desk: Desk, collection: str, storage: Any) -> None:
     document, task = await desk.upload(b"%PDF-1.4 garbage", collection=collection, name="a.pdf")
     ended = await desk.run(task.id)
     assert (ended.status, ended.error_code, ended.retry_count) == (TaskStatus.FAILED, "document_unreadable", 0)
@@ -116,7 +116,9 @@ async def test_what_cannot_be_read_fails_at_once_and_says_why(desk: Desk, collec
         document.error_message
         == "a.pdf cannot be read. It is a damaged PDF file. Print it to a new PDF and upload that."
     )
-    # To upload it again is to try it again.
+    # To upload it again is to try it again, however much later that is.
+    await storage.sql("DELETE FROM checkpoints WHERE task_id = $1", task.id)
+    await storage.sql("DELETE FROM task_histories WHERE task_id = $1", task.id)
     document, again = await desk.upload(b"%PDF-1.4 garbage", collection=collection, name="a.pdf")
     assert (again.id, again.status, document.status) == (task.id, TaskStatus.PENDING, DocumentStatus.PENDING)
 

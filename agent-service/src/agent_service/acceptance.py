@@ -91,7 +91,8 @@ class Tasks:
             logger.info("task accepted", task_id=task.id, agent_id=task.agent_id)
         elif task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
             try:
-                return await self.retry(task.id, from_start=False, repeat_tool_calls=False)
+                # What it has done is in the rows of documents, chunks and vectors; its checkpoints may be gone by now.
+                return await self.retry(task.id, from_start=True, repeat_tool_calls=False)
             except TaskNotRetryable:
                 logger.debug("somebody else started the task again", task_id=task.id)
         return task
