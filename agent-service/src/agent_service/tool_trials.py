@@ -3,10 +3,11 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import orjson
@@ -134,7 +135,7 @@ class ToolTrials:
         What goes wrong with the tool is a result. Raises InvalidArgument where the configuration cannot work or it is
         not said which tool, ToolNotFound, AgentNotFound, SecretUnreadable, TooManyTrials.
         """
-        agent = _nobody() if agent_id is None else await self._agents.get(agent_id)
+        agent = None if agent_id is None else await self._agents.get(agent_id)
         row = self._row(name, None if agent_id is None else await self._find(agent_id, name), tool_config)
         started = time.perf_counter()
         called: str | None = None
@@ -190,14 +191,15 @@ class ToolTrials:
                 return of_kind
 
     @asynccontextmanager
-    async def _opened(self, row: AgentTool, agent: Agent) -> AsyncIterator[tuple[Tool, ...]]:
+    async def _opened(self, row: AgentTool, agent: Agent | None) -> AsyncIterator[tuple[Tool, ...]]:
         if self._running >= TRIALS:
             raise TooManyTrials(f"{TRIALS} tools are tried at this moment, the most that are. Try again in a moment.")
         self._running += 1
         try:
             async with AsyncExitStack() as stack:
-                scope = ToolScope(agent=agent, session_id=None, task_id=None, requests=None)
-                opening = open_tools(row, self._kinds, scope, self._host)
+                host = self._host if agent is not None else stack.enter_context(_without_files(self._host))
+                scope = ToolScope(agent=agent or _nobody(), session_id=None, task_id=None, requests=None)
+                opening = open_tools(row, self._kinds, scope, host)
                 try:
                     async with asyncio.timeout(self._open_seconds) as timeout:
                         tools = await stack.enter_async_context(opening)
@@ -258,6 +260,13 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
 def _number(digits: str) -> int | float:
     number = int(digits)
     return number if abs(number) < 2**63 else float(number)
+
+
+@contextmanager
+def _without_files(host: ToolHost) -> Iterator[ToolHost]:
+    """The host with a directory of the trial's own in the place of the agents': owners share none."""
+    with TemporaryDirectory(prefix="hearth-trial-", ignore_cleanup_errors=True) as home:
+        yield replace(host, settings=host.settings.model_copy(update={"files_home": home}))
 
 
 def _nobody() -> Agent:

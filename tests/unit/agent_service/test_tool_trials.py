@@ -1,15 +1,19 @@
 """Tools called by hand: whatever a kind does, the answer says what it was."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import pytest
 from agent_service.agent_tools import AgentTools
+from agent_service.builtin.files import FilesKind
 from agent_service.requests import RunWaits
 from agent_service.secret_keys import SecretKeys
+from agent_service.settings import ToolSettings
 from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
 from agent_service.tool_trials import NOBODY, TRIALS, ToolTrials
 from fakes.agent_tools import Kinds, Rows, tool_draft
@@ -111,9 +115,10 @@ def rows() -> Rows:
 
 
 @pytest.fixture
-def trials(kind: OddKind, rows: Rows) -> ToolTrials:
-    host = cast(ToolHost, None)
-    return ToolTrials(Agents(), rows, Kinds(kind), SecretKeys(()), host, open_seconds=0.05)
+def trials(kind: OddKind, rows: Rows, tmp_path: Path) -> ToolTrials:
+    anybody: Any = None
+    host = ToolHost(settings=ToolSettings(files_home=str(tmp_path)), storage=anybody, inference=anybody)
+    return ToolTrials(Agents(), rows, Kinds(kind, FilesKind()), SecretKeys(()), host, open_seconds=0.05)
 
 
 async def run(trials: ToolTrials, **fields: Any) -> Any:
@@ -128,6 +133,19 @@ async def test_a_trial_has_a_scope_outside_any_run_and_is_closed(trials: ToolTri
     assert kind.closed == 1
     await run(trials, agent_id=AGENT)
     assert kind.scopes[1].agent.id == AGENT
+
+
+async def test_a_trial_without_an_agent_shares_no_files(trials: ToolTrials, tmp_path: Path) -> None:
+    async def act(tool: str, agent_id: str | None, **arguments: str) -> ToolResult:
+        trial = await trials.run("files", agent_id=agent_id, tool_config=None, tool=tool, arguments=arguments)
+        assert trial.result is not None
+        return trial.result
+
+    for agent_id, found in ((None, "(empty)"), (AGENT, "mine.txt (2 bytes)")):
+        written = await act("files_write", agent_id, path="mine.txt", content="my")
+        assert not written.is_error
+        assert (await act("files_list", agent_id)).content == found
+    assert os.listdir(tmp_path) == [AGENT]
 
 
 async def test_what_a_kind_does_at_its_opening_is_told(trials: ToolTrials, kind: OddKind, rows: Rows) -> None:
