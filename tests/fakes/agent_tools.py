@@ -110,8 +110,12 @@ class Rows(StoredTools):
         rows = [row for row in self.rows.values() if row.agent_id == agent_id and row.id > token]
         return tuple(rows[:size]), rows[size - 1].id if len(rows) > size else ""
 
-    async def update(self, agent_id: str, tool_id: str, draft: ToolDraft, *, secrets: bytes) -> StoredTool:
+    async def update(
+        self, agent_id: str, tool_id: str, draft: ToolDraft, *, secrets: bytes, old_secrets: bytes | None
+    ) -> StoredTool | None:
         await self.get(agent_id, tool_id)
+        if old_secrets not in (None, self.rows[tool_id].secrets):
+            return None
         return self.put(agent_id, tool_id, draft, secrets)
 
     async def delete(self, agent_id: str, tool_id: str) -> None:

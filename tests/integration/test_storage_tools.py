@@ -94,6 +94,23 @@ async def test_an_update_replaces_all_but_id_agent_and_created_at(storage: Any, 
         await tools.UpdateTool(tool_store_pb2.UpdateToolRequest(tool=tool(agent_id, id=other.id, name="after")))
 
 
+async def test_an_update_with_secrets_of_before_changes_nothing_where_there_are_others(
+    storage: Any, tools: Any
+) -> None:
+    agent_id = await storage.new_agent()
+    row = await insert(tools, agent_id, secrets=b"old")
+
+    async def update(secrets: bytes, **fields: bytes) -> Any:
+        change = tool(agent_id, id=row.id, secrets=secrets)
+        return await tools.UpdateTool(tool_store_pb2.UpdateToolRequest(tool=change, **fields))
+
+    assert (await update(b"new", old_secrets=b"old")).tool.secrets == b"new"
+    assert not (await update(b"old", old_secrets=b"old")).HasField("tool")
+    assert not (await update(b"old", old_secrets=b"")).HasField("tool")
+    assert (await get(tools, row)).secrets == b"new"
+    assert (await update(b"other")).tool.secrets == b"other"
+
+
 async def test_what_is_not_the_agent_s_is_not_there(storage: Any, tools: Any) -> None:
     row = await insert(tools, await storage.new_agent())
     stranger = await storage.new_agent()
@@ -101,6 +118,7 @@ async def test_what_is_not_the_agent_s_is_not_there(storage: Any, tools: Any) ->
         for call in (
             tools.GetTool(tool_store_pb2.GetToolRequest(agent_id=agent_id, id=tool_id)),
             tools.UpdateTool(tool_store_pb2.UpdateToolRequest(tool=tool(agent_id, id=tool_id))),
+            tools.UpdateTool(tool_store_pb2.UpdateToolRequest(tool=tool(agent_id, id=tool_id), old_secrets=b"")),
             tools.DeleteTool(tool_store_pb2.DeleteToolRequest(agent_id=agent_id, id=tool_id)),
         ):
             with pytest.raises(ToolNotFound, match="GET /api/v1/agents"):

@@ -73,7 +73,9 @@ class ToolStore(Protocol):
 
     async def get(self, agent_id: str, tool_id: str) -> StoredTool: ...
 
-    async def update(self, agent_id: str, tool_id: str, draft: ToolDraft, *, secrets: bytes) -> StoredTool: ...
+    async def update(
+        self, agent_id: str, tool_id: str, draft: ToolDraft, *, secrets: bytes, old_secrets: bytes | None
+    ) -> StoredTool | None: ...
 
 
 class AgentTools:
@@ -92,12 +94,17 @@ class AgentTools:
 
     async def replace(self, agent_id: str, tool_id: str, draft: ToolDraft) -> StoredTool:
         """Replaces what a client may set. The marker in the place of a secret keeps the secret that is there."""
-        stored = await self._store.get(agent_id, tool_id)
-        known: Mapping[Place, Any] = {}
-        if stored.secrets and stored.tool_name == draft.tool_name and self._has_markers(draft):
-            known = read_secrets(self._keys, stored)
-        kept, secrets = self._seal(agent_id, tool_id, draft, known)
-        return await self._store.update(agent_id, tool_id, kept, secrets=secrets)
+        while True:
+            stored = await self._store.get(agent_id, tool_id)
+            known: Mapping[Place, Any] = {}
+            if stored.secrets and stored.tool_name == draft.tool_name and self._has_markers(draft):
+                known = read_secrets(self._keys, stored)
+            kept, secrets = self._seal(agent_id, tool_id, draft, known)
+            old_secrets = stored.secrets if known else None
+            after = await self._store.update(agent_id, tool_id, kept, secrets=secrets, old_secrets=old_secrets)
+            if after is not None:
+                return after
+            # Somebody has stored others meanwhile: those are the ones to keep.
 
     def _has_markers(self, draft: ToolDraft) -> bool:
         places = secret_places(self._kinds.get(draft.tool_name).config_schema, draft.tool_config)

@@ -37,10 +37,15 @@ class StoredTools:
         )
         return tuple(from_message(t, StoredTool) for t in answer.tools), answer.next_page_token
 
-    async def update(self, agent_id: str, tool_id: str, draft: ToolDraft, *, secrets: bytes) -> StoredTool:
-        """Raises ToolNotFound, ToolNameTaken."""
-        request = tool_store_pb2.UpdateToolRequest(tool=_message(agent_id, tool_id, draft, secrets))
-        return from_message((await self._stub.UpdateTool(request)).tool, StoredTool)
+    async def update(
+        self, agent_id: str, tool_id: str, draft: ToolDraft, *, secrets: bytes, old_secrets: bytes | None
+    ) -> StoredTool | None:
+        """The tool as it is now; None where its secrets were not `old_secrets`. Raises ToolNotFound, ToolNameTaken."""
+        request = tool_store_pb2.UpdateToolRequest(
+            tool=_message(agent_id, tool_id, draft, secrets), old_secrets=old_secrets
+        )
+        answer = await self._stub.UpdateTool(request)
+        return from_message(answer.tool, StoredTool) if answer.HasField("tool") else None
 
     async def delete(self, agent_id: str, tool_id: str) -> None:
         """Raises ToolNotFound."""

@@ -70,14 +70,16 @@ class AgentTools:
             raise agent_not_found(agent_id)
         return _page(rows, page_size)
 
-    async def update(self, draft: ToolDraft) -> StoredTool:
-        """Replaces all that a caller may set. Raises ToolNotFound and ToolNameTaken."""
+    async def update(self, draft: ToolDraft, *, old_secrets: bytes | None = None) -> StoredTool | None:
+        """Replaces all that a caller may set; None where `old_secrets` are not what is there. Raises ToolNotFound and
+        ToolNameTaken."""
         try:
-            row = await self._database.fetchrow(SQL["update_tool"], *_columns(draft))
+            row = await self._database.fetchrow(SQL["update_tool"], *_columns(draft), old_secrets)
         except asyncpg.UniqueViolationError as error:
             raise _name_taken(draft) from error
         if row is None:
-            raise tool_not_found(draft.agent_id, draft.id)
+            await self.get(draft.agent_id, draft.id)
+            return None
         return _tool(row)
 
     async def delete(self, agent_id: str, tool_id: str) -> None:

@@ -41,7 +41,9 @@ class ToolStoreRpc(tool_store_pb2_grpc.ToolStoreServiceServicer):
 
     async def UpdateTool(self, request: Any, context: Any) -> tool_store_pb2.UpdateToolResponse:
         _ids(request.tool.agent_id, request.tool.id)
-        return tool_store_pb2.UpdateToolResponse(tool=_message(await self._tools.update(_draft(request.tool))))
+        old_secrets = request.old_secrets if request.HasField("old_secrets") else None
+        tool = await self._tools.update(_draft(request.tool), old_secrets=old_secrets)
+        return tool_store_pb2.UpdateToolResponse(tool=None if tool is None else _message(tool))
 
     async def DeleteTool(self, request: Any, context: Any) -> tool_store_pb2.DeleteToolResponse:
         await self._tools.delete(*_ids(request.agent_id, request.id))

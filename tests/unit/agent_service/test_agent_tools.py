@@ -2,10 +2,11 @@
 
 import base64
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from agent_service.agent_tools import AgentTools, open_secrets
+from agent_service.agent_tools import AgentTools, ToolDraft, open_secrets
 from agent_service.opened_tools import open_tools
 from agent_service.secret_fields import MARKER, secret_places
 from agent_service.secret_keys import SecretKeys
@@ -139,6 +140,41 @@ async def test_the_marker_keeps_a_secret_and_anything_else_replaces_it(
     assert caught.value.fields[0].field == "tool_config.headers.other"
     bare = await tools.replace(AGENT, stored.id, tool_draft())
     assert bare.secrets == b""
+
+
+class ContestedRows(Rows):
+    """Rows that others change as soon as somebody has read them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.others: list[Callable[[], Awaitable[object]]] = []
+
+    async def get(self, agent_id: str, tool_id: str) -> StoredTool:
+        found = await super().get(agent_id, tool_id)
+        if self.others:
+            await self.others.pop(0)()
+        return found
+
+
+async def test_the_marker_keeps_the_secret_that_another_change_has_just_stored(rows: Rows, keys: SecretKeys) -> None:
+    contested = ContestedRows()
+    contested.rows = rows.rows
+    kinds = Kinds(EchoKind())
+    others = AgentTools(rows, kinds, keys)
+
+    def changed(**fields: Any) -> ToolDraft:
+        return tool_draft(tool_config={"url": "http://x", **fields})
+
+    stored = await others.create(AGENT, changed(key="first-secret"))
+    contested.others = [
+        lambda: others.replace(AGENT, stored.id, changed(key="second-secret")),
+        lambda: others.replace(AGENT, stored.id, changed(key="third-secret")),
+    ]
+    after = await AgentTools(contested, kinds, keys).replace(AGENT, stored.id, changed(key=MARKER, auth="user"))
+    assert open_secrets(keys, after).tool_config == {"url": "http://x", "key": "third-secret", "auth": "user"}
+    contested.others = [lambda: others.replace(AGENT, stored.id, changed())]
+    with pytest.raises(InvalidArgument, match="give the secret itself"):
+        await AgentTools(contested, kinds, keys).replace(AGENT, stored.id, changed(key=MARKER))
 
 
 async def test_ciphertext_is_of_its_row_alone(tools: AgentTools, rows: Rows, keys: SecretKeys) -> None:

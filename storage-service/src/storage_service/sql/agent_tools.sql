@@ -50,11 +50,11 @@ ORDER BY id;
 
 -- name: update_tool
 -- $1 id, $2 agent_id, $3 name, $4 tool_name, $5 tool_config, $6 secrets, $7 is_enabled, $8 description,
--- $9 needs_approval, $10 timeout_seconds, $11 result_characters.
+-- $9 needs_approval, $10 timeout_seconds, $11 result_characters, $12 what the secrets are to have been, or NULL.
 UPDATE agent_tools
 SET name = $3, tool_name = $4, tool_config = $5, secrets = $6, is_enabled = $7, description = $8,
     needs_approval = $9, timeout_seconds = $10, result_characters = $11, updated_at = now()
-WHERE id = $1 AND agent_id = $2
+WHERE id = $1 AND agent_id = $2 AND ($12::bytea IS NULL OR secrets = $12)
 RETURNING *;
 
 -- name: list_secrets

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"hearth/storage/v1/tool_store.proto\x12\x11hearth.storage.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x03\n\nStoredTool\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\ttool_name\x18\x04 \x01(\t\x12\x13\n\x0btool_config\x18\x05 \x01(\t\x12\x0f\n\x07secrets\x18\x06 \x01(\x0c\x12\x12\n\nis_enabled\x18\x07 \x01(\x08\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0b\x64\x65scription\x18\n \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x0eneeds_approval\x18\x0b \x01(\x08H\x01\x88\x01\x01\x12\x1c\n\x0ftimeout_seconds\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x1e\n\x11result_characters\x18\r \x01(\x05H\x03\x88\x01\x01\x42\x0e\n\x0c_descriptionB\x11\n\x0f_needs_approvalB\x12\n\x10_timeout_secondsB\x14\n\x12_result_characters\"@\n\x11InsertToolRequest\x12+\n\x04tool\x18\x01 \x01(\x0b\x32\x1d.hearth.storage.v1.StoredTool\"A\n\x12InsertToolResponse\x12+\n\x04tool\x18\x01 \x01(\x0b\x32\x1d.hearth.storage.v1.StoredTool\".\n\x0eGetToolRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\">\n\x0fGetToolResponse\x12+\n\x04tool\x18\x01 \x01(\x0b\x32\x1d.hearth.storage.v1.StoredTool\"s\n\x10ListToolsRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x17\n\nis_enabled\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\r\n\x0b_is_enabled\"Z\n\x11ListToolsResponse\x12,\n\x05tools\x18\x01 \x03(\x0b\x32\x1d.hearth.storage.v1.StoredTool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"@\n\x11UpdateToolRequest\x12+\n\x04tool\x18\x01 \x01(\x0b\x32\x1d.hearth.storage.v1.StoredTool\"A\n\x12UpdateToolResponse\x12+\n\x04tool\x18\x01 \x01(\x0b\x32\x1d.hearth.storage.v1.StoredTool\"1\n\x11\x44\x65leteToolRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\x14\n\x12\x44\x65leteToolResponse\";\n\x12ListSecretsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\\\n\x13ListSecretsResponse\x12,\n\x05tools\x18\x01 \x03(\x0b\x32\x1d.hearth.storage.v1.StoredTool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"_\n\x15ReplaceSecretsRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x13\n\x0bold_secrets\x18\x03 \x01(\x0c\x12\x13\n\x0bnew_secrets\x18\x04 \x01(\x0c\"-\n\x16ReplaceSecretsResponse\x12\x13\n\x0bis_replaced\x18\x01 \x01(\x08\x32\x92\x05\n\x10ToolStoreService\x12Y\n\nInsertTool\x12$.hearth.storage.v1.InsertToolRequest\x1a%.hearth.storage.v1.InsertToolResponse\x12P\n\x07GetTool\x12!.hearth.storage.v1.GetToolRequest\x1a\".hearth.storage.v1.GetToolResponse\x12V\n\tListTools\x12#.hearth.storage.v1.ListToolsRequest\x1a$.hearth.storage.v1.ListToolsResponse\x12Y\n\nUpdateTool\x12$.hearth.storage.v1.UpdateToolRequest\x1a%.hearth.storage.v1.UpdateToolResponse\x12Y\n\nDeleteTool\x12$.hearth.storage.v1.DeleteToolRequest\x1a%.hearth.storage.v1.DeleteToolResponse\x12\\\n\x0bListSecrets\x12%.hearth.storage.v1.ListSecretsRequest\x1a&.hearth.storage.v1.ListSecretsResponse\x12\x65\n\x0eReplaceSecrets\x12(.hearth.storage.v1.ReplaceSecretsRequest\x1a).hearth.storage.v1.ReplaceSecretsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"hearth/storage/v1/tool_store.proto\x12\x11hearth.storage.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x03\n\nStoredTool\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x11\n\ttool_name\x18\x04 \x01(\t\x12\x13\n\x0btool_config\x18\x05 \x01(\t\x12\x0f\n\x07secrets\x18\x06 \x01(\x0c\x12\x12\n\nis_enabled\x18\x07 \x01(\x08\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0b\x64\x65scription\x18\n \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x0eneeds_approval\x18\x0b \x01(\x08H\x01\x88\x01\x01\x12\x1c\n\x0ftimeout_seconds\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x1e\n\x11result_characters\x18\r \x01(\x05H\x03\x88\x01\x01\x42\x0e\n\x0c_descriptionB\x11\n\x0f_needs_approvalB\x12\n\x10_timeout_secondsB\x14\n\x12_result_characters\"@\n\x11InsertToolRequest\x12+\n\x04tool\x18\x01 \x01(\x0b\x32\x1d.hearth.storage.v1.StoredTool\"A\n\x12InsertToolResponse\x12+\n\x04tool\x18\x01 \x01(\x0b\x32\x1d.hearth.storage.v1.StoredTool\".\n\x0eGetToolRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\">\n\x0fGetToolResponse\x12+\n\x04tool\x18\x01 \x01(\x0b\x32\x1d.hearth.storage.v1.StoredTool\"s\n\x10ListToolsRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x17\n\nis_enabled\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\r\n\x0b_is_enabled\"Z\n\x11ListToolsResponse\x12,\n\x05tools\x18\x01 \x03(\x0b\x32\x1d.hearth.storage.v1.StoredTool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"j\n\x11UpdateToolRequest\x12+\n\x04tool\x18\x01 \x01(\x0b\x32\x1d.hearth.storage.v1.StoredTool\x12\x18\n\x0bold_secrets\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x42\x0e\n\x0c_old_secrets\"A\n\x12UpdateToolResponse\x12+\n\x04tool\x18\x01 \x01(\x0b\x32\x1d.hearth.storage.v1.StoredTool\"1\n\x11\x44\x65leteToolRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"\x14\n\x12\x44\x65leteToolResponse\";\n\x12ListSecretsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\\\n\x13ListSecretsResponse\x12,\n\x05tools\x18\x01 \x03(\x0b\x32\x1d.hearth.storage.v1.StoredTool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"_\n\x15ReplaceSecretsRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x13\n\x0bold_secrets\x18\x03 \x01(\x0c\x12\x13\n\x0bnew_secrets\x18\x04 \x01(\x0c\"-\n\x16ReplaceSecretsResponse\x12\x13\n\x0bis_replaced\x18\x01 \x01(\x08\x32\x92\x05\n\x10ToolStoreService\x12Y\n\nInsertTool\x12$.hearth.storage.v1.InsertToolRequest\x1a%.hearth.storage.v1.InsertToolResponse\x12P\n\x07GetTool\x12!.hearth.storage.v1.GetToolRequest\x1a\".hearth.storage.v1.GetToolResponse\x12V\n\tListTools\x12#.hearth.storage.v1.ListToolsRequest\x1a$.hearth.storage.v1.ListToolsResponse\x12Y\n\nUpdateTool\x12$.hearth.storage.v1.UpdateToolRequest\x1a%.hearth.storage.v1.UpdateToolResponse\x12Y\n\nDeleteTool\x12$.hearth.storage.v1.DeleteToolRequest\x1a%.hearth.storage.v1.DeleteToolResponse\x12\\\n\x0bListSecrets\x12%.hearth.storage.v1.ListSecretsRequest\x1a&.hearth.storage.v1.ListSecretsResponse\x12\x65\n\x0eReplaceSecrets\x12(.hearth.storage.v1.ReplaceSecretsRequest\x1a).hearth.storage.v1.ReplaceSecretsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,21 +47,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTTOOLSRESPONSE']._serialized_start=878
   _globals['_LISTTOOLSRESPONSE']._serialized_end=968
   _globals['_UPDATETOOLREQUEST']._serialized_start=970
-  _globals['_UPDATETOOLREQUEST']._serialized_end=1034
-  _globals['_UPDATETOOLRESPONSE']._serialized_start=1036
-  _globals['_UPDATETOOLRESPONSE']._serialized_end=1101
-  _globals['_DELETETOOLREQUEST']._serialized_start=1103
-  _globals['_DELETETOOLREQUEST']._serialized_end=1152
-  _globals['_DELETETOOLRESPONSE']._serialized_start=1154
-  _globals['_DELETETOOLRESPONSE']._serialized_end=1174
-  _globals['_LISTSECRETSREQUEST']._serialized_start=1176
-  _globals['_LISTSECRETSREQUEST']._serialized_end=1235
-  _globals['_LISTSECRETSRESPONSE']._serialized_start=1237
-  _globals['_LISTSECRETSRESPONSE']._serialized_end=1329
-  _globals['_REPLACESECRETSREQUEST']._serialized_start=1331
-  _globals['_REPLACESECRETSREQUEST']._serialized_end=1426
-  _globals['_REPLACESECRETSRESPONSE']._serialized_start=1428
-  _globals['_REPLACESECRETSRESPONSE']._serialized_end=1473
-  _globals['_TOOLSTORESERVICE']._serialized_start=1476
-  _globals['_TOOLSTORESERVICE']._serialized_end=2134
+  _globals['_UPDATETOOLREQUEST']._serialized_end=1076
+  _globals['_UPDATETOOLRESPONSE']._serialized_start=1078
+  _globals['_UPDATETOOLRESPONSE']._serialized_end=1143
+  _globals['_DELETETOOLREQUEST']._serialized_start=1145
+  _globals['_DELETETOOLREQUEST']._serialized_end=1194
+  _globals['_DELETETOOLRESPONSE']._serialized_start=1196
+  _globals['_DELETETOOLRESPONSE']._serialized_end=1216
+  _globals['_LISTSECRETSREQUEST']._serialized_start=1218
+  _globals['_LISTSECRETSREQUEST']._serialized_end=1277
+  _globals['_LISTSECRETSRESPONSE']._serialized_start=1279
+  _globals['_LISTSECRETSRESPONSE']._serialized_end=1371
+  _globals['_REPLACESECRETSREQUEST']._serialized_start=1373
+  _globals['_REPLACESECRETSREQUEST']._serialized_end=1468
+  _globals['_REPLACESECRETSRESPONSE']._serialized_start=1470
+  _globals['_REPLACESECRETSRESPONSE']._serialized_end=1515
+  _globals['_TOOLSTORESERVICE']._serialized_start=1518
+  _globals['_TOOLSTORESERVICE']._serialized_end=2176
 # @@protoc_insertion_point(module_scope)

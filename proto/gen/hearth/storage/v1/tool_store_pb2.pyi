@@ -242,18 +242,24 @@ class UpdateToolRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TOOL_FIELD_NUMBER: _builtins.int
+    OLD_SECRETS_FIELD_NUMBER: _builtins.int
+    old_secrets: _builtins.bytes
+    """the ciphertext that the new one was made of"""
     @_builtins.property
     def tool(self) -> Global___StoredTool: ...
     def __init__(
         self,
         *,
         tool: Global___StoredTool | None = ...,
+        old_secrets: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["tool", b"tool"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_old_secrets", b"_old_secrets", "old_secrets", b"old_secrets", "tool", b"tool"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tool", b"tool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_old_secrets", b"_old_secrets", "old_secrets", b"old_secrets", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__old_secrets: _TypeAlias = _typing.Literal["old_secrets"]  # noqa: Y015
+    _WhichOneofArgType__old_secrets: _TypeAlias = _typing.Literal["_old_secrets", b"_old_secrets"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__old_secrets) -> _WhichOneofReturnType__old_secrets | None: ...
 
 Global___UpdateToolRequest: _TypeAlias = UpdateToolRequest  # noqa: Y015
 
@@ -263,7 +269,9 @@ class UpdateToolResponse(_message.Message):
 
     TOOL_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def tool(self) -> Global___StoredTool: ...
+    def tool(self) -> Global___StoredTool:
+        """not set where somebody else has stored the tool's secrets"""
+
     def __init__(
         self,
         *,

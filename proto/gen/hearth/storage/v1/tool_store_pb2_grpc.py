@@ -99,7 +99,8 @@ class ToolStoreServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateTool(self, request, context):
-        """Replaces all but id, agent_id and created_at. NOT_FOUND tool_not_found, FAILED_PRECONDITION tool_name_taken.
+        """Replaces all but id, agent_id and created_at; nothing where `old_secrets` are not what is there. NOT_FOUND
+        tool_not_found, FAILED_PRECONDITION tool_name_taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

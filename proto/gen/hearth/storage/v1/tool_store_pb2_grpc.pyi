@@ -42,7 +42,9 @@ class ToolStoreServiceStub:
     ListTools: _grpc.UnaryUnaryMultiCallable[_tool_store_pb2.ListToolsRequest, _tool_store_pb2.ListToolsResponse]
     """The oldest first, by id. NOT_FOUND agent_not_found."""
     UpdateTool: _grpc.UnaryUnaryMultiCallable[_tool_store_pb2.UpdateToolRequest, _tool_store_pb2.UpdateToolResponse]
-    """Replaces all but id, agent_id and created_at. NOT_FOUND tool_not_found, FAILED_PRECONDITION tool_name_taken."""
+    """Replaces all but id, agent_id and created_at; nothing where `old_secrets` are not what is there. NOT_FOUND
+    tool_not_found, FAILED_PRECONDITION tool_name_taken.
+    """
     DeleteTool: _grpc.UnaryUnaryMultiCallable[_tool_store_pb2.DeleteToolRequest, _tool_store_pb2.DeleteToolResponse]
     """NOT_FOUND tool_not_found."""
     ListSecrets: _grpc.UnaryUnaryMultiCallable[_tool_store_pb2.ListSecretsRequest, _tool_store_pb2.ListSecretsResponse]
@@ -64,7 +66,9 @@ class ToolStoreServiceAsyncStub(ToolStoreServiceStub):
     ListTools: _aio.UnaryUnaryMultiCallable[_tool_store_pb2.ListToolsRequest, _tool_store_pb2.ListToolsResponse]  # type: ignore[assignment]
     """The oldest first, by id. NOT_FOUND agent_not_found."""
     UpdateTool: _aio.UnaryUnaryMultiCallable[_tool_store_pb2.UpdateToolRequest, _tool_store_pb2.UpdateToolResponse]  # type: ignore[assignment]
-    """Replaces all but id, agent_id and created_at. NOT_FOUND tool_not_found, FAILED_PRECONDITION tool_name_taken."""
+    """Replaces all but id, agent_id and created_at; nothing where `old_secrets` are not what is there. NOT_FOUND
+    tool_not_found, FAILED_PRECONDITION tool_name_taken.
+    """
     DeleteTool: _aio.UnaryUnaryMultiCallable[_tool_store_pb2.DeleteToolRequest, _tool_store_pb2.DeleteToolResponse]  # type: ignore[assignment]
     """NOT_FOUND tool_not_found."""
     ListSecrets: _aio.UnaryUnaryMultiCallable[_tool_store_pb2.ListSecretsRequest, _tool_store_pb2.ListSecretsResponse]  # type: ignore[assignment]
@@ -107,7 +111,9 @@ class ToolStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tool_store_pb2.UpdateToolRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tool_store_pb2.UpdateToolResponse, _abc.Awaitable[_tool_store_pb2.UpdateToolResponse]]:
-        """Replaces all but id, agent_id and created_at. NOT_FOUND tool_not_found, FAILED_PRECONDITION tool_name_taken."""
+        """Replaces all but id, agent_id and created_at; nothing where `old_secrets` are not what is there. NOT_FOUND
+        tool_not_found, FAILED_PRECONDITION tool_name_taken.
+        """
 
     @_abc_1.abstractmethod
     def DeleteTool(
