@@ -94,6 +94,8 @@ async def test_how_long_a_model_stays_loaded_is_a_duration(world: World, sent: o
         ({"config": {"context_tokens": 127}}, "config.context_tokens", "greater than or equal to 128"),
         ({"config": {"timeout_seconds": 0.5}}, "config.timeout_seconds", "greater than or equal to 1"),
         ({"config": {"timeout_seconds": 86401}}, "config.timeout_seconds", "less than or equal to 86400"),
+        # 30 days: storage-service keeps nothing waiting for longer.
+        ({"config": {"approval_timeout_seconds": 2592001}}, "config.approval_timeout_seconds", "equal to 2592000"),
         ({"config": {"max_retries": 11}}, "config.max_retries", "less than or equal to 10"),
         ({"config": {"stop": ["x"] * 9}}, "config.stop", "at most 8"),
         ({"config": {"stop": ["a", ""]}}, "config.stop[1]", "at least 1"),

@@ -144,7 +144,7 @@ class AgentConfig(Body):
     approval_timeout_seconds: float | None = Field(
         None,
         gt=0,
-        le=31_536_000,
+        le=2_592_000,
         description="How long a call that needs approval waits for a person before it is refused; for ever if left out",
         examples=[86_400],
     )
