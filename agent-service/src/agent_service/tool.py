@@ -86,7 +86,8 @@ class Tool(Protocol):
         """Does it, with arguments that `spec.parameters` allows. May be cancelled at any await, also by its time-out.
 
         `call_id` names the call within its task and is the same in every attempt. Raises a retryable HearthError where
-        the run is to be tried again later, RunWaits where somebody must answer first.
+        the run is to be tried again later, which holds for a `repeatable` tool alone: of any other it is a result, as
+        every error is. Raises RunWaits where somebody must answer first.
         """
         ...
 

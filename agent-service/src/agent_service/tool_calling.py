@@ -45,7 +45,7 @@ async def call_tool(tool: Tool, arguments: dict[str, Any], *, call_id: str) -> T
     """What the tool gives: `content` cut to its `result_characters`, and `data` left out where it is too large.
 
     Arguments that its parameters do not allow, a time-out and an exception are results with `is_error`. Raises what is
-    to be tried again later, a retryable HearthError, and RunWaits.
+    to be tried again later, a retryable HearthError of a tool that is repeatable, and RunWaits.
     """
     spec = tool.spec
     attributes = {
@@ -90,7 +90,8 @@ async def _call(tool: Tool, spec: ToolSpec, arguments: dict[str, Any], call_id: 
     except RunWaits:
         raise
     except HearthError as error:
-        if error.retryable:
+        # The next attempt could not make a call again that is not repeatable, and the run would end there.
+        if error.retryable and spec.repeatable:
             raise
         logger.info("a tool refused a call", tool=spec.name, call_id=call_id, code=error.code, error=error.detail)
         return Outcome.FAILED, _failure(error.detail)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
-from hearth_runtime.errors import InvalidArgument, Unavailable
+from hearth_runtime.errors import DeadlineExceeded, InvalidArgument, Unavailable
 from loguru import logger
 
 from agent_service.checkpoint_store import StoredCheckpoints
@@ -82,13 +82,13 @@ class ToolCalls:
 
     async def _keep(self, call_id: str, result: str) -> None:
         """Keeps the result, for without it nobody knows that the call was made; waits for a storage-service that is
-        away. Raises Unavailable where that takes too long."""
+        away. Raises Unavailable or DeadlineExceeded where that takes too long."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + KEEP_SECONDS
         while True:
             try:
                 await self._store.finish_tool_call(self._task_id, attempt=self._attempt, call_id=call_id, result=result)
-            except Unavailable:
+            except (Unavailable, DeadlineExceeded):
                 if loop.time() > deadline:
                     raise
                 logger.warning("a tool call's result cannot be kept yet", task_id=self._task_id, call_id=call_id)

@@ -126,6 +126,12 @@ async def test_what_is_to_be_tried_again_or_waited_for_passes_through() -> None:
             await call_tool(Weather(raising(error)), {"city": "Oslo"}, call_id="c")
 
 
+async def test_what_cannot_be_tried_again_is_told_to_the_model() -> None:
+    tool = Weather(raising(Unavailable("The server is away.")), repeatable=False)
+    result = await call_tool(tool, {"city": "Oslo"}, call_id="c")
+    assert result == ToolResult(content="The server is away.", is_error=True)
+
+
 async def test_a_long_result_is_cut_and_says_so() -> None:
     async def talk(_: dict[str, Any]) -> ToolResult:
         return ToolResult(content="abc" * 10, is_error=True, data=["x" * MAX_DATA_BYTES])

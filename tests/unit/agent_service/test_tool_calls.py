@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.tool_calls import ToolCalls
-from hearth_runtime.errors import AttemptOutdated, HearthError, Unavailable
+from hearth_runtime.errors import AttemptOutdated, DeadlineExceeded, HearthError, Unavailable
 
 
 class Journal(StoredCheckpoints):
@@ -40,7 +40,7 @@ async def make(journal: Journal, tool: Tool) -> Any:
 
 
 async def test_a_result_waits_for_storage() -> None:
-    journal, tool = Journal(Unavailable("away"), Unavailable("away")), Tool()
+    journal, tool = Journal(Unavailable("away"), DeadlineExceeded("slow")), Tool()
     assert await make(journal, tool) == {"n": 1}
     assert (journal.results, tool.calls) == (['{"n":1}'], 1)
 

@@ -77,7 +77,13 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "UpdateAgent",
         "DeactivateAgent",
     ),
-    "hearth.storage.v1.CheckpointStoreService": ("PutCheckpoints", "GetCheckpoint", "ListCheckpoints"),
+    "hearth.storage.v1.CheckpointStoreService": (
+        "PutCheckpoints",
+        "GetCheckpoint",
+        "ListCheckpoints",
+        "BeginToolCall",
+        "FinishToolCall",
+    ),
     "hearth.storage.v1.ChunkStoreService": (
         "PutDocumentText",
         "GetDocumentText",
