@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agent_service.tool import ToolResult, ToolSpec
+from agent_service.tool import Gives, ToolResult, ToolSpec
 
 
 class FakeTool:
@@ -16,6 +16,7 @@ class FakeTool:
         *,
         repeatable: bool = True,
         needs_approval: bool = False,
+        gives: Gives | None = None,
         description: str = "",
         **parameters: dict[str, Any],
     ) -> None:
@@ -32,6 +33,7 @@ class FakeTool:
             },
             repeatable=repeatable,
             needs_approval=needs_approval,
+            gives=gives,
         )
 
     async def call(self, arguments: dict[str, Any], *, call_id: str) -> ToolResult:

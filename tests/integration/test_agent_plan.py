@@ -8,7 +8,7 @@ from agent_service.citations import cited
 from agent_service.plan import steps_of
 from agent_service.plan_workflow import PlanWorkflow, TeamWorkflow
 from agent_service.storage import StoredAgents
-from agent_service.tool import ToolResult
+from agent_service.tool import Gives, ToolResult
 from agent_service.workflow import RunContext
 from fakes.models import Asked, Reply, ScriptedModels
 from fakes.tools import FakeTool
@@ -50,8 +50,8 @@ async def run(bench: Bench, planner: Planner, *tools: FakeTool, **config: Any) -
     return await bench.stored.get(task_id)
 
 
-def tool(name: str, answer: Any) -> FakeTool:
-    return FakeTool(name, answer, what={"type": "string"})
+def tool(name: str, answer: Any, gives: Gives | None = None) -> FakeTool:
+    return FakeTool(name, answer, gives=gives, what={"type": "string"})
 
 
 async def test_steps_that_need_nothing_of_each_other_go_side_by_side(bench: Bench) -> None:
@@ -232,7 +232,7 @@ def cites_the_hotel(task: Task) -> bool:
 async def test_an_answer_cites_what_its_steps_looked_up(bench: Bench) -> None:
     found = ToolResult(content="[1] travel.md\nA hotel costs at most 100 euros a night.", data={"chunks": [CHUNK]})
     planner = Citing([("look it up", "search_documents", []), ("think", "none", [1])])
-    task = await run(bench, planner, tool("search_documents", lambda _: found))
+    task = await run(bench, planner, tool("search_documents", lambda _: found, gives="passages"))
     assert cites_the_hotel(task)
     assert "citations" not in ((await run(bench, Citing([("think", "none", [])]))).output or {})
 

@@ -1,13 +1,14 @@
 """The workflow `tools` over real storage and Redis, with models and tools that do what a test wrote down."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from agent_service.inference import ToolCall
 from agent_service.request_store import RequestAnswer
+from agent_service.tool import ToolResult
 from agent_service.tools_workflow import ToolsWorkflow
 from fakes.models import Asked, Reply, ScriptedModels
 from fakes.tools import FakeTool
@@ -126,6 +127,23 @@ async def test_a_tool_that_fails_is_told_to_the_model(bench: Bench) -> None:
     assert task.output is not None
     assert (task.status, task.output["text"]) == ("completed", "I do not know.")
     assert "the roof is off" in models.asked[1].text
+
+
+async def test_what_a_tool_says_of_itself_is_neither_usage_nor_a_passage(bench: Bench) -> None:
+    passage = {
+        "marker": 1,
+        "document_id": "d",
+        "name": "n",
+        "page": None,
+        "span": [0, 19],
+        "text": "It is sunny in Paris",
+    }
+    said = {"task_id": "t", "usage": {"prompt_tokens": -1000, "completion_tokens": 0}, "chunks": [passage]}
+    tool = weather(lambda _: ToolResult(content="sunny", data=said))
+    task = await run(bench, native(call("Paris"), "It is sunny in Paris [1]."), tool)
+    assert task.output is not None
+    assert task.output["usage"]["prompt_tokens"] == 20
+    assert "citations" not in task.output
 
 
 async def test_a_loop_of_the_same_call_is_broken(bench: Bench) -> None:

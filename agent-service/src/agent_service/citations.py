@@ -80,8 +80,8 @@ class DroppedCitation:
 
 
 def cited(output: dict[str, Any], results: Iterable[Any]) -> dict[str, Any]:
-    """The run's output with `citations` and `dropped_citations`, where any of the results, which are the `data` of tool
-    results, is of looking something up; else the output as it is."""
+    """The run's output with `citations` and `dropped_citations`, where any of the results, the `data` of tools that
+    search and of sub-tasks, is of looking something up; else the output as it is."""
     found = [data for data in results if has_looked_up(data)]
     if not found:
         return output

@@ -20,7 +20,7 @@ from langgraph.types import Send
 from agent_service import team
 from agent_service.acting import decide
 from agent_service.budgets import Limits, Spent
-from agent_service.citations import cited, has_looked_up
+from agent_service.citations import cited
 from agent_service.inference import Message
 from agent_service.plan import MAX_PLAN_STEPS, NOBODY, PlanStep, StepResult, plan_schema, steps_of
 from agent_service.prompt import Prompt, as_data
@@ -156,7 +156,7 @@ async def _observe(state: PlanState, context: RunContext) -> Changes:
         observations = [observed[call.id] for call in result.calls]
         text = "\n".join(observation.content for observation in observations)
         problem = text if any(observation.is_error for observation in observations) else ""
-        found = tuple(observation.data for observation in observations if has_looked_up(observation.data))
+        found = tuple(observation.looked_up for observation in observations if observation.looked_up is not None)
         state_now = "failed" if problem else "made"
         made[result.step.id] = replace(result, state=state_now, text=text, found=found, problem=problem)
     return {"results": made, "spent": sum((o.spent for o in observed.values()), Spent())}

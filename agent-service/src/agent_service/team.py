@@ -47,6 +47,7 @@ class Member:
             parameters=PARAMETERS,
             repeatable=True,
             result_characters=MAX_RESULT_CHARACTERS,
+            gives="sub_task",
         )
 
     async def call(self, arguments: dict[str, Any], *, call_id: str) -> ToolResult:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import grpc.aio
 from hearth_runtime.agents import Agent
@@ -17,12 +17,17 @@ from agent_service.settings import ToolSettings
 
 MAX_NAME_CHARACTERS = 64
 
+# What of Hearth's own the `data` of a tool's results is: passages that were looked up, or how a sub-task ended.
+type Gives = Literal["passages", "sub_task"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ToolSpec:
     """What a model, and the run, need to know of a tool. `parameters` is a JSON Schema of an object.
 
     `repeatable` says that a second call does no harm. A result longer than `result_characters` is cut, and says so.
+    `gives` is for tools of Hearth's own: a run takes its citations and what sub-tasks used from their `data` alone. Any
+    other tool's `data` may be of any shape and says nothing of that kind.
     """
 
     name: str  # [A-Za-z0-9_-]{1,64}, unique within a run
@@ -32,6 +37,7 @@ class ToolSpec:
     timeout_seconds: float = 30.0
     result_characters: int = 8_000
     needs_approval: bool = False
+    gives: Gives | None = None
 
 
 def tool_names(names: Sequence[str]) -> list[str]:

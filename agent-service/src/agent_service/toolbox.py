@@ -12,13 +12,14 @@ from hearth_runtime.events import EventKind, EventLevel
 from hearth_runtime.tasks import Pending, PendingKind
 
 from agent_service.budgets import Spent
+from agent_service.citations import has_looked_up
 from agent_service.opened_tools import open_tools
 from agent_service.prompt import as_data
 from agent_service.publisher import RunEvents
 from agent_service.requests import Requests, RunWaits
 from agent_service.storage import StoredAgents
 from agent_service.team import members
-from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
+from agent_service.tool import Gives, Tool, ToolHost, ToolResult, ToolScope, ToolSpec
 from agent_service.tool_calling import call_tool
 from agent_service.tool_calls import ToolCalls
 from agent_service.tool_kinds import ToolKinds
@@ -46,20 +47,26 @@ class PlannedCall:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What a call gave; `call` has the arguments with which it was made."""
+    """What a call gave; `call` has the arguments with which it was made, `gives` is as the tool's spec has it."""
 
     call: PlannedCall
     content: str
     is_error: bool
     data: Any
+    gives: Gives | None = None
 
     @property
     def spent(self) -> Spent:
         """What it took: the call, and what a sub-task has used, which counts for whoever asked for it."""
-        match self.data:
-            case {"task_id": str(), "usage": {"prompt_tokens": int(prompt), "completion_tokens": int(completion)}}:
+        match self.gives, self.data:
+            case "sub_task", {"usage": {"prompt_tokens": int(prompt), "completion_tokens": int(completion)}}:
                 return Spent(tool_calls=1, prompt_tokens=prompt, completion_tokens=completion)
         return Spent(tool_calls=1)
+
+    @property
+    def looked_up(self) -> Any:
+        """The `data` that citations may rest on: of what searched, or a sub-task that did; else None."""
+        return self.data if self.gives is not None and has_looked_up(self.data) else None
 
     def as_text(self) -> str:
         """For the prompt."""
@@ -181,7 +188,7 @@ class Toolbox:
             call_id=call.id, tool_name=spec.name, arguments=call.arguments, repeatable=spec.repeatable, call=make
         )
         made = ToolResult(**result)
-        return Observation(call=call, content=made.content, is_error=made.is_error, data=made.data)
+        return Observation(call=call, content=made.content, is_error=made.is_error, data=made.data, gives=spec.gives)
 
     async def _approval(self, call: PlannedCall) -> dict[str, Any]:
         """What a person says to the call. It is kept as a call of its own, so that a replay asks nobody."""

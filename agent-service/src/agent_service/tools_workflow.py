@@ -85,4 +85,4 @@ async def _answer(state: ToolsState, context: RunContext) -> Changes:
 
 
 def _cited(output: dict[str, Any], state: ToolsState) -> dict[str, Any]:
-    return cited(output, (observation.data for observation in state.get("observations", [])))
+    return cited(output, (observation.looked_up for observation in state.get("observations", [])))

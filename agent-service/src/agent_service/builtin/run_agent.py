@@ -29,6 +29,7 @@ class RunAgent:
             },
             repeatable=True,
             result_characters=MAX_RESULT_CHARACTERS,
+            gives="sub_task",
         )
 
     async def call(self, arguments: dict[str, Any], *, call_id: str) -> ToolResult:

@@ -44,6 +44,7 @@ class SearchDocuments:
             parameters=PARAMETERS,
             repeatable=True,
             result_characters=24_000,
+            gives="passages",
         )
         self._searcher = searcher
         self._collections = collections
