@@ -27,8 +27,8 @@ class Asked:
         return "\n".join(message.content for message in self.messages)
 
 
-# Text, a JSON value for a schema, tool calls, or an error; or what gives one of these.
-type Reply = str | dict[str, Any] | tuple[ToolCall, ...] | HearthError
+# Text, a JSON value for a schema, tool calls with text beside them, or an error.
+type Reply = str | dict[str, Any] | tuple[ToolCall | str, ...] | HearthError
 
 
 @dataclass
@@ -61,8 +61,8 @@ class ScriptedModels(Models):
             raise reply
         data = None
         if isinstance(reply, tuple):
-            for call in reply:
-                yield call
+            for item in reply:
+                yield item
         else:
             text = reply if isinstance(reply, str) else orjson.dumps(reply).decode()
             data = text if schema is not None else None

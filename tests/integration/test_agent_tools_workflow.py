@@ -159,6 +159,25 @@ async def test_a_loop_of_the_same_call_is_broken(bench: Bench) -> None:
     assert codes == ["repeated_calls"]
 
 
+async def test_a_call_that_one_answer_asks_for_again_and_again_is_made_as_often_as_others(bench: Bench) -> None:
+    tool = weather()
+    task = await run(bench, native((*call("Paris"), *call("Rome"), *call("Paris") * 6), "Sunny."), tool)
+    assert task.status == "completed"
+    assert sorted(made["city"] for made in tool.calls) == ["Paris", "Paris", "Rome"]
+
+
+async def test_what_is_said_beside_a_call_that_fails_is_no_answer(bench: Bench) -> None:
+    def reply(asked: Asked) -> Reply:
+        if asked.tools:
+            return "Let me check.", ToolCall(name="weather", arguments={"days": "few"})
+        return "I do not know." if asked.output_schema is None else {"days": "few"}
+
+    tool = FakeTool("weather", lambda _: "sunny", description="The weather in a city", days={"type": "integer"})
+    task = await run(bench, ScriptedModels(reply, can=NATIVE), tool)
+    assert task.output is not None
+    assert (task.status, task.output["text"], tool.calls) == ("completed", "I do not know.", [])
+
+
 @pytest.mark.parametrize(
     ("budget", "ended_by", "made"),
     [
@@ -305,3 +324,13 @@ async def test_results_that_do_not_fit_are_shortened_whoever_chooses(bench: Benc
     assert "context_cut" in codes
     assert "characters left out" in models.asked[-1].text
     assert "What is the weather in Paris?" in models.asked[-1].text
+
+
+async def test_a_call_is_repaired_beside_results_that_do_not_fit(bench: Bench) -> None:
+    rounds: Iterator[Reply] = iter([call("Paris"), (ToolCall(name="weather", arguments={"city": 5}),), "sunny"])
+    models = ScriptedModels(lambda asked: next(rounds) if asked.tools else {"city": "Rome"}, can=NATIVE)
+    tool = weather(lambda a: f"{a['city']} " + "is sunny, " * 700)
+    task = await run(bench, models, tool, context_tokens=1600, max_tokens=100)
+    assert task.output is not None
+    assert (task.status, task.output["text"]) == ("completed", "sunny")
+    assert tool.calls == [{"city": "Paris"}, {"city": "Rome"}]

@@ -57,26 +57,34 @@ async def decide(
         context.model_calls, call_id, native=native, prompt=observing(prompt, observations, native=True)
     )
     led = observing(prompt, observations, native=False)
-    if not native:
-        led = await context.model_calls.fitted(led, max_tokens=CHOICE_TOKENS)
+
+    async def fitted() -> Sequence[Turn]:
+        return _conversation(await context.model_calls.fitted(led, max_tokens=CHOICE_TOKENS))
+
     choice = await choose_tools(
         _conversation(led),
         tools,
         model,
         settings=ToolChoiceSettings(none_fits=may_do_without),
         made=[(seen.call.tool, seen.call.arguments) for seen in observations],
+        fitted=fitted,
     )
     calls = [
         PlannedCall(id=f"{call_id}:{index}", tool=call.name, arguments=call.arguments, how=call.how)
         for index, call in enumerate(choice.calls)
     ]
     made = Counter(observation.call.same for observation in observations)
-    fresh = [call for call in calls if made[call.same] <= limits.repeated_calls]
+    fresh: list[PlannedCall] = []
+    for call in calls:
+        if made[call.same] <= limits.repeated_calls:
+            fresh.append(call)
+            made[call.same] += 1
     allowed = fresh[: limits.tool_calls - spent.tool_calls]
     await _tell(context, calls, fresh, allowed)
     return Decision(
         calls=tuple(allowed),
-        answer=model.answer if not calls else None,
+        # What a model says beside a call that came to nothing is no answer.
+        answer=None if choice.text is None else model.answer,
         ended_by="repeated_calls" if calls and not fresh else None,
         spent=model.spent + Spent(steps=1),
     )

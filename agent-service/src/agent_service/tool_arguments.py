@@ -17,6 +17,8 @@ from agent_service.tool_schemas import held, properties_of, required_of, violati
 from agent_service.tool_spans import Span
 
 VALUES_SHOWN = 20
+# What the purposes of repair turns begin with.
+REPAIR = "repair"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +54,10 @@ async def arguments_of(
     *,
     place: int,
     refused: Refused | None = None,
+    repair: str = REPAIR,
 ) -> ToolCall | None:
-    """A valid call, the `place`-th of its choice, None where the model finds none in its repair turns.
+    """A valid call, None where the model finds none in its repair turns. No two calls of a choice have both `place` and
+    `repair` in common, which name what the model is asked.
 
     Where the `filling` decides each argument, the model is not asked.
     """
@@ -72,7 +76,7 @@ async def arguments_of(
         if message:
             how, form = How.REPAIRED, free
             messages += _repair(answer, message)
-        purpose = f"repair:{place}:{turn}" if message else f"arguments:{place}"
+        purpose = f"{repair}:{place}:{turn}" if message else f"arguments:{place}"
         answer = await model.complete(
             messages, schema=form.schema, max_tokens=settings.argument_tokens, purpose=purpose
         )

@@ -66,7 +66,8 @@ class ChoiceModel(Protocol):
     async def complete(self, messages: Sequence[Turn], *, schema: dict[str, Any], max_tokens: int, purpose: str) -> str:
         """JSON text that a JSON Schema holds, cut off at `max_tokens`, at temperature 0.
 
-        `purpose` names the call within one choice, and is the same each time: "choose", "arguments:0", "repair:0:1".
+        `purpose` names the call within one choice, where no other has it, and is the same each time: "choose",
+        "arguments:0", "repair:0:1", "led:repair:0:1".
         """
         ...
 

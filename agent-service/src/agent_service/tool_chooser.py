@@ -1,7 +1,9 @@
 """The tool-calling engine: from a conversation and tools to calls that can be made."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import orjson
@@ -10,7 +12,7 @@ from hearth_runtime.tasks import Turn
 from loguru import logger
 
 from agent_service.tool import ToolSpec
-from agent_service.tool_arguments import Refused, arguments_of
+from agent_service.tool_arguments import REPAIR, Refused, arguments_of
 from agent_service.tool_choice import (
     Choice,
     ChoiceModel,
@@ -38,15 +40,18 @@ async def choose_tools(
     *,
     settings: ToolChoiceSettings | None = None,
     made: Sequence[tuple[str, dict[str, Any]]] = (),
+    fitted: Callable[[], Awaitable[Sequence[Turn]]] | None = None,
 ) -> Choice:
     """The calls that the last message of a user asks for.
 
-    `made` are the calls, name and arguments, that were made for it already: a model that is led is not led into the
-    same call twice, so that a loop over this function ends.
+    `fitted` gives the conversation with room for what leading a model adds; it is called once, where the model is led,
+    or asked to repair its calls. `made` are the calls, name and arguments, that were made for it already: a model that
+    is led is not led into the same call twice, so that a loop over this function ends.
     """
     settings = settings or ToolChoiceSettings()
     if not tools:
         return Choice(calls=())
+    repair = REPAIR
     if settings.native and model.native:
         try:
             answer = await model.call_tools(conversation, tools)
@@ -56,34 +61,54 @@ async def choose_tools(
         else:
             if not answer.calls:
                 return Choice(calls=(), text=answer.text)
-            calls = await _checked(answer.calls[: settings.max_calls], conversation, tools, model, settings)
+            checked = _checked(answer.calls[: settings.max_calls], tools)
+            if any(call.wrong is not None for call in checked):
+                if fitted is not None:
+                    conversation, fitted = await fitted(), None
+                repair = f"led:{REPAIR}"  # what follows if these turns come to nothing has purposes of its own
+            calls = await _repaired(checked, conversation, model, settings)
             if calls:
                 return Choice(calls=tuple(calls))
-    calls = await _led(conversation, tools, model, settings)
+    if fitted is not None:
+        conversation = await fitted()
+    calls = await _led(conversation, tools, model, settings, repair=repair)
     return Choice(calls=tuple(call for call in _distinct(calls) if (call.name, call.arguments) not in made))
 
 
-async def _checked(
-    given: Sequence[NativeCall],
-    conversation: Sequence[Turn],
-    tools: Sequence[ToolSpec],
-    model: ChoiceModel,
-    settings: ToolChoiceSettings,
-) -> list[ToolCall]:
-    """The native calls that are valid, or could be repaired; those of unknown tools are dropped."""
+@dataclass(frozen=True, kw_only=True)
+class _Checked:
+    """A native call of a tool that there is, the `place`-th that was given, and what is wrong with its arguments."""
+
+    place: int
+    tool: ToolSpec
+    arguments: dict[str, Any]
+    wrong: str | None
+
+
+def _checked(given: Sequence[NativeCall], tools: Sequence[ToolSpec]) -> list[_Checked]:
+    """The native calls; those of unknown tools are dropped."""
     known = {tool.name: tool for tool in tools}
+    return [
+        _Checked(place=place, tool=tool, arguments=call.arguments, wrong=violation(tool.parameters, call.arguments))
+        for place, call in enumerate(given)
+        if (tool := known.get(call.name)) is not None
+    ]
+
+
+async def _repaired(
+    checked: Sequence[_Checked], conversation: Sequence[Turn], model: ChoiceModel, settings: ToolChoiceSettings
+) -> list[ToolCall]:
+    """The calls that are valid, or could be repaired."""
     calls: list[ToolCall] = []
-    for place, call in enumerate(given):
-        tool = known.get(call.name)
-        if tool is None:
+    for call in checked:
+        if call.wrong is None:
+            calls.append(ToolCall(name=call.tool.name, arguments=call.arguments, how=How.NATIVE))
             continue
-        wrong = violation(tool.parameters, call.arguments)
-        if wrong is None:
-            calls.append(ToolCall(name=call.name, arguments=call.arguments, how=How.NATIVE))
-            continue
-        refused = Refused(arguments=call.arguments, message=wrong)
-        filling = fill(tool, _question(conversation)) if settings.candidates else Filling()
-        repaired = await arguments_of(tool, filling, conversation, model, settings, place=place, refused=refused)
+        refused = Refused(arguments=call.arguments, message=call.wrong)
+        filling = fill(call.tool, _question(conversation)) if settings.candidates else Filling()
+        repaired = await arguments_of(
+            call.tool, filling, conversation, model, settings, place=call.place, refused=refused
+        )
         if repaired is not None:
             calls.append(repaired)
     return calls
@@ -94,19 +119,25 @@ def _question(conversation: Sequence[Turn]) -> str:
 
 
 async def _led(
-    conversation: Sequence[Turn], tools: Sequence[ToolSpec], model: ChoiceModel, settings: ToolChoiceSettings
+    conversation: Sequence[Turn],
+    tools: Sequence[ToolSpec],
+    model: ChoiceModel,
+    settings: ToolChoiceSettings,
+    *,
+    repair: str,
 ) -> list[ToolCall]:
     if not settings.two_steps:
         return await _at_once(conversation, tools, model, settings)
     question = _question(conversation)
     calls: list[ToolCall] = []
+    places = count()  # also a call that comes to nothing has asked the model
     for tool, text in await _tools(question, conversation, tools, model, settings):
         filling = fill(tool, text) if settings.candidates else Filling()
         fillings = [filling]
         if settings.parallel and settings.candidates:
             fillings = calls_in(tool, text, filling, most=settings.max_calls)
         for one in fillings[: settings.max_calls - len(calls)]:
-            call = await arguments_of(tool, one, conversation, model, settings, place=len(calls))
+            call = await arguments_of(tool, one, conversation, model, settings, place=next(places), repair=repair)
             if call is not None:
                 calls.append(call)
     return calls

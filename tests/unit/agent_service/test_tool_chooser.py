@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from agent_service.tool import ToolSpec
-from agent_service.tool_choice import Choice, How, NativeAnswer, NativeCall, ToolCall
+from agent_service.tool_choice import Choice, How, NativeAnswer, NativeCall, ToolCall, ToolChoiceSettings
 from agent_service.tool_chooser import choose_tools
 from fakes.choice_model import ScriptedModel
 from hearth_runtime.errors import HearthError, ModelHostUnavailable, ModelLacksCapability, ModelOutputInvalid
@@ -68,3 +68,47 @@ async def test_a_model_that_fails_natively_is_led(error: HearthError) -> None:
 async def test_a_host_that_is_away_is_no_reason_to_lead() -> None:
     with pytest.raises(ModelHostUnavailable):
         await choose_tools(asks("Hello"), [ADD], ScriptedModel(native=ModelHostUnavailable("away")))
+
+
+async def test_no_two_questions_of_a_choice_have_one_purpose() -> None:
+    asked: list[str] = []
+
+    def never(messages: Any, schema: Any) -> dict[str, Any]:
+        asked.append(messages[-1].content)
+        return {}
+
+    places = [f"{phase}:{place}" for phase in ("repair", "arguments", "led:repair") for place in range(4)]
+    purposes = {*places, *(f"{place}:{turn}" for place in places for turn in range(4))}
+    calls = tuple(NativeCall(name="add", arguments={"a": word, "b": word}) for word in ("one", "two"))
+    model = ScriptedModel(native=NativeAnswer(text="", calls=calls), answers=dict.fromkeys(purposes, never))
+    shout = tool("shout", "Shout a word at a colour.", {"word": {"type": "string"}, "colour": {"enum": [1]}})
+    settings = ToolChoiceSettings(none_fits=False)
+    assert await choose_tools(asks("Add the numbers. Shout."), [ADD, shout], model, settings=settings) == Choice(
+        calls=()
+    )
+    purposes_asked = [purpose for purpose, _, _ in model.asked]
+    assert len(purposes_asked) > 6
+    assert len(set(purposes_asked)) == len(purposes_asked)
+
+
+async def test_what_leading_adds_has_room_where_a_native_call_is_repaired_or_the_model_is_led() -> None:
+    fits = 0
+
+    async def fitted() -> list[Turn]:
+        nonlocal fits
+        fits += 1
+        return asks("Add 1 and 2, shortly.")
+
+    long = asks("Add 1 and 2. " + "Please. " * 1000)
+    good = NativeCall(name="add", arguments={"a": 1, "b": 2})
+    await choose_tools(long, [ADD], ScriptedModel(native=NativeAnswer(text="", calls=(good,))), fitted=fitted)
+    assert fits == 0
+    bad = NativeAnswer(text="", calls=(NativeCall(name="add", arguments={"a": "one", "b": 2}),))
+    purposes = [f"{phase}:0:{turn}" for phase in ("repair", "led:repair") for turn in range(3)]
+    purposes.append("arguments:0")
+    for native in (bad, ModelOutputInvalid("unreadable"), None):
+        model = ScriptedModel(native=native, answers={purpose: {} for purpose in purposes})
+        fits = 0
+        await choose_tools(long, [ADD], model, fitted=fitted)
+        assert fits == 1
+        assert all("Please." not in turn.content for _, messages, _ in model.asked for turn in messages)
