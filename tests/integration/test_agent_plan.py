@@ -14,6 +14,7 @@ from fakes.models import Asked, Reply, ScriptedModels
 from fakes.tools import FakeTool
 from hearth.agent.v1 import agent_pb2
 from hearth_runtime.agents import Budget
+from hearth_runtime.errors import Unavailable
 from hearth_runtime.events import EventKind
 from hearth_runtime.tasks import Task
 from servers.agent_bench import Bench, Working
@@ -117,6 +118,66 @@ async def test_a_budget_of_steps_ends_it(bench: Bench) -> None:
     task = await run(bench, planner, tool("left", lambda _: "x"), budget=agent_pb2.Budget(max_steps=2))
     assert task.output is not None
     assert (task.output["text"], task.output["ended_by"]) == ("the answer", "steps")
+
+
+async def test_a_step_whose_tool_is_gone_fails_and_is_planned_anew(bench: Bench) -> None:
+    planner = Planner([("try it", "left", [])], [("try it otherwise", "right", [])])
+    away = iter([Unavailable("away")])
+
+    def reply(asked: Asked) -> Reply:
+        is_of_a_call = "what" in (asked.output_schema or {}).get("properties", {})
+        error = next(away, None) if is_of_a_call else None
+        return error or planner(asked)
+
+    bench.models, bench.tools = ScriptedModels(reply), [tool("left", lambda _: "x"), tool("right", lambda _: "y")]
+    task_id = await bench.storage.new_task(input='{"prompt": "Do it."}')
+    _, running = await bench.run_task(task_id, PlanWorkflow())
+    await running
+    bench.tools = bench.tools[1:]
+    await bench.due_now(task_id)
+    _, again = await bench.run_task(task_id, PlanWorkflow())
+    await again
+    task = await bench.stored.get(task_id)
+    assert task.output is not None, task
+    assert [(s["by"], s["state"], s["problem"]) for s in task.output["steps"]] == [
+        ("left", "failed", "There is no tool left any more."),
+        ("right", "done", ""),
+    ]
+
+
+async def test_the_same_call_is_made_only_as_often_as_the_budget_lets_it(bench: Bench) -> None:
+    planner = Planner([("try it", "left", [])], [("try it", "left", [])], [("try it", "left", [])])
+    left = tool("left", lambda _: "broken")
+    task = await run(bench, planner, left, budget=agent_pb2.Budget(max_repeated_calls=0), max_revisions=2)
+    assert task.output is not None
+    assert len(left.calls) == 1
+    assert task.output["usage"]["tool_calls"] == 1
+    assert [s["problem"] for s in task.output["steps"]] == [
+        "it is broken",
+        *["The call of left is left out: config.budget.max_repeated_calls is reached."] * 2,
+    ]
+
+
+async def test_a_wave_makes_no_more_calls_than_are_left(bench: Bench) -> None:
+    left, right = tool("left", lambda _: "x"), tool("right", lambda _: "y")
+    planner = Planner([("one", "left", []), ("two", "right", [])])
+    task = await run(bench, planner, left, right, budget=agent_pb2.Budget(max_tool_calls=1))
+    assert task.output is not None
+    assert (len(left.calls), len(right.calls), task.output["ended_by"]) == (1, 0, "tool_calls")
+    assert [s["state"] for s in task.output["steps"]] == ["done", "failed"]
+
+
+async def test_a_team_that_may_call_nothing_starts_no_sub_task(bench: Bench) -> None:
+    helper = await bench.storage.new_agent(name="searcher")
+    bench.models = ScriptedModels(Planner([("look it up", "searcher", [])]))
+    config = agent_pb2.AgentConfig(agents=[helper], budget=agent_pb2.Budget(max_tool_calls=0))
+    agent_id = await bench.storage.new_agent(config=config)
+    task_id = await bench.storage.new_task(agent_id=agent_id, input='{"prompt": "Do it."}')
+    _, running = await bench.run_task(task_id, TeamWorkflow())
+    await running
+    task = await bench.stored.get(task_id)
+    assert task.output is not None, task
+    assert (task.output["text"], task.output["ended_by"]) == ("the answer", "tool_calls")
 
 
 def test_what_a_step_cannot_need_is_passed_over() -> None:

@@ -7,6 +7,7 @@ with agents, and does not begin without any.
 
 import asyncio
 import operator
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, TypedDict
@@ -24,7 +25,8 @@ from agent_service.citations import cited
 from agent_service.inference import Message
 from agent_service.plan import MAX_PLAN_STEPS, NOBODY, PlanStep, StepResult, plan_schema, steps_of
 from agent_service.prompt import Prompt, as_data
-from agent_service.toolbox import DATA_ONLY, PlannedCall
+from agent_service.tool import ToolSpec
+from agent_service.toolbox import DATA_ONLY, Observation, PlannedCall
 from agent_service.workflow import Changes, RunContext, ToolWorkflow, ended, step
 
 PLAN_TOKENS = 600
@@ -106,16 +108,22 @@ async def _plan(state: PlanState, context: RunContext) -> Changes:
         revision=revisions,
         steps=[{"id": s.id, "task": s.task, "by": s.by, "needs": s.needs} for s in plan],
     )
-    return {"plan": plan, "revisions": revisions, "ended_by": None, "spent": spent + Spent(steps=1)}
+    ended_by = Limits.of(context.agent.config.budget).reached(state.get("spent", Spent()) + spent)
+    return {"plan": plan, "revisions": revisions, "ended_by": ended_by, "spent": spent + Spent(steps=1)}
 
 
 async def _work(state: Handed, context: RunContext) -> Changes:
     plan_step, call_id = state["step"], f"work:{state['step'].id}"
+    spec = next((spec for spec in context.toolbox.specs if spec.name == plan_step.by), None)
+    if spec is None and plan_step.by != NOBODY:
+        problem = f"There is no tool {plan_step.by} any more."
+        await _tell_failure(context, plan_step, problem)
+        return {"results": {plan_step.id: StepResult(step=plan_step, state="failed", text=problem, problem=problem)}}
     prompt = _with_results(Prompt(question=(Message(role="user", content=plan_step.task),)), state["needed"])
     calls: tuple[PlannedCall, ...] = ()
     spent = Spent()
-    if plan_step.by != NOBODY:
-        calls, spent = await _calls(context, call_id, plan_step, prompt)
+    if spec is not None:
+        calls, spent = await _calls(context, call_id, spec, prompt)
     if calls:
         result = StepResult(step=plan_step, state="begun", calls=calls)
     else:
@@ -126,11 +134,10 @@ async def _work(state: Handed, context: RunContext) -> Changes:
 
 
 async def _calls(
-    context: RunContext, call_id: str, plan_step: PlanStep, prompt: Prompt
+    context: RunContext, call_id: str, spec: ToolSpec, prompt: Prompt
 ) -> tuple[tuple[PlannedCall, ...], Spent]:
     """The call of the tool that the plan names: an agent is given the task as it is, of another tool the model chooses
     the arguments."""
-    spec = next(spec for spec in context.toolbox.specs if spec.name == plan_step.by)
     if spec.parameters == team.PARAMETERS:
         text = "\n\n".join(message.content for message in prompt.messages())[: team.MAX_TASK_CHARACTERS]
         return (PlannedCall(id=f"{call_id}:0", tool=spec.name, arguments={team.TASK: text}, how="plan"),), Spent()
@@ -149,8 +156,11 @@ async def _calls(
 
 async def _observe(state: PlanState, context: RunContext) -> Changes:
     begun = [result for result in state["results"].values() if result.state == "begun"]
-    calls = [call for result in begun for call in result.calls]
-    observed = {o.call.id: o for o in await context.toolbox.call_all(calls)}
+    calls, left_out = _within_budget(state, context, [call for result in begun for call in result.calls])
+    for observation in left_out:
+        await context.events.log(EventLevel.WARNING, observation.content, code="budget", call=observation.call.id)
+    seen = await context.toolbox.call_all(calls)
+    observed = {observation.call.id: observation for observation in (*seen, *left_out)}
     made = {}
     for result in begun:
         observations = [observed[call.id] for call in result.calls]
@@ -159,7 +169,30 @@ async def _observe(state: PlanState, context: RunContext) -> Changes:
         found = tuple(observation.looked_up for observation in observations if observation.looked_up is not None)
         state_now = "failed" if problem else "made"
         made[result.step.id] = replace(result, state=state_now, text=text, found=found, problem=problem)
-    return {"results": made, "spent": sum((o.spent for o in observed.values()), Spent())}
+    return {"results": made, "spent": sum((observation.spent for observation in seen), Spent())}
+
+
+def _within_budget(
+    state: PlanState, context: RunContext, calls: Sequence[PlannedCall]
+) -> tuple[list[PlannedCall], list[Observation]]:
+    """Those of the calls that the budget lets be made, and what is observed of the others."""
+    limits = Limits.of(context.agent.config.budget)
+    left = limits.tool_calls - state["spent"].tool_calls
+    made = Counter(call.same for r in state["results"].values() if r.state != "begun" for call in r.calls)
+    allowed: list[PlannedCall] = []
+    left_out: list[Observation] = []
+    for call in calls:
+        if made[call.same] > limits.repeated_calls:
+            limit = "repeated_calls"
+        elif len(allowed) >= left:
+            limit = "tool_calls"
+        else:
+            made[call.same] += 1
+            allowed.append(call)
+            continue
+        content = f"The call of {call.tool} is left out: config.budget.max_{limit} is reached."
+        left_out.append(Observation(call=call, content=content, is_error=True, data=None))
+    return allowed, left_out
 
 
 async def _check(state: PlanState, context: RunContext) -> Changes:
@@ -187,10 +220,14 @@ async def _checked(context: RunContext, result: StepResult) -> tuple[StepResult,
     if answer.data["ok"]:
         return replace(result, state="done"), spent
     problem = answer.data["problem"]
-    await context.events.log(
-        EventLevel.WARNING, f"Step {result.step.id} failed: {problem}", code="step_failed", failed_step=result.step.id
-    )
+    await _tell_failure(context, result.step, problem)
     return replace(result, state="failed", problem=problem), spent
+
+
+async def _tell_failure(context: RunContext, failed: PlanStep, problem: str) -> None:
+    await context.events.log(
+        EventLevel.WARNING, f"Step {failed.id} failed: {problem}", code="step_failed", failed_step=failed.id
+    )
 
 
 def _next(state: PlanState) -> str | list[Send]:

@@ -32,7 +32,8 @@ DATA_ONLY = (
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedCall:
-    """A call that the model has chosen; `how` is "native", "constrained" or "repaired"."""
+    """A call that is to be made; `how` the model chose it: "native", "constrained", "repaired", or "plan" where it is a
+    step of a plan as it stands there."""
 
     id: str
     tool: str
