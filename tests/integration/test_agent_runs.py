@@ -4,7 +4,9 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from agent_service.workflow import RunContext
+from hearth_runtime.channels import MAX_MESSAGE_BYTES
 from hearth_runtime.errors import ModelRefused, Unavailable
 from servers.agent_bench import OUTPUT, Bench
 
@@ -91,3 +93,33 @@ async def test_a_mistake_in_a_workflow_fails_its_task_and_shows_nothing_of_itsel
     task = await bench.stored.get(task_id)
     assert (task.status, task.error_code) == ("failed", "internal")
     assert "secret" not in str(task.error_message)
+
+
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [
+        ({"data": 1}, "no output with a"),
+        (None, "no output with a"),
+        ({**OUTPUT, "data": object()}, "is no JSON"),
+    ],
+)
+async def test_an_output_that_is_none_fails_its_task_at_once(bench: Bench, output: Any, why: str) -> None:
+    async def give(_: RunContext) -> dict[str, Any]:
+        given: dict[str, Any] = output
+        return given
+
+    task_id, _, running = await bench.start(give)
+    await ended(running)
+    task = await bench.stored.get(task_id)
+    assert (task.status, task.attempt) == ("failed", 1)
+    assert why in str(task.error_message)
+
+
+async def test_an_output_that_storage_does_not_take_ends_the_attempt_with_its_error(bench: Bench) -> None:
+    async def give(_: RunContext) -> dict[str, Any]:
+        return {**OUTPUT, "text": "x" * MAX_MESSAGE_BYTES}
+
+    task_id, _, running = await bench.start(give)
+    await ended(running)
+    task = await bench.stored.get(task_id)
+    assert (task.status, task.retry_count, task.error_code) == ("pending", 1, "resource_exhausted")

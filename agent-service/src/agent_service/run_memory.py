@@ -20,7 +20,7 @@ from agent_service.inference import Message, Models
 from agent_service.memories import Memories
 from agent_service.memory_store import Kept, StoredMemories
 from agent_service.prompt import Prompt
-from agent_service.workflow import RunContext, Workflow
+from agent_service.workflow import RunContext, Workflow, checked
 
 DEFAULT_RECALL = 5
 BLOCK_CHARACTERS = 4000
@@ -58,7 +58,7 @@ async def remembering(workflow: Workflow, context: RunContext, *, limit: asyncio
     if remembered := await recall_into(context):
         known = Turn(role="system", content=remembered)
         context = replace(context, conversation=(known, *context.conversation))
-    output = await workflow.run(context)
+    output = checked(await workflow.run(context))
     limit.reschedule(None)
     await extract_from(context, output)
     return output

@@ -193,7 +193,12 @@ class Run:
         except Exception as error:  # noqa: BLE001 - the border of a run: a mistake in a workflow fails its task alone
             logger.opt(exception=error).error("a workflow failed unexpectedly")
             return await self._ends.failed(HearthError("The run failed unexpectedly; the worker's log says why."))
-        return await self._ends.completed(output, asked=self._input_turns())
+        try:
+            return await self._ends.completed(output, asked=self._input_turns())
+        except AttemptOutdated:
+            raise
+        except HearthError as error:  # it is no output that can be kept
+            return await self._ends.failed(error)
 
     async def _end_interrupted(self, reason: Interruption) -> str:
         match reason:

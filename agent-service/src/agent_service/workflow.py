@@ -9,7 +9,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import orjson
 from hearth_runtime.agents import Agent
+from hearth_runtime.errors import HearthError
 from hearth_runtime.tasks import Pending, Task, Turn
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import StateGraph
@@ -162,6 +164,17 @@ def _took(result: Any) -> dict[str, Any]:
     """The time that a step took, where it says so: a replay is given the same."""
     spent = result.get("spent") if isinstance(result, dict) else None
     return {"seconds": spent.seconds} if isinstance(spent, Spent) else {}
+
+
+def checked(output: dict[str, Any]) -> dict[str, Any]:
+    """The output of a workflow, where it is one. Raises HearthError: the mistake is in the workflow."""
+    if not isinstance(output, dict) or not isinstance(output.get("text"), str):
+        raise HearthError('The workflow gave no output with a "text".')
+    try:
+        orjson.dumps(output)
+    except orjson.JSONEncodeError as error:
+        raise HearthError(f"The workflow's output is no JSON: {error}.") from error
+    return output
 
 
 def ended(output: dict[str, Any], spent: Spent, ended_by: str | None = None) -> dict[str, Any]:
