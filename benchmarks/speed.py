@@ -16,7 +16,20 @@ import aiohttp
 import orjson
 from fan_out import fan_out
 from growth import growth, start
-from measures import CLIENTS, FEW, MANY, Bench, Measures, by_clients, drained, pss, quantile, scripted_models, timed
+from measures import (
+    CLIENTS,
+    FEW,
+    MANY,
+    Bench,
+    Measures,
+    by_clients,
+    drained,
+    processor_seconds,
+    pss,
+    quantile,
+    scripted_models,
+    timed,
+)
 from persistence import persistence
 from report import Row, save, table
 from systems import Aegra, Celery, Hearth, System
@@ -53,7 +66,8 @@ class Speeds(Measures):
         self.figures["accepted to first model request, idle, p50 (ms)"] = statistics.median(took)
 
     async def throughput(self) -> None:
-        """Runs per second from the first POST to the last run that is persisted."""
+        """Runs per second from the first POST to the last run that is persisted, and the processor time of each."""
+        before = self._processor_seconds()
         started = time.monotonic()
 
         async def one(number: int) -> None:
@@ -61,7 +75,14 @@ class Speeds(Measures):
 
         await by_clients(CLIENTS, self.bench.runs, one)
         ended = await drained(self.system, self.done)
-        self.figures[f"runs per second, {self.system.slots} slots"] = self.bench.runs / (ended - started)
+        slots = self.system.slots
+        self.figures[f"runs per second, {slots} slots"] = self.bench.runs / (ended - started)
+        took = {role: seconds - before[role] for role, seconds in self._processor_seconds().items()}
+        for role, seconds in (("all", sum(took.values())), *took.items()):
+            self.figures[f"processor time per run, {slots} slots, {role} (ms)"] = 1000 * seconds / self.bench.runs
+
+    def _processor_seconds(self) -> dict[str, float]:
+        return {role: processor_seconds(processes) for role, processes in self.system.roles().items()}
 
     async def first_token(self) -> None:
         """From the POST to the first piece at the client, beside asking the model server itself, in turn."""

@@ -102,6 +102,15 @@ class Processes:
         return [top, *top.children(recursive=True)]
 
 
+SERVICES = {
+    "gateway": "gateway",
+    "agent_service": "agent-service",
+    "inference_service": "inference-service",
+    "log_service": "log-service",
+    "storage_service": "storage-service",
+}
+
+
 class System(ABC):
     """One of them, and how to use it. Use it as a context, which starts and ends it."""
 
@@ -174,6 +183,16 @@ class System(ABC):
     @abstractmethod
     def stores(self, name: str) -> list[psutil.Process]:
         """The processes of its `postgres` or `redis-server`."""
+
+    def roles(self) -> dict[str, list[psutil.Process]]:
+        """All processes by what they do."""
+        workers = self.workers()
+        return {
+            "workers": workers,
+            "other services": [process for process in self.all_processes() if process not in workers],
+            "PostgreSQL": self.stores("postgres"),
+            "Redis": self.stores("redis-server"),
+        }
 
     @abstractmethod
     def redis(self) -> Redis:
@@ -269,6 +288,13 @@ class Hearth(System):
 
     def all_processes(self) -> list[psutil.Process]:
         return [p for p in self.processes.tree("hearth") if not p.name().startswith(STORES)]
+
+    def roles(self) -> dict[str, list[psutil.Process]]:
+        roles = super().roles()
+        for process in roles.pop("other services"):
+            module = next((part for part in process.cmdline() if part in SERVICES), None)
+            roles.setdefault(SERVICES[module] if module else "the supervisor", []).append(process)
+        return roles
 
     def stores(self, name: str) -> list[psutil.Process]:
         return [p for p in self.processes.tree("hearth") if p.name().startswith(name)]
