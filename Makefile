@@ -22,9 +22,9 @@ down: ## End the containers; their data stays
 	docker compose down
 
 test: sync-dev ## Run the tests: unit, integration, end to end, and short chaos
-	@$(RUN) -m pytest -n 2 --dist loadfile tests/integration tests/unit
+	@$(RUN) -m pytest -n 3 --dist loadfile tests/integration tests/unit
 	@$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/e2e
-	@$(RUN) -m pytest tests/chaos
+	@$(RUN) -m pytest -n 2 tests/chaos
 
 test-compose: sync-dev ## Test the containers: needs Docker
 	@docker info >/dev/null 2>&1 || ../shared/tools/docker-engine up
