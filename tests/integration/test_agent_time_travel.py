@@ -30,6 +30,7 @@ from hearth_runtime.errors import (
     ModelRefused,
     TaskNotFound,
     TaskNotReplayable,
+    Unavailable,
 )
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.tasks import RUNS, Task, TaskStatus
@@ -190,6 +191,36 @@ async def test_a_fork_with_another_input_and_answer_asks_only_for_the_rest(bench
     assert (ended.output["text"], ended.output["unused_answers"]) == ("A short draft.", ["revise:9"])
     assert [asked.output_schema is not None for asked in models.asked] == [True]
     assert "How?" in models.asked[0].text
+
+
+async def test_a_fork_goes_on_from_a_state_without_what_ended_it(bench: Bench, travel: TimeTravel) -> None:
+    task = await acted(bench)
+    fork = await travel.fork(fork_of(task.id, step="answer", state={"ended_by": None}))
+    assert (await ran(bench, fork.id, ToolsWorkflow())).status == "completed"
+    task = await reflected(bench, max_revisions=0)
+    assert task.output is not None
+    assert task.output["ended_by"] == "revisions"
+    fork = await travel.fork(fork_of(task.id, step="finish", state={"ended_by": None}))
+    ended = await ran(bench, fork.id, ReflectWorkflow())
+    assert ended.output is not None
+    assert "ended_by" not in ended.output
+
+
+async def test_an_answer_that_an_earlier_attempt_took_is_not_called_unused(bench: Bench, travel: TimeTravel) -> None:
+    task = await reflected(bench)
+    fork = await travel.fork(fork_of(task.id, answers={"draft": {"text": "A short draft."}}))
+
+    def away(_: Asked) -> Reply:
+        return Unavailable("away")
+
+    bench.models = ScriptedModels(away)
+    assert (await ran(bench, fork.id, ReflectWorkflow())).status == "pending"
+    bench.models = ScriptedModels(critic)
+    await bench.due_now(fork.id)
+    ended = await ran(bench, fork.id, ReflectWorkflow())
+    assert ended.output is not None
+    assert ended.output["text"] == "A short draft."
+    assert "unused_answers" not in ended.output
 
 
 async def test_a_fork_keeps_the_tool_calls_of_finished_steps_and_takes_edited_ones(

@@ -110,12 +110,12 @@ class Live:
 
 class Edited(Live):
     """A fork: some calls have the answers that whoever forked the task wrote. The output names those that nobody asked
-    for."""
+    for, where one attempt made the whole run: of others it is not known what they asked for."""
 
-    def __init__(self, journal: ToolCalls, answers: dict[str, dict[str, Any]]) -> None:
+    def __init__(self, journal: ToolCalls, answers: dict[str, dict[str, Any]], *, is_whole: bool) -> None:
         super().__init__(journal)
         self._answers = answers
-        self._unused = set(answers)
+        self._unused = set(answers) if is_whole else set()
 
     async def model_answer(self, call_id: str, asked: Asked) -> RecordedAnswer | None:
         answer = self._answers.get(call_id)

@@ -16,4 +16,4 @@ async def recording_of(
     if task.replay_of_task_id is not None:
         origin = await store.get(task.replay_of_task_id)
         return Replayed(await histories.record(origin), origin, attempt=task.attempt)
-    return Edited(journal, claim.answers) if claim.answers else Live(journal)
+    return Edited(journal, claim.answers, is_whole=task.attempt == 1) if claim.answers else Live(journal)

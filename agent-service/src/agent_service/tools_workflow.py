@@ -74,7 +74,7 @@ async def _observe(state: ToolsState, context: RunContext) -> Changes:
 
 
 async def _answer(state: ToolsState, context: RunContext) -> Changes:
-    observations, ended_by = state.get("observations", []), state["ended_by"]
+    observations, ended_by = state.get("observations", []), state.get("ended_by")
     prompt = observing(context.prompt(), observations, native=await context.model_calls.can_call_tools())
     if ended_by is not None:
         prompt = prompt.closing_with(ANSWER_AT_LIMIT)
