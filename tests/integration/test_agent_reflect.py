@@ -1,12 +1,13 @@
 """The workflow `reflect` over real storage and Redis, with a model that says what a test wrote down."""
 
+import asyncio
 from typing import Any
 
 import pytest
 from agent_service.reflect_workflow import ReflectWorkflow
 from fakes.models import Asked, Reply, ScriptedModels
 from hearth.agent.v1 import agent_pb2
-from hearth_runtime.errors import ModelOutputInvalid
+from hearth_runtime.errors import ModelOutputInvalid, ModelRefused
 from hearth_runtime.tasks import Task
 from servers.agent_bench import Bench
 
@@ -63,6 +64,25 @@ async def test_a_draft_that_never_meets_them_is_the_answer_and_says_so(bench: Be
     assert task.output is not None
     assert (task.status, task.output["text"], task.output["ended_by"]) == ("completed", "draft 2", "revisions")
     assert task.output["problems"] == ["It is short. too long"]
+
+
+async def test_no_call_goes_on_after_one_beside_it_has_failed(bench: Bench) -> None:
+    class Slow(ScriptedModels):
+        """Refuses one criterion at once, and takes its time for the other."""
+
+        async def chat(self, agent: Any, messages: Any, **options: Any) -> Any:
+            text = "".join(message.content for message in messages)
+            if "It is short." in text:
+                raise ModelRefused("Not this one.")
+            if "It is polite." in text:
+                await asyncio.sleep(0.3)
+            async for piece in super().chat(agent, messages, **options):
+                yield piece
+
+    task = await run(bench, Slow(Critic(wrong=0)))
+    assert (task.status, task.error_code) == ("failed", "model_refused")
+    await asyncio.sleep(0.4)
+    assert (await bench.events(task.id))[-1].context["status"] == "failed"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Vectors that a run goes by, noted, so that a replay goes by the same."""
 
-import asyncio
 import base64
 import hashlib
 from array import array
@@ -9,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import orjson
 
 from agent_service.recording import Recording
+from agent_service.siblings import side_by_side
 
 type Vectors = Sequence[Sequence[float]]
 type Embed = Callable[[Sequence[str]], Awaitable[Vectors]]
@@ -32,5 +32,5 @@ async def noted_vectors(texts: Sequence[str], *, model: str, embed: Embed, recor
         kept: list[str] = await recording.note(f"embed:{digest}", produce)
         return [array("f", base64.b64decode(vector)) for vector in kept]
 
-    made = dict(zip(kinds, map(iter, await asyncio.gather(*map(of_kind, kinds))), strict=True))
+    made = dict(zip(kinds, map(iter, await side_by_side(map(of_kind, kinds))), strict=True))
     return [next(made[prefix]) for prefix in prefixes]

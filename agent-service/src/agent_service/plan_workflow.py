@@ -5,7 +5,6 @@ A step is done by a tool of the agent's, by another agent (`config.agents`), or 
 with agents, and does not begin without any.
 """
 
-import asyncio
 import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from agent_service.citations import cited
 from agent_service.inference import Message
 from agent_service.plan import MAX_PLAN_STEPS, NOBODY, PlanStep, StepResult, plan_schema, steps_of
 from agent_service.prompt import Prompt, as_data
+from agent_service.siblings import side_by_side
 from agent_service.tool import ToolSpec
 from agent_service.toolbox import DATA_ONLY, Observation, PlannedCall
 from agent_service.workflow import Changes, RunContext, ToolWorkflow, ended, step
@@ -197,7 +197,7 @@ def _within_budget(
 
 async def _check(state: PlanState, context: RunContext) -> Changes:
     made = [result for result in state["results"].values() if result.state == "made"]
-    checked = await asyncio.gather(*(_checked(context, result) for result in made))
+    checked = await side_by_side(_checked(context, result) for result in made)
     results = {result.step.id: result for result, _ in checked}
     spent = sum((used for _, used in checked), Spent(steps=1))
     config = context.agent.config
@@ -232,7 +232,7 @@ async def _tell_failure(context: RunContext, failed: PlanStep, problem: str) -> 
 
 def _next(state: PlanState) -> str | list[Send]:
     plan, results = state["plan"], state.get("results", {})
-    if state["ended_by"] is not None:
+    if state.get("ended_by") is not None:
         return "answer"
     if _failed(plan, results):
         return "plan"
@@ -243,7 +243,7 @@ def _next(state: PlanState) -> str | list[Send]:
 
 
 async def _answer(state: PlanState, context: RunContext) -> Changes:
-    results, ended_by = list(state.get("results", {}).values()), state["ended_by"]
+    results, ended_by = list(state.get("results", {}).values()), state.get("ended_by")
     prompt = _with_results(context.prompt(), results)
     if ended_by is not None:
         prompt = prompt.closing_with("Not everything could be done. Answer the message above as well as you can.")

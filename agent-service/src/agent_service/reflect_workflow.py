@@ -3,7 +3,6 @@
 Each criterion is asked by itself, as a yes or no with the problem in words: small models lose track of lists.
 """
 
-import asyncio
 import operator
 from typing import Annotated, Any, TypedDict
 
@@ -13,6 +12,7 @@ from langgraph.graph import END, START, StateGraph
 
 from agent_service.budgets import Limits, Spent
 from agent_service.prompt import Prompt
+from agent_service.siblings import side_by_side
 from agent_service.workflow import Changes, GraphWorkflow, RunContext, ended, step
 
 DEFAULT_CRITERIA = ("It answers the question.", "It contains no mistake.")
@@ -68,11 +68,9 @@ async def _critique(state: ReflectState, context: RunContext) -> Changes:
         return {"problems": state.get("problems", []), "ended_by": reached}
     criteria = config.criteria or DEFAULT_CRITERIA
     prompt = context.prompt()
-    verdicts = await asyncio.gather(
-        *(
-            _verdict(context, f"critique:{revisions}:{i}", prompt, state["draft"]["text"], criterion)
-            for i, criterion in enumerate(criteria)
-        )
+    verdicts = await side_by_side(
+        _verdict(context, f"critique:{revisions}:{i}", prompt, state["draft"]["text"], criterion)
+        for i, criterion in enumerate(criteria)
     )
     problems = [problem for problem, _ in verdicts if problem is not None]
     await context.events.log(
@@ -105,7 +103,7 @@ async def _verdict(
 
 
 def _next(state: ReflectState) -> str:
-    return "revise" if state["problems"] and state["ended_by"] is None else "finish"
+    return "revise" if state["problems"] and state.get("ended_by") is None else "finish"
 
 
 async def _revise(state: ReflectState, context: RunContext) -> Changes:
@@ -120,7 +118,7 @@ async def _revise(state: ReflectState, context: RunContext) -> Changes:
 
 
 async def _finish(state: ReflectState, context: RunContext) -> Changes:
-    draft, ended_by = state["draft"], state["ended_by"]
+    draft, ended_by = state["draft"], state.get("ended_by")
     await context.events.publish(
         EventKind.MESSAGE, message=draft["text"], context={"role": "assistant", "model": draft["model"]}
     )
