@@ -34,7 +34,7 @@ from hearth_runtime.errors import (
 )
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.tasks import RUNS, Task, TaskStatus
-from hearth_test_workflows import AsksWorkflow
+from hearth_test_workflows import STEPS, AsksWorkflow, StepsWorkflow
 from servers.agent_bench import Bench
 
 CITY = {"type": "string"}
@@ -245,6 +245,21 @@ async def test_a_fork_keeps_the_tool_calls_of_finished_steps_and_takes_edited_on
     again = await travel.fork(fork_of(task.id, step="observe"))
     await ran(bench, again.id, ToolsWorkflow())
     assert len(tool.calls) == 2
+
+
+async def test_a_fork_before_the_first_step_makes_its_calls_again(
+    bench: Bench, travel: TimeTravel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "notes"
+    monkeypatch.setenv("HEARTH_TEST_NOTES", str(notes))
+    bench.models = ScriptedModels(lambda _: "done")
+    task = await ran(bench, await bench.storage.new_task(), StepsWorkflow())
+    for step, again in (("first", STEPS), ("second", STEPS[1:])):
+        fork = await travel.fork(fork_of(task.id, step=step))
+        await ran(bench, fork.id, StepsWorkflow())
+        assert [line.split() for line in notes.read_text().splitlines() if fork.id in line] == [
+            [fork.id, name] for name in again
+        ]
 
 
 async def test_a_replay_is_identical_and_asks_nobody(bench: Bench, travel: TimeTravel) -> None:

@@ -31,7 +31,7 @@ async def put_checkpoint(storage: Any, task_id: str, checkpoint_id: str, *, sour
         task_id=task_id,
         id=checkpoint_id,
         checkpoint=checkpoint_store_pb2.TypedBytes(type="msgpack", data=checkpoint_id.encode()),
-        metadata=f'{{"source":"{source}"}}',
+        metadata=f'{{"source":"{source}","step":{checkpoint_id[0]}}}',
     )
     await stub.PutCheckpoints(
         checkpoint_store_pb2.PutCheckpointsRequest(task_id=task_id, attempt=1, checkpoints=[checkpoint])
@@ -116,6 +116,22 @@ async def test_a_fork_has_what_there_was_before_its_checkpoint(storage: Any) -> 
     assert await checkpoints(storage, task_id) == [("1", 1, b"1"), ("2", 1, b"2")]
     with pytest.raises(CheckpointNotFound, match="no checkpoint 9"):
         await histories(storage).ForkTask(fork_request(task_id, checkpoint_id="9"))
+
+
+async def test_a_fork_before_the_first_step_has_none_of_its_calls(storage: Any) -> None:
+    task_id = await storage.new_task()
+    await storage.claim(task_id)
+    await call_tool(storage, task_id, "first")
+    # A new task's first checkpoint is held back until there is more to keep.
+    await put_checkpoint(storage, task_id, "0")
+    await put_checkpoint(storage, task_id, "1")
+    before, after = [
+        (await histories(storage).ForkTask(fork_request(task_id, checkpoint_id=checkpoint_id))).task.id
+        for checkpoint_id in ("0", "1")
+    ]
+    for fork_id in (before, after):
+        await storage.claim(fork_id)
+    assert (await calls(storage, before), await calls(storage, after)) == ({}, {"first": "2"})
 
 
 async def test_a_fork_that_is_started_again_from_the_start_begins_as_it_did(storage: Any) -> None:

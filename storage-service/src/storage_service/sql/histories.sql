@@ -104,13 +104,18 @@ SELECT EXISTS (SELECT FROM copied WHERE id = $3) AS is_there;
 
 -- name: copy_tool_calls
 -- $1 id of the new task, $2 of the one that it is made from, $3 a checkpoint. The calls of the steps before it, without
--- what an attempt noted of its surroundings ($4 is their tool_name).
+-- what an attempt noted of its surroundings ($4 is their tool_name). No step is before step 0, whatever its time says:
+-- it may have been kept only when the first step had ended.
 INSERT INTO tool_calls (task_id, call_id, attempt, tool_name, arguments, repeatable, result, started_at, ended_at)
 SELECT $1, call_id, 0, tool_name, arguments, repeatable, result, started_at, ended_at
 FROM tool_calls
 WHERE task_id = $2
   AND tool_name <> $4
-  AND ended_at <= (SELECT created_at FROM checkpoints WHERE task_id = $2 AND namespace = '' AND id = $3);
+  AND ended_at <= (
+      SELECT created_at
+      FROM checkpoints
+      WHERE task_id = $2 AND namespace = '' AND id = $3 AND (metadata ->> 'step')::integer > 0
+  );
 
 -- name: forget_histories
 -- $1 how long ago a task must have ended, $2 limit. What is kept of such tasks; a task that is just started again is
