@@ -11,6 +11,7 @@ from hearth.storage.v1 import memory_store_pb2 as pb
 from hearth.storage.v1 import session_store_pb2, task_store_pb2
 from hearth_runtime.errors import AgentNotFound, InvalidArgument, MemoryKnown, MemoryNotFound, SessionNotFound
 from hearth_runtime.identifiers import new_id
+from hearth_runtime.principals import Principal, acting_for
 from storage_service.chunks import text_of
 from storage_service.memory_vectors import SQL
 from storage_service.vector_indexes import VectorIndex, VectorIndexes, typed
@@ -71,6 +72,17 @@ async def recall(storage: Any, agent_id: str, degrees: float = 0, *subjects: Any
 async def contents(storage: Any, agent_id: str, **fields: Any) -> list[str]:
     request = pb.ListMemoriesRequest(agent_id=agent_id, page_size=100, **fields)
     return [memory.content for memory in (await storage.memories.ListMemories(request)).memories]
+
+
+async def test_a_models_vectors_are_of_one_length_for_all_owners(storage: Any) -> None:
+    with acting_for(Principal(owner="ann")):
+        await keep(storage, await storage.new_agent(), "Likes tea.", embedding=towards(0, "of-all"))
+    longer = pb.MemoryEmbedding(model="of-all", values=[1.0, 0.0, 0.0, 0.0])
+    with acting_for(Principal(owner="bob")):
+        agent_id = await storage.new_agent()
+        with pytest.raises(InvalidArgument, match="gives vectors of 4 numbers and gave some of 3"):
+            await keep(storage, agent_id, "Likes tea.", embedding=longer)
+        await keep(storage, agent_id, "Likes tea.", embedding=towards(0, "of-all"))
 
 
 async def test_a_fact_is_kept_whole(storage: Any) -> None:

@@ -8,6 +8,7 @@ from asyncpg import Record
 from hearth_runtime.errors import InvalidArgument, MemoryNotFound
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.memories import Memory, MemoryScope, MemorySource, MemorySubject, RecalledMemory
+from hearth_runtime.principals import acting_for
 
 from storage_service.chunks import text_of
 from storage_service.database import Database, Transaction
@@ -83,7 +84,9 @@ class MemoryVectors:
 
     async def check_length(self, embedding: MemoryEmbedding) -> None:
         """Raises InvalidArgument where vectors of the model had another length before."""
-        row = await self._database.fetchrow(SQL["find_dimensions"], embedding.model)
+        # A model's vectors are of one length for all owners. Who has none would look in vain through all the others'.
+        with acting_for(None):
+            row = await self._database.fetchrow(SQL["find_dimensions"], embedding.model)
         if row is not None and row["dimensions"] != len(embedding.values):
             raise InvalidArgument(
                 f"{embedding.model} gives vectors of {len(embedding.values)} numbers and gave some of "
