@@ -102,6 +102,9 @@ async def test_after_a_kill_only_what_has_no_vector_is_embedded(desk: Desk, coll
     chunks = ended.output["data"]["chunks"]
     assert chunks >= 150
     assert len(desk.embedder.texts) == len(set(desk.embedder.texts)) == chunks
+    told = [event.context for event in await desk.bench.events(task.id) if event.context.get("phase") == "progress"]
+    sizes = [min(n, chunks) for n in range(BATCH_CHUNKS, chunks + BATCH_CHUNKS, BATCH_CHUNKS)]
+    assert [(said["done"], said["total"]) for said in told] == [(size, chunks) for size in sizes]
     assert (2, "embed", "resumed") in await desk.bench.steps(task.id)
     assert (2, "read", "started") not in await desk.bench.steps(task.id)
 

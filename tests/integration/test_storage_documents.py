@@ -26,6 +26,8 @@ from hearth_runtime.errors import (
     InvalidArgument,
 )
 from hearth_runtime.identifiers import new_id
+from storage_service.attempts import Attempts
+from storage_service.collections import Collections, SwitchOutcome
 from storage_service.database import open_database
 from storage_service.queries import load_queries
 from storage_service.search import EmbeddedQuery, Searches
@@ -120,7 +122,7 @@ class Library:
         assert not (await self.chunks.PublishDocument(publish)).HasField("missing_model")
         return document_id
 
-    async def unembedded(self, model: str, limit: int = 500, **within: str) -> Any:
+    async def unembedded(self, model: str, limit: int = 500, **within: Any) -> Any:
         request = chunk_store_pb2.ListUnembeddedRequest(model=model, limit=limit, **within)
         return await self.chunks.ListUnembedded(request)
 
@@ -254,6 +256,8 @@ async def test_chunks_that_have_a_vector_are_not_embedded_again(library: Library
         await library.put_vectors(task_id, "m", {chunk.id: unit(1) for chunk in first.chunks})
     rest = await library.unembedded("m", document_id=document_id)
     assert ([chunk.text for chunk in rest.chunks], rest.missing_count) == (["t2", "t3", "t4"], 3)
+    later = await library.unembedded("m", document_id=document_id, after_id=rest.chunks[0].id)
+    assert ([chunk.text for chunk in later.chunks], later.missing_count, later.total_count) == (["t3", "t4"], 0, 0)
     with pytest.raises(InvalidArgument, match="vectors of 3 and 8 numbers"):
         await library.put_vectors(task_id, "m", {chunk.id: [1.0, 0, 0] for chunk in rest.chunks})
 
@@ -412,6 +416,24 @@ async def test_another_model_is_searched_once_all_chunks_have_its_vectors(librar
     assert {chunk.document_id for chunk in found} == {first, document_id}
     left = "SELECT DISTINCT model FROM chunk_vectors JOIN chunks ON chunks.id = chunk_id WHERE document_id = ANY ($1)"
     assert [row["model"] for row in await library.storage.sql(left, [first, document_id])] == ["n"]
+
+
+async def test_old_vectors_are_dropped_some_at_a_time(library: Library) -> None:
+    document_id = await library.ready(["one", "two", "three"], [unit(1), unit(0, 1), unit(0, 0, 1)])
+    _, task_id = await library.running(b"the task of the change")
+    update = document_store_pb2.UpdateCollectionRequest(name=library.name, description="d", embedding_model="n")
+    await library.documents.UpdateCollection(update)
+    for chunk in (await library.unembedded("n", collection_id=library.id)).chunks:
+        page = await library.unembedded("n", collection_id=library.id, after_id=chunk.id - 1)
+        assert page.chunks[0].id == chunk.id
+        await library.put_vectors(task_id, "n", {chunk.id: [1.0, 0.0]})
+    old = "SELECT FROM chunk_vectors JOIN chunks ON chunks.id = chunk_id WHERE document_id = $1 AND model = 'm'"
+    async with open_database(library.storage.settings) as database:
+        collections = Collections(database, Attempts(database), drop_limit=2)
+        for left in (1, 0):
+            switched = await collections.switch(task_id, 1, collection_id=library.id, model="n")
+            assert switched == (SwitchOutcome.SWITCHED, left > 0)
+            assert len(await library.storage.sql(old, document_id)) == left
 
 
 async def test_collections_are_listed_by_name_and_deleted_with_their_documents(storage: Any) -> None:

@@ -64,7 +64,7 @@ class SwitchOutcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Unembedded:
-    """Some chunks that lack a vector; how many lack one, and how many there are."""
+    """Some chunks that lack a vector; how many lack one, and how many there are, where that was counted."""
 
     chunks: tuple[UnembeddedChunk, ...]
     missing_count: int
@@ -189,16 +189,22 @@ class StoredChunks:
             )
         )
 
-    async def unembedded_of_document(self, document_id: str, *, model: str, limit: int) -> Unembedded:
-        """Chunks of the document that lack a vector of the model."""
+    async def unembedded_of_document(
+        self, document_id: str, *, model: str, limit: int, after_id: int | None = None
+    ) -> Unembedded:
+        """Chunks of the document that lack a vector of the model, by id; those after one are not counted."""
         return await self._unembedded(
-            chunk_store_pb2.ListUnembeddedRequest(document_id=document_id, model=model, limit=limit)
+            chunk_store_pb2.ListUnembeddedRequest(document_id=document_id, model=model, limit=limit, after_id=after_id)
         )
 
-    async def unembedded_of_collection(self, collection_id: str, *, model: str, limit: int) -> Unembedded:
-        """Chunks of what can be found of the collection that lack a vector of the model."""
+    async def unembedded_of_collection(
+        self, collection_id: str, *, model: str, limit: int, after_id: int | None = None
+    ) -> Unembedded:
+        """Chunks of what can be found of the collection, as of a document."""
         return await self._unembedded(
-            chunk_store_pb2.ListUnembeddedRequest(collection_id=collection_id, model=model, limit=limit)
+            chunk_store_pb2.ListUnembeddedRequest(
+                collection_id=collection_id, model=model, limit=limit, after_id=after_id
+            )
         )
 
     async def _unembedded(self, request: chunk_store_pb2.ListUnembeddedRequest) -> Unembedded:
@@ -226,12 +232,13 @@ class StoredChunks:
         return answer.missing_model if answer.HasField("missing_model") else None
 
     async def switch_model(self, task: Task, *, collection_id: str, model: str) -> SwitchOutcome:
-        """Has the collection searched by the model, if all its chunks have vectors of it."""
-        answer = await self._stub.SwitchModel(
-            chunk_store_pb2.SwitchModelRequest(
-                task_id=task.id, attempt=task.attempt, collection_id=collection_id, model=model
-            )
+        """Has the collection searched by the model, if all its chunks have vectors of it, and drops the others."""
+        request = chunk_store_pb2.SwitchModelRequest(
+            task_id=task.id, attempt=task.attempt, collection_id=collection_id, model=model
         )
+        answer = await self._stub.SwitchModel(request)
+        while answer.has_others:
+            answer = await self._stub.SwitchModel(request)
         name = chunk_store_pb2.SwitchModelResponse.Outcome.Name(answer.outcome)
         return SwitchOutcome(name.removeprefix("OUTCOME_").lower())
 

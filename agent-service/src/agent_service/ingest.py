@@ -118,10 +118,14 @@ async def _embed(state: IngestState, context: RunContext) -> dict[str, Any]:
     """Embeds some of the chunks that lack a vector."""
     chunks, models = StoredChunks(context.host.storage), Models(context.host.inference)
     model = state["model"]
+    after_id: int | None = None
+    done = total = 0
     for _ in range(STEP_BATCHES):
-        batch = await _unembedded(chunks, context, model)
+        batch = await _unembedded(chunks, context, model, after_id)
         if not batch.chunks:
             return {"is_embedded": True}
+        if after_id is None:
+            done, total = batch.total_count - batch.missing_count, batch.total_count
         texts = [
             passage_text(model, chunk.text, document_name=chunk.document_name, headings=chunk.headings)
             for chunk in batch.chunks
@@ -129,21 +133,24 @@ async def _embed(state: IngestState, context: RunContext) -> dict[str, Any]:
         vectors = await models.embed(texts, model=model, fair_key=context.agent.id, timeout_seconds=EMBED_SECONDS)
         ids = [chunk.id for chunk in batch.chunks]
         await chunks.put_vectors(context.task, model=model, vectors=zip(ids, vectors, strict=True))
-        done = batch.total_count - batch.missing_count + len(ids)
+        after_id = ids[-1]
+        done += len(ids)
         await context.events.publish(
             EventKind.STEP,
-            message=f"embed {done} of {batch.total_count}",
-            context={"step": "embed", "phase": "progress", "done": done, "total": batch.total_count, "model": model},
+            message=f"embed {done} of {total}",
+            context={"step": "embed", "phase": "progress", "done": done, "total": total, "model": model},
         )
     return {"is_embedded": False}
 
 
-async def _unembedded(chunks: StoredChunks, context: RunContext, model: str) -> Unembedded:
+async def _unembedded(chunks: StoredChunks, context: RunContext, model: str, after_id: int | None) -> Unembedded:
     match context.task.input:
         case {"document_id": str(document_id)}:
-            return await chunks.unembedded_of_document(document_id, model=model, limit=BATCH_CHUNKS)
+            return await chunks.unembedded_of_document(document_id, model=model, limit=BATCH_CHUNKS, after_id=after_id)
         case {"collection_id": str(collection_id)}:
-            return await chunks.unembedded_of_collection(collection_id, model=model, limit=BATCH_CHUNKS)
+            return await chunks.unembedded_of_collection(
+                collection_id, model=model, limit=BATCH_CHUNKS, after_id=after_id
+            )
     raise InvalidArgument("The task's input names neither a document nor a collection.")
 
 

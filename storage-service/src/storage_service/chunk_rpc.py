@@ -77,6 +77,7 @@ class ChunkStoreRpc(chunk_store_pb2_grpc.ChunkStoreServiceServicer):
             collection_id=place if within == "collection_id" else None,
             model=arguments.name(request.model, "model"),
             limit=request.limit,
+            after_id=request.after_id if request.HasField("after_id") else None,
         )
         return chunk_store_pb2.ListUnembeddedResponse(
             chunks=[to_message(chunk, chunk_store_pb2.ListUnembeddedResponse.Chunk) for chunk in chunks],
@@ -105,14 +106,15 @@ class ChunkStoreRpc(chunk_store_pb2_grpc.ChunkStoreServiceServicer):
         return chunk_store_pb2.PublishDocumentResponse(missing_model=missing)
 
     async def SwitchModel(self, request: Any, context: Any) -> chunk_store_pb2.SwitchModelResponse:
-        outcome = await self._collections.switch(
+        outcome, has_others = await self._collections.switch(
             arguments.uuid(request.task_id, "task_id"),
             request.attempt,
             collection_id=arguments.uuid(request.collection_id, "collection_id"),
             model=arguments.name(request.model, "model"),
         )
         return chunk_store_pb2.SwitchModelResponse(
-            outcome=chunk_store_pb2.SwitchModelResponse.Outcome.Value(f"OUTCOME_{outcome.name}")
+            outcome=chunk_store_pb2.SwitchModelResponse.Outcome.Value(f"OUTCOME_{outcome.name}"),
+            has_others=has_others,
         )
 
     async def SearchChunks(self, request: Any, context: Any) -> chunk_store_pb2.SearchChunksResponse:

@@ -51,12 +51,15 @@ class Chunks:
         await self._documents.written(row, task_id, attempt, document_id)
 
     async def unembedded(
-        self, *, document_id: str | None, collection_id: str | None, model: str, limit: int
+        self, *, document_id: str | None, collection_id: str | None, model: str, limit: int, after_id: int | None
     ) -> tuple[Sequence[UnembeddedChunk], int, int]:
-        """Chunks of the document, or of what can be found of the collection, that lack a vector of the model; how many
-        lack one, and how many there are."""
+        """Chunks of the document, or of what can be found of the collection, that lack a vector of the model, by id;
+        how many lack one, and how many there are. After the chunk `after_id` nothing is counted, and both are 0: with
+        each few chunks that would be the whole collection."""
         place, within = ("document", document_id) if document_id is not None else ("collection", collection_id)
-        rows = await self._database.fetch(SQL[f"list_unembedded_of_{place}"], within, model, limit)
+        rows = await self._database.fetch(SQL[f"list_unembedded_of_{place}"], within, model, limit, after_id)
+        if after_id is not None:
+            return [_unembedded(row) for row in rows], 0, 0
         (counts,) = await self._database.fetch(SQL[f"count_unembedded_of_{place}"], within, model)
         return [_unembedded(row) for row in rows], counts["missing"], counts["total"]
 

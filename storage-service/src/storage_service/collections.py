@@ -14,7 +14,7 @@ from storage_service.queries import load_queries
 
 SQL = load_queries("collections")
 
-# So many vectors are deleted in one statement.
+# So many vectors are deleted in one call, well within its time.
 DROP_LIMIT = 20_000
 
 
@@ -40,9 +40,10 @@ class SwitchOutcome(StrEnum):
 class Collections:
     """The collections that there are."""
 
-    def __init__(self, database: Database, attempts: Attempts) -> None:
+    def __init__(self, database: Database, attempts: Attempts, *, drop_limit: int = DROP_LIMIT) -> None:
         self._database = database
         self._attempts = attempts
+        self._drop_limit = drop_limit
 
     async def insert(self, new: NewCollection) -> Collection:
         """Inserts the collection; again is harmless. Raises CollectionExists where another one has its name."""
@@ -81,23 +82,24 @@ class Collections:
         if await self._database.fetchrow(SQL["delete_collection"], name) is None:
             raise collection_not_found(name)
 
-    async def switch(self, task_id: str, attempt: int, *, collection_id: str, model: str) -> SwitchOutcome:
-        """Has the collection searched by `model`, its next one, if every chunk has a vector of it; then drops those of
-        other models. Searches see the one or the other; again is harmless. Raises AttemptOutdated."""
+    async def switch(self, task_id: str, attempt: int, *, collection_id: str, model: str) -> tuple[SwitchOutcome, bool]:
+        """Has the collection searched by `model`, its next one, if every chunk has a vector of it; then drops some of
+        those of other models. The bool says that more of these are left: the same again drops them.
+
+        Searches see the one or the other. Raises AttemptOutdated.
+        """
         async with self._database.transaction() as transaction:
             await self._attempts.check(transaction, task_id, attempt)
             row = await transaction.fetchrow(SQL["lock_next_model"], collection_id, model)
             if row is None or not (row["is_next"] or row["is_switched"]):
-                return SwitchOutcome.SUPERSEDED
-            missing = await transaction.fetchrow(SQL["find_unembedded"], collection_id, model)
-            if missing is None or missing["is_missing"]:
-                return SwitchOutcome.MISSING
+                return SwitchOutcome.SUPERSEDED, False
             if row["is_next"]:
+                (missing,) = await transaction.fetch(SQL["find_unembedded"], collection_id, model)
+                if missing["is_missing"]:
+                    return SwitchOutcome.MISSING, False
                 await transaction.fetchrow(SQL["switch_model"], collection_id)
-        while True:
-            row = await self._database.fetchrow(SQL["drop_vectors"], collection_id, DROP_LIMIT)
-            if row is None or row["dropped"] < DROP_LIMIT:
-                return SwitchOutcome.SWITCHED
+        (gone,) = await self._database.fetch(SQL["drop_vectors"], collection_id, self._drop_limit)
+        return SwitchOutcome.SWITCHED, gone["dropped"] == self._drop_limit
 
 
 def collection_not_found(name: str) -> CollectionNotFound:

@@ -15,12 +15,14 @@ WITH current AS (
 SELECT TRUE FROM current;
 
 -- name: list_unembedded_of_document
--- $1 document_id, $2 model, $3 limit.
+-- $1 document_id, $2 model, $3 limit, $4 after this id or NULL.
 SELECT chunks.id, chunks.text, chunks.headings, documents.name AS document_name
 FROM chunks
 JOIN documents ON documents.id = chunks.document_id
-WHERE chunks.document_id = $1 AND NOT EXISTS (SELECT FROM chunk_vectors WHERE chunk_id = chunks.id AND model = $2)
-ORDER BY chunks.number
+WHERE chunks.document_id = $1
+  AND ($4::bigint IS NULL OR chunks.id > $4)
+  AND NOT EXISTS (SELECT FROM chunk_vectors WHERE chunk_id = chunks.id AND model = $2)
+ORDER BY chunks.id
 LIMIT $3;
 
 -- name: count_unembedded_of_document
@@ -31,13 +33,15 @@ LEFT JOIN chunk_vectors ON chunk_vectors.chunk_id = chunks.id AND chunk_vectors.
 WHERE chunks.document_id = $1;
 
 -- name: list_unembedded_of_collection
--- $1 collection_id, $2 model, $3 limit.
+-- $1 collection_id, $2 model, $3 limit, $4 after this id or NULL.
 SELECT chunks.id, chunks.text, chunks.headings, documents.name AS document_name
 FROM documents
 JOIN chunks ON chunks.document_id = documents.id
 WHERE documents.collection_id = $1
   AND documents.ready_at IS NOT NULL
+  AND ($4::bigint IS NULL OR chunks.id > $4)
   AND NOT EXISTS (SELECT FROM chunk_vectors WHERE chunk_id = chunks.id AND model = $2)
+ORDER BY chunks.id
 LIMIT $3;
 
 -- name: count_unembedded_of_collection

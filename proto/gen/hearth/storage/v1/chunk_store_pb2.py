@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from hearth.agent.v1 import document_pb2 as hearth_dot_agent_dot_v1_dot_document__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#hearth/storage/v1/chunk_store.proto\x12\x11hearth.storage.v1\x1a\x1ehearth/agent/v1/document.proto\"m\n\x16PutDocumentTextRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x04 \x01(\x05\x12\x0c\n\x04text\x18\x05 \x01(\t\"\x19\n\x17PutDocumentTextResponse\"=\n\x16GetDocumentTextRequest\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\"5\n\x17GetDocumentTextResponse\x12\x11\n\x04text\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_text\"o\n\x05\x43hunk\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08headings\x18\x03 \x03(\t\x12\x11\n\x04page\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05start\x18\x05 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x06 \x01(\x03\x42\x07\n\x05_page\"s\n\x10PutChunksRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\x12(\n\x06\x63hunks\x18\x04 \x03(\x0b\x32\x18.hearth.storage.v1.Chunk\"\x13\n\x11PutChunksResponse\"\xa0\x01\n\x11RecordTextRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\x12\x17\n\npage_count\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\x0f\x63haracter_count\x18\x05 \x01(\x03\x12\x13\n\x0b\x63hunk_count\x18\x06 \x01(\x05\x42\r\n\x0b_page_count\"\x14\n\x12RecordTextResponse\"o\n\x15ListUnembeddedRequest\x12\x15\n\x0b\x64ocument_id\x18\x01 \x01(\tH\x00\x12\x17\n\rcollection_id\x18\x02 \x01(\tH\x00\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\x05\x42\x08\n\x06within\"\xd1\x01\n\x16ListUnembeddedResponse\x12?\n\x06\x63hunks\x18\x01 \x03(\x0b\x32/.hearth.storage.v1.ListUnembeddedResponse.Chunk\x12\x15\n\rmissing_count\x18\x02 \x01(\x03\x12\x13\n\x0btotal_count\x18\x03 \x01(\x03\x1aJ\n\x05\x43hunk\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08headings\x18\x03 \x03(\t\x12\x15\n\rdocument_name\x18\x04 \x01(\t\"\xae\x01\n\x11PutVectorsRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05model\x18\x03 \x01(\t\x12<\n\x07vectors\x18\x04 \x03(\x0b\x32+.hearth.storage.v1.PutVectorsRequest.Vector\x1a*\n\x06Vector\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x03\x12\x0e\n\x06values\x18\x02 \x03(\x02\"\x14\n\x12PutVectorsResponse\"O\n\x16PublishDocumentRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\"G\n\x17PublishDocumentResponse\x12\x1a\n\rmissing_model\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x10\n\x0e_missing_model\"\\\n\x12SwitchModelRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x15\n\rcollection_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\"\xbd\x01\n\x13SwitchModelResponse\x12?\n\x07outcome\x18\x01 \x01(\x0e\x32..hearth.storage.v1.SwitchModelResponse.Outcome\"e\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_SWITCHED\x10\x01\x12\x13\n\x0fOUTCOME_MISSING\x10\x02\x12\x16\n\x12OUTCOME_SUPERSEDED\x10\x03\"\xe0\x01\n\x13SearchChunksRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x41\n\x08\x65mbedded\x18\x02 \x03(\x0b\x32/.hearth.storage.v1.SearchChunksRequest.Embedded\x12\x16\n\x0e\x63ollection_ids\x18\x03 \x03(\t\x12\r\n\x05limit\x18\x04 \x01(\x05\x12\x0e\n\x06\x66ilter\x18\x05 \x01(\t\x1a\x41\n\x08\x45mbedded\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x02\x12\x16\n\x0e\x63ollection_ids\x18\x03 \x03(\t\"C\n\x14SearchChunksResponse\x12+\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x1b.hearth.agent.v1.FoundChunk2\x85\x07\n\x11\x43hunkStoreService\x12h\n\x0fPutDocumentText\x12).hearth.storage.v1.PutDocumentTextRequest\x1a*.hearth.storage.v1.PutDocumentTextResponse\x12h\n\x0fGetDocumentText\x12).hearth.storage.v1.GetDocumentTextRequest\x1a*.hearth.storage.v1.GetDocumentTextResponse\x12V\n\tPutChunks\x12#.hearth.storage.v1.PutChunksRequest\x1a$.hearth.storage.v1.PutChunksResponse\x12Y\n\nRecordText\x12$.hearth.storage.v1.RecordTextRequest\x1a%.hearth.storage.v1.RecordTextResponse\x12\x65\n\x0eListUnembedded\x12(.hearth.storage.v1.ListUnembeddedRequest\x1a).hearth.storage.v1.ListUnembeddedResponse\x12Y\n\nPutVectors\x12$.hearth.storage.v1.PutVectorsRequest\x1a%.hearth.storage.v1.PutVectorsResponse\x12h\n\x0fPublishDocument\x12).hearth.storage.v1.PublishDocumentRequest\x1a*.hearth.storage.v1.PublishDocumentResponse\x12\\\n\x0bSwitchModel\x12%.hearth.storage.v1.SwitchModelRequest\x1a&.hearth.storage.v1.SwitchModelResponse\x12_\n\x0cSearchChunks\x12&.hearth.storage.v1.SearchChunksRequest\x1a\'.hearth.storage.v1.SearchChunksResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#hearth/storage/v1/chunk_store.proto\x12\x11hearth.storage.v1\x1a\x1ehearth/agent/v1/document.proto\"m\n\x16PutDocumentTextRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x04 \x01(\x05\x12\x0c\n\x04text\x18\x05 \x01(\t\"\x19\n\x17PutDocumentTextResponse\"=\n\x16GetDocumentTextRequest\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\"5\n\x17GetDocumentTextResponse\x12\x11\n\x04text\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_text\"o\n\x05\x43hunk\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08headings\x18\x03 \x03(\t\x12\x11\n\x04page\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05start\x18\x05 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x06 \x01(\x03\x42\x07\n\x05_page\"s\n\x10PutChunksRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\x12(\n\x06\x63hunks\x18\x04 \x03(\x0b\x32\x18.hearth.storage.v1.Chunk\"\x13\n\x11PutChunksResponse\"\xa0\x01\n\x11RecordTextRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\x12\x17\n\npage_count\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\x0f\x63haracter_count\x18\x05 \x01(\x03\x12\x13\n\x0b\x63hunk_count\x18\x06 \x01(\x05\x42\r\n\x0b_page_count\"\x14\n\x12RecordTextResponse\"\x93\x01\n\x15ListUnembeddedRequest\x12\x15\n\x0b\x64ocument_id\x18\x01 \x01(\tH\x00\x12\x17\n\rcollection_id\x18\x02 \x01(\tH\x00\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\x05\x12\x15\n\x08\x61\x66ter_id\x18\x05 \x01(\x03H\x01\x88\x01\x01\x42\x08\n\x06withinB\x0b\n\t_after_id\"\xd1\x01\n\x16ListUnembeddedResponse\x12?\n\x06\x63hunks\x18\x01 \x03(\x0b\x32/.hearth.storage.v1.ListUnembeddedResponse.Chunk\x12\x15\n\rmissing_count\x18\x02 \x01(\x03\x12\x13\n\x0btotal_count\x18\x03 \x01(\x03\x1aJ\n\x05\x43hunk\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08headings\x18\x03 \x03(\t\x12\x15\n\rdocument_name\x18\x04 \x01(\t\"\xae\x01\n\x11PutVectorsRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05model\x18\x03 \x01(\t\x12<\n\x07vectors\x18\x04 \x03(\x0b\x32+.hearth.storage.v1.PutVectorsRequest.Vector\x1a*\n\x06Vector\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x03\x12\x0e\n\x06values\x18\x02 \x03(\x02\"\x14\n\x12PutVectorsResponse\"O\n\x16PublishDocumentRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\"G\n\x17PublishDocumentResponse\x12\x1a\n\rmissing_model\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\x10\n\x0e_missing_model\"\\\n\x12SwitchModelRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x15\n\rcollection_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\"\xd1\x01\n\x13SwitchModelResponse\x12?\n\x07outcome\x18\x01 \x01(\x0e\x32..hearth.storage.v1.SwitchModelResponse.Outcome\x12\x12\n\nhas_others\x18\x02 \x01(\x08\"e\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_SWITCHED\x10\x01\x12\x13\n\x0fOUTCOME_MISSING\x10\x02\x12\x16\n\x12OUTCOME_SUPERSEDED\x10\x03\"\xe0\x01\n\x13SearchChunksRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x41\n\x08\x65mbedded\x18\x02 \x03(\x0b\x32/.hearth.storage.v1.SearchChunksRequest.Embedded\x12\x16\n\x0e\x63ollection_ids\x18\x03 \x03(\t\x12\r\n\x05limit\x18\x04 \x01(\x05\x12\x0e\n\x06\x66ilter\x18\x05 \x01(\t\x1a\x41\n\x08\x45mbedded\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x02\x12\x16\n\x0e\x63ollection_ids\x18\x03 \x03(\t\"C\n\x14SearchChunksResponse\x12+\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x1b.hearth.agent.v1.FoundChunk2\x85\x07\n\x11\x43hunkStoreService\x12h\n\x0fPutDocumentText\x12).hearth.storage.v1.PutDocumentTextRequest\x1a*.hearth.storage.v1.PutDocumentTextResponse\x12h\n\x0fGetDocumentText\x12).hearth.storage.v1.GetDocumentTextRequest\x1a*.hearth.storage.v1.GetDocumentTextResponse\x12V\n\tPutChunks\x12#.hearth.storage.v1.PutChunksRequest\x1a$.hearth.storage.v1.PutChunksResponse\x12Y\n\nRecordText\x12$.hearth.storage.v1.RecordTextRequest\x1a%.hearth.storage.v1.RecordTextResponse\x12\x65\n\x0eListUnembedded\x12(.hearth.storage.v1.ListUnembeddedRequest\x1a).hearth.storage.v1.ListUnembeddedResponse\x12Y\n\nPutVectors\x12$.hearth.storage.v1.PutVectorsRequest\x1a%.hearth.storage.v1.PutVectorsResponse\x12h\n\x0fPublishDocument\x12).hearth.storage.v1.PublishDocumentRequest\x1a*.hearth.storage.v1.PublishDocumentResponse\x12\\\n\x0bSwitchModel\x12%.hearth.storage.v1.SwitchModelRequest\x1a&.hearth.storage.v1.SwitchModelResponse\x12_\n\x0cSearchChunks\x12&.hearth.storage.v1.SearchChunksRequest\x1a\'.hearth.storage.v1.SearchChunksResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,34 +50,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORDTEXTREQUEST']._serialized_end=758
   _globals['_RECORDTEXTRESPONSE']._serialized_start=760
   _globals['_RECORDTEXTRESPONSE']._serialized_end=780
-  _globals['_LISTUNEMBEDDEDREQUEST']._serialized_start=782
-  _globals['_LISTUNEMBEDDEDREQUEST']._serialized_end=893
-  _globals['_LISTUNEMBEDDEDRESPONSE']._serialized_start=896
-  _globals['_LISTUNEMBEDDEDRESPONSE']._serialized_end=1105
-  _globals['_LISTUNEMBEDDEDRESPONSE_CHUNK']._serialized_start=1031
-  _globals['_LISTUNEMBEDDEDRESPONSE_CHUNK']._serialized_end=1105
-  _globals['_PUTVECTORSREQUEST']._serialized_start=1108
-  _globals['_PUTVECTORSREQUEST']._serialized_end=1282
-  _globals['_PUTVECTORSREQUEST_VECTOR']._serialized_start=1240
-  _globals['_PUTVECTORSREQUEST_VECTOR']._serialized_end=1282
-  _globals['_PUTVECTORSRESPONSE']._serialized_start=1284
-  _globals['_PUTVECTORSRESPONSE']._serialized_end=1304
-  _globals['_PUBLISHDOCUMENTREQUEST']._serialized_start=1306
-  _globals['_PUBLISHDOCUMENTREQUEST']._serialized_end=1385
-  _globals['_PUBLISHDOCUMENTRESPONSE']._serialized_start=1387
-  _globals['_PUBLISHDOCUMENTRESPONSE']._serialized_end=1458
-  _globals['_SWITCHMODELREQUEST']._serialized_start=1460
-  _globals['_SWITCHMODELREQUEST']._serialized_end=1552
-  _globals['_SWITCHMODELRESPONSE']._serialized_start=1555
-  _globals['_SWITCHMODELRESPONSE']._serialized_end=1744
-  _globals['_SWITCHMODELRESPONSE_OUTCOME']._serialized_start=1643
-  _globals['_SWITCHMODELRESPONSE_OUTCOME']._serialized_end=1744
-  _globals['_SEARCHCHUNKSREQUEST']._serialized_start=1747
-  _globals['_SEARCHCHUNKSREQUEST']._serialized_end=1971
-  _globals['_SEARCHCHUNKSREQUEST_EMBEDDED']._serialized_start=1906
-  _globals['_SEARCHCHUNKSREQUEST_EMBEDDED']._serialized_end=1971
-  _globals['_SEARCHCHUNKSRESPONSE']._serialized_start=1973
-  _globals['_SEARCHCHUNKSRESPONSE']._serialized_end=2040
-  _globals['_CHUNKSTORESERVICE']._serialized_start=2043
-  _globals['_CHUNKSTORESERVICE']._serialized_end=2944
+  _globals['_LISTUNEMBEDDEDREQUEST']._serialized_start=783
+  _globals['_LISTUNEMBEDDEDREQUEST']._serialized_end=930
+  _globals['_LISTUNEMBEDDEDRESPONSE']._serialized_start=933
+  _globals['_LISTUNEMBEDDEDRESPONSE']._serialized_end=1142
+  _globals['_LISTUNEMBEDDEDRESPONSE_CHUNK']._serialized_start=1068
+  _globals['_LISTUNEMBEDDEDRESPONSE_CHUNK']._serialized_end=1142
+  _globals['_PUTVECTORSREQUEST']._serialized_start=1145
+  _globals['_PUTVECTORSREQUEST']._serialized_end=1319
+  _globals['_PUTVECTORSREQUEST_VECTOR']._serialized_start=1277
+  _globals['_PUTVECTORSREQUEST_VECTOR']._serialized_end=1319
+  _globals['_PUTVECTORSRESPONSE']._serialized_start=1321
+  _globals['_PUTVECTORSRESPONSE']._serialized_end=1341
+  _globals['_PUBLISHDOCUMENTREQUEST']._serialized_start=1343
+  _globals['_PUBLISHDOCUMENTREQUEST']._serialized_end=1422
+  _globals['_PUBLISHDOCUMENTRESPONSE']._serialized_start=1424
+  _globals['_PUBLISHDOCUMENTRESPONSE']._serialized_end=1495
+  _globals['_SWITCHMODELREQUEST']._serialized_start=1497
+  _globals['_SWITCHMODELREQUEST']._serialized_end=1589
+  _globals['_SWITCHMODELRESPONSE']._serialized_start=1592
+  _globals['_SWITCHMODELRESPONSE']._serialized_end=1801
+  _globals['_SWITCHMODELRESPONSE_OUTCOME']._serialized_start=1700
+  _globals['_SWITCHMODELRESPONSE_OUTCOME']._serialized_end=1801
+  _globals['_SEARCHCHUNKSREQUEST']._serialized_start=1804
+  _globals['_SEARCHCHUNKSREQUEST']._serialized_end=2028
+  _globals['_SEARCHCHUNKSREQUEST_EMBEDDED']._serialized_start=1963
+  _globals['_SEARCHCHUNKSREQUEST_EMBEDDED']._serialized_end=2028
+  _globals['_SEARCHCHUNKSRESPONSE']._serialized_start=2030
+  _globals['_SEARCHCHUNKSRESPONSE']._serialized_end=2097
+  _globals['_CHUNKSTORESERVICE']._serialized_start=2100
+  _globals['_CHUNKSTORESERVICE']._serialized_end=3001
 # @@protoc_insertion_point(module_scope)

@@ -255,11 +255,14 @@ class ListUnembeddedRequest(_message.Message):
     COLLECTION_ID_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    AFTER_ID_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     collection_id: _builtins.str
     model: _builtins.str
     limit: _builtins.int
     """1 to 500"""
+    after_id: _builtins.int
+    """only chunks after this one"""
     def __init__(
         self,
         *,
@@ -267,13 +270,19 @@ class ListUnembeddedRequest(_message.Message):
         collection_id: _builtins.str = ...,
         model: _builtins.str = ...,
         limit: _builtins.int = ...,
+        after_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["collection_id", b"collection_id", "document_id", b"document_id", "within", b"within"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_id", b"_after_id", "after_id", b"after_id", "collection_id", b"collection_id", "document_id", b"document_id", "within", b"within"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection_id", b"collection_id", "document_id", b"document_id", "limit", b"limit", "model", b"model", "within", b"within"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_id", b"_after_id", "after_id", b"after_id", "collection_id", b"collection_id", "document_id", b"document_id", "limit", b"limit", "model", b"model", "within", b"within"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_id: _TypeAlias = _typing.Literal["after_id"]  # noqa: Y015
+    _WhichOneofArgType__after_id: _TypeAlias = _typing.Literal["_after_id", b"_after_id"]  # noqa: Y015
     _WhichOneofReturnType_within: _TypeAlias = _typing.Literal["document_id", "collection_id"]  # noqa: Y015
     _WhichOneofArgType_within: _TypeAlias = _typing.Literal["within", b"within"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_id) -> _WhichOneofReturnType__after_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_within) -> _WhichOneofReturnType_within | None: ...
 
 Global___ListUnembeddedRequest: _TypeAlias = ListUnembeddedRequest  # noqa: Y015
@@ -313,10 +322,12 @@ class ListUnembeddedResponse(_message.Message):
     MISSING_COUNT_FIELD_NUMBER: _builtins.int
     TOTAL_COUNT_FIELD_NUMBER: _builtins.int
     missing_count: _builtins.int
-    """these and all others that lack a vector"""
+    """these and all others that lack a vector; not counted, as total_count, where after_id is set"""
     total_count: _builtins.int
     @_builtins.property
-    def chunks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListUnembeddedResponse.Chunk]: ...
+    def chunks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListUnembeddedResponse.Chunk]:
+        """by id"""
+
     def __init__(
         self,
         *,
@@ -500,15 +511,19 @@ class SwitchModelResponse(_message.Message):
     """the collection is gone, or is to have another model by now"""
 
     OUTCOME_FIELD_NUMBER: _builtins.int
+    HAS_OTHERS_FIELD_NUMBER: _builtins.int
     outcome: Global___SwitchModelResponse.Outcome.ValueType
+    has_others: _builtins.bool
+    """vectors of other models are left"""
     def __init__(
         self,
         *,
         outcome: Global___SwitchModelResponse.Outcome.ValueType = ...,
+        has_others: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["has_others", b"has_others", "outcome", b"outcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -139,7 +139,8 @@ class ChunkStoreServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SwitchModel(self, request, context):
-        """Lets the collection be searched by its next model, if all its chunks have vectors of it, and drops the others.
+        """Lets the collection be searched by its next model, if all its chunks have vectors of it, and drops some of the others:
+        to be called again while there are any.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

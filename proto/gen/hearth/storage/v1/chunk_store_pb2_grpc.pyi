@@ -52,7 +52,9 @@ class ChunkStoreServiceStub:
     some. NOT_FOUND document_not_found.
     """
     SwitchModel: _grpc.UnaryUnaryMultiCallable[_chunk_store_pb2.SwitchModelRequest, _chunk_store_pb2.SwitchModelResponse]
-    """Lets the collection be searched by its next model, if all its chunks have vectors of it, and drops the others."""
+    """Lets the collection be searched by its next model, if all its chunks have vectors of it, and drops some of the others:
+    to be called again while there are any.
+    """
     SearchChunks: _grpc.UnaryUnaryMultiCallable[_chunk_store_pb2.SearchChunksRequest, _chunk_store_pb2.SearchChunksResponse]
     """The chunks that answer the query best: full text and vectors, fused by reciprocal rank."""
 
@@ -80,7 +82,9 @@ class ChunkStoreServiceAsyncStub(ChunkStoreServiceStub):
     some. NOT_FOUND document_not_found.
     """
     SwitchModel: _aio.UnaryUnaryMultiCallable[_chunk_store_pb2.SwitchModelRequest, _chunk_store_pb2.SwitchModelResponse]  # type: ignore[assignment]
-    """Lets the collection be searched by its next model, if all its chunks have vectors of it, and drops the others."""
+    """Lets the collection be searched by its next model, if all its chunks have vectors of it, and drops some of the others:
+    to be called again while there are any.
+    """
     SearchChunks: _aio.UnaryUnaryMultiCallable[_chunk_store_pb2.SearchChunksRequest, _chunk_store_pb2.SearchChunksResponse]  # type: ignore[assignment]
     """The chunks that answer the query best: full text and vectors, fused by reciprocal rank."""
 
@@ -153,7 +157,9 @@ class ChunkStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chunk_store_pb2.SwitchModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chunk_store_pb2.SwitchModelResponse, _abc.Awaitable[_chunk_store_pb2.SwitchModelResponse]]:
-        """Lets the collection be searched by its next model, if all its chunks have vectors of it, and drops the others."""
+        """Lets the collection be searched by its next model, if all its chunks have vectors of it, and drops some of the others:
+        to be called again while there are any.
+        """
 
     @_abc_1.abstractmethod
     def SearchChunks(
