@@ -5,8 +5,8 @@ bodies, and schemas within the document.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
 
@@ -115,27 +115,40 @@ def base_url_of(document: Mapping[str, Any], *, found_at: str | None = None) -> 
 
 
 def operations_of(document: dict[str, Any], wanted: list[str] | None = None) -> list[Operation]:
-    """The operations, of these names only where any are wanted. Raises BadDocument, also where one is missing."""
+    """The operations, of those that are wanted only where any are: by their operationId, or by the name that a tool of
+    it has. Raises BadDocument, also where one is missing."""
     reader = _Reader(document)
-    found: list[Operation] = []
-    paths = document.get("paths")
-    for path, given in paths.items() if isinstance(paths, dict) else ():
-        item = reader.followed(given)
-        if not isinstance(item, dict) or not isinstance(path, str):
-            continue
-        for method in METHODS:
-            if isinstance(item.get(method), dict):
-                operation = reader.operation(method, path, item[method], item.get("parameters"))
-                if wanted is None or operation.name in wanted:
-                    found.append(operation)
-    if wanted is not None and (missing := set(wanted) - {operation.name for operation in found}):
-        raise BadDocument(f"It has no operations named {', '.join(sorted(missing))}.")
+    found = list(reader.found())
+    if wanted is not None:
+        ids = set(wanted) & {given.operation_id for given in found}
+        names = set(wanted) - ids
+        found = [given for given in found if given.operation_id in ids or given.plain_name in names]
+        if missing := names - {given.plain_name for given in found}:
+            raise BadDocument(f"It has no operations named {', '.join(sorted(missing))}.")
     if not found:
         raise BadDocument("It has no operations.")
     if len(found) > MAX_OPERATIONS:
         raise BadDocument(f"It has {len(found)} operations. Name at most {MAX_OPERATIONS} of them in `operations`.")
-    names = tool_names([operation.name for operation in found])
-    return [replace(operation, name=name) for operation, name in zip(found, names, strict=True)]
+    tools = tool_names([given.operation_id for given in found])
+    return [reader.operation(given, tool) for given, tool in zip(found, tools, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Given:
+    """An operation as the document has it; `shared` are the parameters of its path."""
+
+    method: str
+    path: str
+    item: dict[str, Any]
+    shared: Any
+
+    @property
+    def operation_id(self) -> str:
+        return str(self.item.get("operationId") or f"{self.method}{self.path}")
+
+    @property
+    def plain_name(self) -> str:
+        return tool_names([self.operation_id])[0]
 
 
 class _Reader:
@@ -145,11 +158,24 @@ class _Reader:
         self._document = document
         self._left = MAX_VALUES
 
-    def operation(self, method: str, path: str, item: dict[str, Any], shared: Any) -> Operation:
+    def found(self) -> Iterator[_Given]:
+        """The operations of the document, none of them read yet. Raises BadDocument."""
+        paths = self._document.get("paths")
+        for path, given in paths.items() if isinstance(paths, dict) else ():
+            shared = self.followed(given)
+            if not isinstance(shared, dict) or not isinstance(path, str):
+                continue
+            for method in METHODS:
+                if isinstance(item := shared.get(method), dict):
+                    yield _Given(method=method, path=path, item=item, shared=shared.get("parameters"))
+
+    def operation(self, given: _Given, tool_name: str) -> Operation:
+        """The operation with all that a tool of this name needs. Raises BadDocument."""
+        method, path, item = given.method, given.path, given.item
         properties: dict[str, Any] = {}
         places: dict[str, str] = {}
         required: list[str] = []
-        for parameter in (*_list(shared), *_list(item.get("parameters"))):
+        for parameter in (*_list(given.shared), *_list(item.get("parameters"))):
             match self.followed(parameter):
                 case {"name": str(name), "in": "header"} if name.lower() in NO_PARAMETERS:
                     continue
@@ -168,10 +194,9 @@ class _Reader:
                 required += [name] if name not in required else []
         self._add_body(self.followed(item.get("requestBody")), properties, places, required)
         about = item.get("summary") or item.get("description") or f"{method.upper()} {path}"
-        name = item.get("operationId") or f"{method}{path}"
         repeatable = item.get("x-hearth-repeatable")
         return Operation(
-            name=tool_names([str(name)])[0],
+            name=tool_name,
             method=method.upper(),
             path=path,
             description=str(about)[:MAX_DESCRIPTION_CHARACTERS],

@@ -101,6 +101,31 @@ def test_only_the_operations_that_are_wanted() -> None:
         operations_of(parsed(SHOP), ["getOrder", "dropTable"])
 
 
+def test_operations_are_wanted_by_their_ids_or_by_the_names_of_their_tools() -> None:
+    ids = ["repos/get", "repos_get", "repos/list"]
+    paths = {f"/{n}": {"get": {"operationId": operation_id}} for n, operation_id in enumerate(ids)}
+    document = {"openapi": "3.0.0", "paths": paths}
+
+    def found(*wanted: str) -> list[tuple[str, str]]:
+        return [(o.path, o.name) for o in operations_of(document, list(wanted))]
+
+    assert found("repos/get") == [("/0", "repos_get")]
+    assert found("repos_get") == [("/1", "repos_get")]
+    assert found("repos_list") == [("/2", "repos_list")]
+    assert found("repos/get", "repos_get") == [("/0", "repos_get"), ("/1", "repos_get_2")]
+    with pytest.raises(BadDocument, match="no operations named repos/drop"):
+        found("repos/get", "repos/drop")
+
+
+def test_what_is_not_wanted_is_not_read() -> None:
+    document = parsed(SHOP)
+    body = {"content": {"application/json": {"schema": {"$ref": "https://elsewhere.test/schema"}}}}
+    document["paths"]["/orders"]["put"] = {"operationId": "putOrders", "requestBody": body}
+    assert [o.name for o in operations_of(document, ["getOrder"])] == ["getOrder"]
+    with pytest.raises(BadDocument, match="only references within"):
+        operations_of(document)
+
+
 def _paths(schema: Any) -> str:
     body = {"content": {"application/json": {"schema": schema}}}
     return json.dumps({"openapi": "3.0.0", "paths": {"/x": {"post": {"requestBody": body}}}})

@@ -121,7 +121,7 @@ class OpenApiKind:
                 "minItems": 1,
                 "maxItems": MAX_OPERATIONS,
                 "items": {"type": "string", "maxLength": 200},
-                "description": "Only these, by their operationId; all if left out",
+                "description": "Only these, by their operationId or the tool's name; all if left out",
             },
             "headers": HEADERS,
             "private": PRIVATE,
