@@ -55,9 +55,11 @@ class EchoKind:
 
     def __init__(self, *names: str) -> None:
         self._names = names or ("echo",)
+        self.scopes: list[ToolScope] = []
 
     @asynccontextmanager
     async def open(self, config: dict[str, Any], scope: ToolScope, host: ToolHost) -> AsyncIterator[Sequence[Tool]]:
+        self.scopes.append(scope)
         if "unreachable" in config["url"]:
             raise Unavailable(f"Nothing answers at {config['url']}?key={config['key']}")
         yield [Echo(name, config) for name in self._names]

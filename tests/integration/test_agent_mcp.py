@@ -44,10 +44,12 @@ def port() -> Iterator[int]:
 
 
 @asynccontextmanager
-async def opened(config: dict[str, Any], **settings: Any) -> AsyncIterator[dict[str, Tool]]:
+async def opened(
+    config: dict[str, Any], *, seconds: float | None = None, **settings: Any
+) -> AsyncIterator[dict[str, Tool]]:
     anybody: Any = None
     host = ToolHost(settings=ToolSettings(**settings), storage=anybody, inference=anybody)
-    scope = ToolScope(agent=anybody, session_id=None, task_id=None, requests=None)
+    scope = ToolScope(agent=anybody, session_id=None, task_id=None, requests=None, timeout_seconds=seconds)
     async with McpKind().open(config, scope, host) as tools:
         yield {tool.spec.name: tool for tool in tools}
 
@@ -89,9 +91,10 @@ async def test_a_server_that_is_not_public_has_to_be_named(port: int) -> None:
             pass
 
 
-async def test_a_tool_that_hangs_is_given_up(port: int) -> None:
-    url = f"http://127.0.0.1:{port}/mcp"
-    async with opened({"url": url, "private": PRIVATE, "timeout_seconds": 0.5}) as tools:
+@pytest.mark.parametrize(("own", "seconds"), [(0.5, None), (60, 0.5)])
+async def test_a_tool_that_hangs_is_given_up(port: int, own: float, seconds: float | None) -> None:
+    config = {"url": f"http://127.0.0.1:{port}/mcp", "private": PRIVATE, "timeout_seconds": own}
+    async with opened(config, seconds=seconds) as tools:
         content, is_error = await call(tools["hang"])
         assert is_error
         assert await call(tools["add"], a=1, b=1) == ("2", False)

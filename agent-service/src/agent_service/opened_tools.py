@@ -27,6 +27,7 @@ async def open_tools(
     a result, a warning or an error. Raises ToolKindNotFound, InvalidArgument and Unavailable.
     """
     hidden = _Hidden(row.secrets)
+    scope = dataclasses.replace(scope, timeout_seconds=row.timeout_seconds)
     if (warn := scope.warn) is not None:
 
         async def warn_of_row(message: str, code: str) -> None:

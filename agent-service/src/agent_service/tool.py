@@ -71,7 +71,8 @@ class ToolResult:
 class ToolScope:
     """For whom a tool works. `task_id`, `requests` and `warn` are None where it is tried by hand, outside any run.
 
-    `warn` tells the run's readers, by a message and a code, what the tool goes on without.
+    `timeout_seconds` is how long a call may take; None leaves it to the tool. `warn` tells the run's readers, by a
+    message and a code, what the tool goes on without.
     """
 
     agent: Agent
@@ -79,6 +80,7 @@ class ToolScope:
     task_id: str | None
     requests: Requests | None
     user: str | None = None  # for whom the run is, as the client names them
+    timeout_seconds: float | None = None
     warn: Callable[[str, str], Awaitable[None]] | None = None
 
 

@@ -21,6 +21,8 @@ PRIVATE: dict[str, Any] = {
     "description": "Hosts and networks (10.0.0.0/8) that may be reached though they are not public, "
     "as far as HEARTH_PRIVATE_HOSTS lets tools name them",
 }
+# What a request may take, redirects and all, where the agent's tool does not say.
+REQUEST_SECONDS = 20.0
 
 
 def web_rules(allow: tuple[str, ...], config: dict[str, Any], settings: ToolSettings, *, field: str = "") -> WebRules:

@@ -242,7 +242,9 @@ async def test_a_row_gives_its_tools_their_names_and_bounds(tools: AgentTools, k
         AGENT,
         tool_draft(name="mine", description="Mine.", needs_approval=True, timeout_seconds=5, result_characters=9),
     )
-    (tool,) = await opened(keys, one, EchoKind())
+    kind = EchoKind()
+    (tool,) = await opened(keys, one, kind)
+    assert [scope.timeout_seconds for scope in kind.scopes] == [5]
     assert (tool.spec.name, tool.spec.description) == ("mine", "Mine.")
     assert (tool.spec.needs_approval, tool.spec.timeout_seconds, tool.spec.result_characters) == (True, 5, 9)
     several = await opened(keys, one, EchoKind("read", "write"))

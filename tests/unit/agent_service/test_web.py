@@ -12,9 +12,10 @@ import pytest
 from agent_service.builtin.http_request import HttpRequest, HttpRequestKind, result_of
 from agent_service.builtin.mcp import connection_of
 from agent_service.builtin.openapi import OpenApiKind
+from agent_service.builtin.web_search import WebSearchKind
 from agent_service.html_files import html_text
 from agent_service.settings import ToolSettings
-from agent_service.tool import ToolHost
+from agent_service.tool import ToolHost, ToolKind, ToolScope
 from agent_service.web import MAX_STREAM_BYTES, Web, WebAnswer, WebFailed, WebRequest, WebTransport
 from agent_service.web_rules import WebRefused, WebRules
 from hearth_runtime.errors import InvalidArgument
@@ -33,7 +34,7 @@ class Server:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.asked.append(head)
             path = head.split(" ")[1]
-            if path == "/hang":
+            if path.startswith("/hang"):
                 await reader.read()
             writer.write(self.answers.get(path, answer("hello")))
             await writer.drain()
@@ -419,6 +420,29 @@ def lent(**settings: Any) -> ToolHost:
     return ToolHost(settings=ToolSettings(**settings), storage=anybody, inference=anybody)
 
 
+def scoped(**fields: Any) -> ToolScope:
+    """A trial's."""
+    anybody: Any = None
+    return ToolScope(agent=anybody, session_id=None, task_id=None, requests=None, **fields)
+
+
+@pytest.mark.parametrize("kind", ["http_request", "openapi", "web_search"])
+async def test_a_call_may_take_what_the_agents_tool_says(server: Server, kind: str) -> None:
+    at = f"http://127.0.0.1:{server.port}"
+    document = json.dumps({"openapi": "3.0.0", "paths": {"/hang": {"get": {}}}})
+    kinds: dict[str, tuple[ToolKind, dict[str, Any], dict[str, Any]]] = {
+        "http_request": (HttpRequestKind(), {"allow": ["127.0.0.1"], "private": ["127.0.0.1"]}, {"url": f"{at}/hang"}),
+        "openapi": (OpenApiKind(), {"document": document, "base_url": at, "private": ["127.0.0.1"]}, {}),
+        "web_search": (WebSearchKind(), {}, {"query": "q"}),
+    }
+    opened, config, arguments = kinds[kind]
+    host = lent(searxng_url=f"{at}/hang")
+    async with opened.open(config, scoped(timeout_seconds=0.2), host) as (tool,):
+        result = await tool.call(arguments, call_id="c")
+    assert result.is_error
+    assert "no answer within 0.2 seconds" in result.content
+
+
 @pytest.mark.parametrize(
     ("allowed", "private", "refused"),
     [
@@ -435,16 +459,16 @@ def lent(**settings: Any) -> ToolHost:
 async def test_a_tool_names_private_hosts_as_far_as_the_operator_lets_it(
     allowed: list[str], private: list[str], refused: str
 ) -> None:
-    anybody: Any = None
+    scope = scoped()
     host = lent(private_hosts=allowed)
     document = {"openapi": "3.0.0", "paths": {"/x": {"get": {"operationId": "x"}}}}
     openapi = {"document": json.dumps(document), "base_url": "https://a.test", "private": private}
     mcp = {"url": "https://a.test/mcp", "private": private}
 
     async def open_all() -> None:
-        async with HttpRequestKind().open({"allow": ["a.test"], "private": private}, anybody, host):
+        async with HttpRequestKind().open({"allow": ["a.test"], "private": private}, scope, host):
             pass
-        async with OpenApiKind().open(openapi, anybody, host):
+        async with OpenApiKind().open(openapi, scope, host):
             pass
         connection_of(mcp, host.settings, 1.0)
 
@@ -455,10 +479,10 @@ async def test_a_tool_names_private_hosts_as_far_as_the_operator_lets_it(
     with pytest.raises(InvalidArgument, match=re.escape(message)):
         await open_all()
     with pytest.raises(InvalidArgument, match=re.escape(message)):
-        async with OpenApiKind().open(openapi, anybody, host):
+        async with OpenApiKind().open(openapi, scope, host):
             pass
     with pytest.raises(InvalidArgument, match=re.escape(message)):
-        async with OpenApiKind().open({"url": "https://a.test/doc", "private": private}, anybody, host):
+        async with OpenApiKind().open({"url": "https://a.test/doc", "private": private}, scope, host):
             pass
     with pytest.raises(InvalidArgument, match=re.escape(message)):
         connection_of(mcp, host.settings, 1.0)

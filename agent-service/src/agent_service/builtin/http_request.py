@@ -10,7 +10,7 @@ from hearth_runtime.errors import InvalidArgument
 from agent_service.html_files import html_text
 from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
 from agent_service.web import Web, WebAnswer, WebFailed, WebRequest
-from agent_service.web_config import HEADERS, PRIVATE, web_rules
+from agent_service.web_config import HEADERS, PRIVATE, REQUEST_SECONDS, web_rules
 from agent_service.web_rules import MAX_URL_CHARACTERS, WebRefused, WebRules
 
 SAFE_METHODS = ("GET", "HEAD")
@@ -127,5 +127,7 @@ class HttpRequestKind:
         if config.get("headers") and "*" in rules.allow:
             # Whoever writes what the model reads could have the secrets sent to any place.
             raise InvalidArgument("`headers` are secret and `allow` has *: name the hosts that may have them.")
-        web = Web(rules, timeout_seconds=20, max_bytes=config.get("max_bytes", 500_000))
+        web = Web(
+            rules, timeout_seconds=scope.timeout_seconds or REQUEST_SECONDS, max_bytes=config.get("max_bytes", 500_000)
+        )
         yield [HttpRequest(web, rules, config.get("methods", ["GET"]), config.get("headers", {}))]

@@ -171,7 +171,7 @@ class McpKind:
 
     @asynccontextmanager
     async def open(self, config: dict[str, Any], scope: ToolScope, host: ToolHost) -> AsyncIterator[Sequence[Tool]]:
-        timeout_seconds = config.get("timeout_seconds", 60.0)
+        timeout_seconds = scope.timeout_seconds or config.get("timeout_seconds", 60.0)
         server = McpServer(connection_of(config, host.settings, timeout_seconds))
         try:
             try:

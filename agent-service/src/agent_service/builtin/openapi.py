@@ -22,7 +22,7 @@ from agent_service.openapi_operations import (
 from agent_service.settings import ToolSettings
 from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
 from agent_service.web import Web, WebFailed, WebRequest
-from agent_service.web_config import HEADERS, PRIVATE, web_rules
+from agent_service.web_config import HEADERS, PRIVATE, REQUEST_SECONDS, web_rules
 from agent_service.web_rules import MAX_URL_CHARACTERS, WebRefused, origin
 
 
@@ -147,14 +147,16 @@ class OpenApiKind:
         if is_its_word and config.get("headers") and origin(base_url) != origin(config["url"]):
             # Whoever changes the document could have the secrets sent to any place.
             raise InvalidArgument(f"The document says that the API is at {base_url}: give it as `base_url`.")
-        web = Web(rules, timeout_seconds=20, max_bytes=config.get("max_bytes", 500_000))
+        web = Web(
+            rules, timeout_seconds=scope.timeout_seconds or REQUEST_SECONDS, max_bytes=config.get("max_bytes", 500_000)
+        )
         yield [OpenApiTool(web, base_url, operation, config.get("headers", {})) for operation in operations]
 
 
 async def _fetched(config: dict[str, Any], settings: ToolSettings) -> str:
     url = config["url"]
     rules = web_rules((urlsplit(url).hostname or "",), config, settings, field="`url` or ")
-    web = Web(rules, timeout_seconds=20, max_bytes=MAX_DOCUMENT_CHARACTERS)
+    web = Web(rules, timeout_seconds=REQUEST_SECONDS, max_bytes=MAX_DOCUMENT_CHARACTERS)
     try:
         answer = await web.request(WebRequest(method="GET", url=url))
     except WebRefused as error:

@@ -14,6 +14,7 @@ from hearth_runtime.errors import InvalidArgument
 from agent_service.html_files import html_text
 from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
 from agent_service.web import Web, WebFailed, WebRequest
+from agent_service.web_config import REQUEST_SECONDS
 from agent_service.web_rules import WebRefused, WebRules
 
 MAX_SNIPPET_CHARACTERS = 500
@@ -95,5 +96,6 @@ class WebSearchKind:
             raise InvalidArgument("There is no search engine: set HEARTH_SEARXNG_URL to the URL of a SearxNG.")
         # The operator named it, so it may be anywhere; nothing else may.
         name = urlsplit(url).hostname or ""
-        web = Web(WebRules(allow=(name,), private=(name,)), timeout_seconds=20, max_bytes=2_000_000)
+        rules = WebRules(allow=(name,), private=(name,))
+        web = Web(rules, timeout_seconds=scope.timeout_seconds or REQUEST_SECONDS, max_bytes=2_000_000)
         yield [WebSearch(web, url, limit=config.get("limit", 5), language=config.get("language"))]
