@@ -252,3 +252,14 @@ async def test_a_document_without_a_server_needs_a_base_url() -> None:
             pass
     async with OpenApiKind().open({"document": document, "base_url": "https://x.test"}, scope, host) as tools:
         assert len(tools) == 3
+
+
+@pytest.mark.parametrize("url", ["http://[::1/openapi.json", "https://x.test:99999/", "https:///openapi.json"])
+async def test_a_place_that_is_no_url_is_refused(url: str) -> None:
+    anybody: Any = None
+    scope = ToolScope(agent=anybody, session_id=None, task_id=None, requests=None)
+    host = ToolHost(settings=ToolSettings(), storage=anybody, inference=anybody)
+    for config in ({"url": url}, {"document": SHOP, "base_url": url}):
+        with pytest.raises(InvalidArgument, match="is no "):
+            async with OpenApiKind().open(config, scope, host):
+                pass

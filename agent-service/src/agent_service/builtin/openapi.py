@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import orjson
 from hearth_runtime.errors import InvalidArgument, Unavailable
@@ -23,7 +23,7 @@ from agent_service.settings import ToolSettings
 from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
 from agent_service.web import Web, WebFailed, WebRequest
 from agent_service.web_config import HEADERS, PRIVATE, REQUEST_SECONDS, web_rules
-from agent_service.web_rules import MAX_URL_CHARACTERS, WebRefused, origin
+from agent_service.web_rules import MAX_URL_CHARACTERS, WebRefused, origin, split_url
 
 
 class OpenApiTool:
@@ -155,9 +155,9 @@ class OpenApiKind:
 
 async def _fetched(config: dict[str, Any], settings: ToolSettings) -> str:
     url = config["url"]
-    rules = web_rules((urlsplit(url).hostname or "",), config, settings, field="`url` or ")
-    web = Web(rules, timeout_seconds=REQUEST_SECONDS, max_bytes=MAX_DOCUMENT_CHARACTERS)
     try:
+        rules = web_rules((split_url(url).hostname or "",), config, settings, field="`url` or ")
+        web = Web(rules, timeout_seconds=REQUEST_SECONDS, max_bytes=MAX_DOCUMENT_CHARACTERS)
         answer = await web.request(WebRequest(method="GET", url=url))
     except WebRefused as error:
         raise InvalidArgument(f"The OpenAPI document cannot be had: {error}") from error
