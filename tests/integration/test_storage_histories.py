@@ -172,6 +172,28 @@ async def test_a_replay_is_given_the_agent_and_the_session_as_they_were(storage:
     assert await checkpoints(storage, replay.id) == []
 
 
+async def test_a_task_keeps_its_agent_and_its_session_until_it_is_started_again(storage: Any) -> None:
+    agent_id = await storage.new_agent(name="before")
+    session_id = new_id()
+    task_id = await storage.new_task(agent_id=agent_id, session_id=session_id)
+    await storage.claim(task_id)
+    await storage.tasks.ReleaseTask(task_store_pb2.ReleaseTaskRequest(id=task_id, attempt=1))
+    changed = agent_pb2.Agent(id=agent_id, name="after", model_name="m", is_active=True)
+    await storage.agents.UpdateAgent(agent_store_pb2.UpdateAgentRequest(agent=changed))
+    turn = '{"turns": [{"role": "user", "content": "meanwhile"}]}'
+    await storage.sql("UPDATE sessions SET session_data = $2 WHERE id = $1", session_id, turn)
+
+    again = await storage.claim(task_id)
+    assert (again.agent.name, list(again.session_turns)) == ("before", [])
+    fork = (await histories(storage).ForkTask(fork_request(task_id))).task
+    forked = await storage.claim(fork.id)
+    assert (forked.agent.name, list(forked.session_turns)) == ("after", [])
+    await storage.tasks.FinishTask(task_store_pb2.FinishTaskRequest(id=task_id, attempt=2, status=Status.STATUS_FAILED))
+    await storage.tasks.RetryTask(task_store_pb2.RetryTaskRequest(id=task_id))
+    by_hand = await storage.claim(task_id)
+    assert (by_hand.agent.name, [turn.content for turn in by_hand.session_turns]) == ("after", ["meanwhile"])
+
+
 async def test_only_what_completed_or_failed_is_replayed(storage: Any) -> None:
     task_id = await ran(storage, Status.STATUS_CANCELLED)
     request = history_store_pb2.ReplayTaskRequest(id=new_id(), task_id=task_id, request_hash="r")

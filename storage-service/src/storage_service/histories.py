@@ -197,7 +197,7 @@ class Histories:
                 )
                 if row is not None:
                     kept = await transaction.fetchrow(
-                        SQL["derive_history"], new.id, new.task_id, answers, checkpoint_id
+                        SQL["derive_history"], new.id, new.task_id, answers, checkpoint_id, is_replay
                     )
                     if kept is None:
                         raise _expired(new.task_id)

@@ -190,6 +190,7 @@ class Tasks:
                     '{"repeat_tool_calls": true} if repeating it does no harm, or {"from": "start"}.'
                 )
             await transaction.fetchrow(SQL["forget_unfinished_requests"], task_id)
+            await transaction.fetchrow(SQL["renew_history"], task_id)
             retried = await transaction.fetchrow(SQL["retry_task"], task_id)
         assert retried is not None
         self._bounds.added(str(retried["agent_id"]))

@@ -1,7 +1,8 @@
 -- name: claim_task
 -- $1 worker_id, $2 lease, $3 queue. The task whose turn it is, of those that nobody else is just taking.
--- Its history has the agent and the session as they are now: a replay's as they were, and a task that was made from
--- another one has that one's turns and no session.
+-- Its history has the agent and the session as they are at its first attempt, for all that follow; where its agent is
+-- null, as of a fork and of a task that was started again by hand, they are read anew. A task that was made from another
+-- one has that one's turns and no session.
 WITH next AS (
     SELECT id, next_attempt_at
     FROM tasks
@@ -38,12 +39,14 @@ WITH next AS (
     JOIN agents ON agents.id = claimed.agent_id
     LEFT JOIN sessions ON sessions.id = claimed.session_id
     ON CONFLICT (task_id) DO UPDATE
-    SET agent = CASE WHEN (SELECT replay_of_task_id FROM claimed) IS NULL THEN excluded.agent ELSE known.agent END,
+    SET agent = CASE WHEN known.agent = 'null' THEN excluded.agent ELSE known.agent END,
         session_summary = CASE
-            WHEN (SELECT session_id FROM claimed) IS NULL THEN known.session_summary ELSE excluded.session_summary
+            WHEN known.agent = 'null' AND (SELECT session_id FROM claimed) IS NOT NULL
+            THEN excluded.session_summary ELSE known.session_summary
         END,
         session_turns = CASE
-            WHEN (SELECT session_id FROM claimed) IS NULL THEN known.session_turns ELSE excluded.session_turns
+            WHEN known.agent = 'null' AND (SELECT session_id FROM claimed) IS NOT NULL
+            THEN excluded.session_turns ELSE known.session_turns
         END
     RETURNING agent, session_summary, session_turns, answers
 )

@@ -81,9 +81,12 @@ ON CONFLICT DO NOTHING
 RETURNING *;
 
 -- name: derive_history
--- $1 id of the new task, $2 of the one that it is made from, $3 answers, $4 first_checkpoint_id or NULL.
+-- $1 id of the new task, $2 of the one that it is made from, $3 answers, $4 first_checkpoint_id or NULL, $5 whether it
+-- replays that one: else it has the agent as that is when it is claimed, as claim_task says.
 INSERT INTO task_histories (task_id, agent, session_summary, session_turns, answers, first_checkpoint_id)
-SELECT $1, agent, session_summary, session_turns, $3, $4 FROM task_histories WHERE task_id = $2
+SELECT $1, CASE WHEN $5 THEN agent ELSE 'null' END, session_summary, session_turns, $3, $4
+FROM task_histories
+WHERE task_id = $2
 RETURNING TRUE;
 
 -- name: copy_checkpoints

@@ -145,6 +145,12 @@ DELETE FROM task_requests
 WHERE task_id = $1
   AND (answered_at IS NULL OR child_task_id IN (SELECT id FROM tasks WHERE parent_task_id = $1 AND status <> 'completed'));
 
+-- name: renew_history
+-- $1 id of the task. Its next attempt reads the agent and the session anew, as claim_task says; a replay's does not.
+UPDATE task_histories SET agent = 'null'
+FROM tasks
+WHERE task_id = $1 AND tasks.id = $1 AND replay_of_task_id IS NULL;
+
 -- name: retry_task
 -- $1 id of a task that failed or was cancelled. The caller rings the doorbell at once. The error stays until the next.
 UPDATE tasks
