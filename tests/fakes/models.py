@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from agent_service.inference import Choice, Done, Message, Models, Notice, ToolCall
+from agent_service.inference import Done, Message, Models, Notice, ToolCall
 from agent_service.tool import ToolSpec
 from hearth_runtime.agents import Agent
 from hearth_runtime.errors import HearthError
@@ -45,14 +45,13 @@ class ScriptedModels(Models):
         messages: Sequence[Turn | Message],
         *,
         timeout_seconds: float,
-        output_schema: str | Choice | None = Choice.AGENTS_OWN,
+        output_schema: str | None,
         tools: Sequence[ToolSpec] = (),
         max_tokens: int | None = None,
         temperature: float | None = None,
-        seed: int | None = None,
         think: bool | None = None,
     ) -> AsyncIterator[str | Notice | ToolCall | Done]:
-        schema = orjson.loads(output_schema) if isinstance(output_schema, str) else None
+        schema = None if output_schema is None else orjson.loads(output_schema)
         names = tuple(tool.name for tool in tools)
         asked = Asked(messages=tuple(messages), output_schema=schema, tools=names, think=think)
         self.asked.append(asked)

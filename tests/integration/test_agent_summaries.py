@@ -15,6 +15,7 @@ from hearth.agent.v1 import agent_pb2
 from hearth_runtime.errors import ModelHostUnavailable
 from hearth_runtime.identifiers import new_id
 from servers.agent_bench import Bench
+from system.waiting import eventually
 
 LONG = "The ship sails from Lisbon to Oslo. " * 8
 
@@ -65,12 +66,13 @@ async def until_summarised(bench: Bench, session_id: str, turns: int) -> Any:
             await asyncio.sleep(0.02)
 
 
-async def until_idle(made: Summaries) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            if not made.is_busy:
-                return
-            await asyncio.sleep(0.01)
+async def until_asked(models: ScriptedModels, times: int) -> None:
+    """Until a summary was asked for so often."""
+
+    async def asked() -> bool:
+        return sum(map(is_summary, models.asked)) >= times
+
+    await eventually(asked, what="summaries are asked for")
 
 
 async def test_a_session_that_grows_is_summarised_beside_its_runs(bench: Bench) -> None:
@@ -111,9 +113,9 @@ async def test_one_that_fails_is_made_at_the_next_runs_end(bench: Bench) -> None
     agent_id, session_id = await new_agent(bench), new_id()
     models = summarising(ModelHostUnavailable("away"), "  ", "A ship sails.")
     async with summaries(bench, models):
-        for _ in range(5):
+        for said in range(1, 6):
             await say(bench, agent_id, session_id, LONG)
-            await until_idle(bench.summaries)
+            await until_asked(models, said - 2)
         session = await until_summarised(bench, session_id, 1)
     assert session.summary == "A ship sails."
 

@@ -55,6 +55,8 @@ class StateSerializer(JsonPlusSerializer):
 class Checkpointer(BaseCheckpointSaver[str]):
     """The checkpoints of the task that `attempt` runs; thread_id in a config is the task's id.
 
+    It is a whole saver, as langgraph-checkpoint-conformance asks of one: Hearth neither lists nor deletes by it.
+
     Every write raises AttemptOutdated once another attempt has taken over, on which the run is to stop. Compile a graph
     with it and run that with durability="sync", so that no step begins before the one before it is kept. It has async
     methods only. Of a task that `is_new` nothing is asked before something is kept.

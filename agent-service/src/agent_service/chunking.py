@@ -1,6 +1,5 @@
 """Cuts a document's text into chunks: along its structure, none too long for the embedding model, each a span of it."""
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 
@@ -23,11 +22,6 @@ _SEPARATORS = tuple(
 )
 
 type Span = tuple[int, int]
-
-
-def estimate_tokens(text: str) -> int:
-    """About how many tokens a multilingual model makes of the text; rather too many than too few."""
-    return math.ceil(_raw_tokens(text) * CAUTION)
 
 
 def chunks_of(

@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import grpc.aio
@@ -89,27 +88,12 @@ class Done:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """What a model can do. `context_tokens` is what it takes at most, 0 where its host does not say."""
-
-    name: str
-    capabilities: tuple[str, ...]
-    context_tokens: int
-
-
-class Choice(Enum):
-    """What stands for a value that the agent's own configuration has."""
-
-    AGENTS_OWN = "agents_own"
-
-
 class Models:
     """The models that inference-service reaches."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = inference_service_pb2_grpc.InferenceServiceStub(channel)
-        self._described: dict[str, tuple[float, Model]] = {}
+        self._described: dict[str, tuple[float, frozenset[str]]] = {}
 
     async def chat(
         self,
@@ -117,19 +101,18 @@ class Models:
         messages: Sequence[Turn | Message],
         *,
         timeout_seconds: float,
-        output_schema: str | Choice | None = Choice.AGENTS_OWN,
+        output_schema: str | None,
         tools: Sequence[ToolSpec] = (),
         max_tokens: int | None = None,
         temperature: float | None = None,
-        seed: int | None = None,
         think: bool | None = None,
     ) -> AsyncIterator[str | Notice | ToolCall | Done]:
         """The agent's model's answer: pieces of text, notices and tool calls as they come, and at last `Done`.
 
-        What is given overrides the agent's configuration; `output_schema=None` lets this call answer freely. Where a
-        tool was called, the answer is not checked by the schema. `think=False` keeps a model that thinks before it
-        answers from that: its thoughts are no part of the answer, but count to `max_tokens`. Closing the iterator
-        closes the model's request.
+        `max_tokens` and `temperature` are the agent's own where they are not given; `output_schema=None` lets the call
+        answer freely. Where a tool was called, the answer is not checked by the schema. `think=False` keeps a model
+        that thinks before it answers from that: its thoughts are no part of the answer, but count to `max_tokens`.
+        Closing the iterator closes the model's request.
         Raises the errors of hearth.inference.v1: ModelLacksCapability, with the `capability` in its metadata, where
         tools or images are given to a model that takes none.
         """
@@ -147,12 +130,12 @@ class Models:
             options=inference_service_pb2.GenerationOptions(
                 temperature=config.temperature if temperature is None else temperature,
                 top_p=config.top_p,
-                seed=config.seed if seed is None else seed,
+                seed=config.seed,
                 max_tokens=config.max_tokens if max_tokens is None else max_tokens,
                 stop=config.stop,
                 context_tokens=config.context_tokens,
                 keep_alive=config.keep_alive,
-                output_schema=config.output_schema if isinstance(output_schema, Choice) else output_schema,
+                output_schema=output_schema,
                 think=think,
             ),
             fair_key=agent.id,
@@ -190,28 +173,18 @@ class Models:
     async def capabilities(self, model_name: str) -> frozenset[str]:
         """What the model can do: completion, tools, vision, embedding, thinking, insert. Empty where its host does not
         say. Raises ModelNotFound, ModelHostUnavailable."""
-        return frozenset((await self._model(model_name)).capabilities)
-
-    async def context_tokens(self, model_name: str) -> int:
-        """How many tokens the model takes at most, prompt and answer together; 0 where its host does not say.
-
-        The host may give it less, where a request does not say how much. Raises as `capabilities`.
-        """
-        return (await self._model(model_name)).context_tokens
-
-    async def _model(self, name: str) -> Model:
         now = time.monotonic()
-        known = self._described.get(name)
+        known = self._described.get(model_name)
         if known is not None and now - known[0] < DESCRIPTION_SECONDS:
             return known[1]
-        answer = await self._stub.GetModel(inference_service_pb2.GetModelRequest(name=name))
-        model = from_message(answer.model, Model)
+        answer = await self._stub.GetModel(inference_service_pb2.GetModelRequest(name=model_name))
+        capabilities = frozenset(answer.model.capabilities)
         # A description without capabilities may be one that did not come in time.
-        if model.capabilities:
+        if capabilities:
             if len(self._described) >= MAX_DESCRIPTIONS:
                 self._described.clear()
-            self._described[name] = (now, model)
-        return model
+            self._described[model_name] = (now, capabilities)
+        return capabilities
 
 
 def _message(message: Turn | Message) -> inference_service_pb2.ChatMessage:

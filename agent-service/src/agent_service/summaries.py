@@ -84,12 +84,6 @@ class Summaries:
         self._estimates = estimates
         self._waiting: dict[str, Agent] = {}
         self._asked = asyncio.Event()
-        self._working = False
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a summary waits or is being made."""
-        return self._working or bool(self._waiting)
 
     def after_run(self, agent: Agent, session_id: str, turns: Sequence[Turn | SessionTurn]) -> None:
         """Has the session summarised if its `turns` have grown too long. Returns at once."""
@@ -110,12 +104,10 @@ class Summaries:
                     asked.cancel()
                     continue
                 session_id = next(iter(self._waiting))
-                self._working = True
                 work = asyncio.create_task(self._try(session_id, self._waiting.pop(session_id)))
                 await asyncio.wait({stopped, work}, return_when=asyncio.FIRST_COMPLETED)
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
-                self._working = False
         finally:
             stopped.cancel()
 

@@ -1,7 +1,7 @@
 """Chunks: spans that reproduce the text, none too long, along its structure."""
 
 import pytest
-from agent_service.chunking import chunks_of, estimate_tokens
+from agent_service.chunking import chunks_of
 from agent_service.document_text import Heading
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,7 +43,7 @@ def test_no_chunk_is_too_long_or_goes_across_a_page(
 ) -> None:
     text, headings, pages = given_text
     for chunk in chunks_of(text, headings=headings, pages=pages, max_tokens=max_tokens):
-        assert estimate_tokens(chunk.text) <= max_tokens
+        assert len(list(chunks_of(chunk.text, max_tokens=max_tokens))) == 1
         if pages:
             assert chunk.page is not None
             assert pages[chunk.page - 1] <= chunk.start
@@ -94,4 +94,5 @@ def test_cuts_are_at_the_best_places() -> None:
     ],
 )
 def test_the_estimate_is_rather_too_high(text: str, tokens: int) -> None:
-    assert tokens <= estimate_tokens(text) <= 2.2 * tokens
+    assert len(list(chunks_of(text, max_tokens=tokens - 1))) > 1
+    assert len(list(chunks_of(text, max_tokens=int(2.2 * tokens)))) == 1
