@@ -72,7 +72,7 @@ RETURNING TRUE;
 SELECT data FROM document_parts WHERE document_id = $1 AND number = $2;
 
 -- name: measure_parts
--- $1 document_id. No row where it is not there. `missing` is a part that there must be and is not.
+-- $1 document_id. No row where it is not there. `has_gap` is that a part is missing.
 SELECT
     size_bytes,
     task_id,
