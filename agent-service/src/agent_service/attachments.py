@@ -4,12 +4,20 @@ They are read when the run is accepted, so that a file that cannot be read, or a
 before anything runs. What was read stands in the task's input (`agent_service.attached`).
 """
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hearth_runtime.errors import DocumentUnreadable, FieldViolation, InvalidArgument, ModelLacksCapability
+from hearth_runtime.errors import (
+    DocumentUnreadable,
+    FieldViolation,
+    InvalidArgument,
+    ModelLacksCapability,
+    TooManyAttachments,
+)
 
 from agent_service.extraction import FileName, extract
 from agent_service.inference import Models
@@ -17,6 +25,8 @@ from agent_service.settings import ExtractionSettings
 from agent_service.storage import StoredAgents
 
 MAX_ATTACHMENTS = 10
+# How many files may wait to be read: no more than are read before the callers give up.
+WAITING = 8
 # In all; a longer text is for a collection, where the run looks up what it needs.
 MAX_CHARACTERS = 100_000
 # Chunks are not used here, so the longest will do.
@@ -34,20 +44,22 @@ class Attachment:
 
 
 class AttachmentReader:
-    """Reads files for the agents that are to be given them."""
+    """Reads files for the agents that are to be given them, `concurrency` at once."""
 
-    def __init__(self, agents: StoredAgents, models: Models, settings: ExtractionSettings) -> None:
+    def __init__(self, agents: StoredAgents, models: Models, settings: ExtractionSettings, *, concurrency: int) -> None:
         self._agents = agents
         self._models = models
         self._settings = settings
+        self._slots = asyncio.Semaphore(concurrency)
+        self._waiting = 0
 
     async def added_to(
         self, task_input: dict[str, Any], attachments: Sequence[Attachment], *, agent_id: str
     ) -> dict[str, Any]:
         """The input with what was read of the attachments.
 
-        Raises AgentNotFound, DocumentUnreadable, ModelLacksCapability, and InvalidArgument where they are too many or
-        too long.
+        Raises AgentNotFound, DocumentUnreadable, ModelLacksCapability, TooManyAttachments where too many wait to be
+        read, and InvalidArgument where these are too many or too long.
         """
         if not attachments:
             return task_input
@@ -61,10 +73,25 @@ class AttachmentReader:
                 image = base64.b64encode(attachment.data).decode()
                 read.append({"name": attachment.name, "media_type": media_type, "image": image})
                 continue
-            text = await self._text(attachment, room=MAX_CHARACTERS - characters)
+            async with self._slot():
+                text = await self._text(attachment, room=MAX_CHARACTERS - characters)
             characters += len(text)
             read.append({"name": attachment.name, "media_type": attachment.media_type, "text": text})
         return {**task_input, "attachments": read}
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        if self._waiting >= WAITING:
+            raise TooManyAttachments(f"{WAITING} files of runs wait to be read, the most that may. Try again later.")
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     async def _check_sees(self, agent_id: str) -> None:
         agent = await self._agents.get(agent_id)

@@ -80,6 +80,9 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
         tasks = Tasks(stored_tasks, StoredRequests(channel), bell, publisher)
         stored_documents, stored_chunks = StoredDocuments(channel), StoredChunks(channel)
         outbox = Outbox(stored_tasks, publisher, settings)
+        attachments = AttachmentReader(
+            stored_agents, Models(inference), settings, concurrency=settings.attachments_concurrency
+        )
         kinds, keys = ToolKinds(), settings.secret_keys
         stored_tools = StoredTools(channel, keys)
         host = ToolHost(settings=settings, storage=channel, inference=inference)
@@ -94,7 +97,7 @@ async def serve(settings: ApiSettings, stopping: asyncio.Event) -> None:
         )
         server.register(
             task_service_pb2_grpc.add_TaskServiceServicer_to_server,
-            TaskRpc(tasks, stored_tasks, AttachmentReader(stored_agents, Models(inference), settings)),
+            TaskRpc(tasks, stored_tasks, attachments),
             task_service_pb2,
         )
         server.register(

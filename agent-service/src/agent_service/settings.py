@@ -97,6 +97,9 @@ class ApiSettings(QueueSettings, ToolSettings, SecretSettings):
     listen_address: str = Field("127.0.0.1:50052", description="Where this process serves gRPC: host:port or unix:PATH")
     sweep_seconds: float = Field(1.0, gt=0, le=60, description="How often the dispatcher looks for tasks that are due")
     sweep_limit: int = Field(200, ge=1, le=5000, description="How many due tasks one look takes")
+    attachments_concurrency: int = Field(
+        2, ge=1, le=64, description="How many files of runs are read at once, each by a process of its own"
+    )
     ring_again_seconds: float = Field(2.0, gt=0, description="When a doorbell that no worker answered is rung again")
 
 

@@ -42,6 +42,7 @@ from hearth_runtime.errors import (
     ToolKindNotFound,
     ToolNameTaken,
     ToolNotFound,
+    TooManyAttachments,
     TooManyStreams,
     TooManyTools,
     TooManyTrials,
@@ -124,6 +125,7 @@ TOOL_NAME_TAKEN = ToolNameTaken(
 )
 TOO_MANY_TOOLS = TooManyTools("The agent has 50 tools, the most that it may have. Delete one that it does not need.")
 TOO_MANY_TRIALS = TooManyTrials("16 tools are tried at this moment, the most that are. Try again in a moment.")
+TOO_MANY_ATTACHMENTS = TooManyAttachments("8 files of runs wait to be read, the most that may. Try again later.")
 SECRET_KEY_MISSING = SecretKeyMissing(
     "This tool has secrets, and HEARTH_SECRET_KEY is not set. Make a key with `openssl rand -base64 32`, set "
     "HEARTH_SECRET_KEY to it for both processes of agent-service and restart them."

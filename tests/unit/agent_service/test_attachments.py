@@ -1,17 +1,18 @@
 """Files that come with a run: read when it is accepted, before the question when it runs."""
 
+import asyncio
 import base64
 from typing import Any, cast
 
 import pytest
 from agent_service.attached import images_of
-from agent_service.attachments import MAX_CHARACTERS, Attachment, AttachmentReader
+from agent_service.attachments import MAX_CHARACTERS, WAITING, Attachment, AttachmentReader
 from agent_service.prompt import Prompt
 from agent_service.settings import ExtractionSettings
 from agent_service.storage import StoredAgents
 from agent_service.tasks import turns_of
 from fakes.models import ScriptedModels
-from hearth_runtime.errors import DocumentUnreadable, InvalidArgument, ModelLacksCapability
+from hearth_runtime.errors import DocumentUnreadable, InvalidArgument, ModelLacksCapability, TooManyAttachments
 
 PNG = b"\x89PNG\r\n\x1a\n rest"
 
@@ -27,7 +28,7 @@ class Agents:
 
 def reader(*can: str) -> AttachmentReader:
     models = ScriptedModels(lambda _: "", can=frozenset(can))
-    return AttachmentReader(cast(StoredAgents, Agents()), models, ExtractionSettings())
+    return AttachmentReader(cast(StoredAgents, Agents()), models, ExtractionSettings(), concurrency=1)
 
 
 async def read(*attachments: Attachment, can: tuple[str, ...] = ("completion",)) -> dict[str, Any]:
@@ -76,3 +77,23 @@ async def test_what_cannot_be_used_is_refused_before_anything_runs() -> None:
         await read(attachment(b"word " * (MAX_CHARACTERS // 10)), attachment(b"more " * (MAX_CHARACTERS // 8)))
     with pytest.raises(InvalidArgument, match="has 11 files"):
         await read(*[attachment(b"x")] * 11)
+
+
+async def test_files_that_are_read_at_once_are_bounded() -> None:
+    read = reader()
+
+    async def added(data: bytes = b"x") -> dict[str, Any]:
+        return await read.added_to({}, [attachment(data)], agent_id="a")
+
+    going = [asyncio.create_task(added()) for _ in range(WAITING + 1)]
+    await asyncio.sleep(0)  # the first is read, the others wait
+    with pytest.raises(TooManyAttachments):
+        await added()
+    # Who gives up makes room, and so does a file that cannot be read.
+    going.pop().cancel()
+    await asyncio.sleep(0)
+    with pytest.raises(DocumentUnreadable):
+        await added(b"%PDF-1.4 garbage")
+    for task_input in await asyncio.gather(*going):
+        assert task_input["attachments"][0]["text"] == "x"
+    assert await added()

@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import yaml
-from agent_service.settings import ApiSettings, ToolSettings, WorkerSettings
+from agent_service.settings import ApiSettings, ExtractionSettings, ToolSettings, WorkerSettings
 from gateway.settings import GatewaySettings
 from hearth_runtime.probe import TIMEOUT_SECONDS
 from hearth_runtime.settings import RuntimeSettings, variable_of
@@ -104,6 +104,25 @@ def test_no_pod_may_do_more_than_it_needs(overlay: str) -> None:
         }, name
         assert set(container["resources"]) == {"requests", "limits"}, name
         assert {"cpu", "memory"} <= container["resources"]["limits"].keys(), name
+
+
+def test_what_reads_files_has_the_memory_for_it(overlay: str) -> None:
+    """A process for each file that is read at once, beside the one that starts them."""
+    for name, template in own_pods(overlay).items():
+        (container,) = template["spec"]["containers"]
+        if not issubclass(SETTINGS[container["args"][0]], ExtractionSettings):
+            continue
+        given = environment(overlay, template)
+        files = "DOCUMENTS" if container["args"][0].endswith("worker") else "ATTACHMENTS"
+        settings = SETTINGS[container["args"][0]].model_fields
+        at_once = int(given.get(f"HEARTH_{files}_CONCURRENCY", settings[f"{files.lower()}_concurrency"].default))
+        each_mib = int(given.get("HEARTH_DOCUMENT_MEMORY_MIB", settings["document_memory_mib"].default))
+        assert mib(container["resources"]["limits"]["memory"]) >= at_once * each_mib + 256, name
+
+
+def mib(quantity: str) -> int:
+    units = {"Mi": 1, "Gi": 1024}
+    return int(quantity[:-2]) * units[quantity[-2:]]
 
 
 def test_no_secret_is_written_down(overlay: str) -> None:

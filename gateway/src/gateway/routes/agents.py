@@ -25,6 +25,7 @@ from gateway.documentation import (
     IMAGES_UNSEEN,
     QUEUE_FULL,
     QUOTA_EXCEEDED,
+    TOO_MANY_ATTACHMENTS,
     answers,
 )
 from gateway.route import Route
@@ -96,6 +97,7 @@ async def create_agent(
         IDEMPOTENCY_CONFLICT,
         QUEUE_FULL,
         QUOTA_EXCEEDED,
+        TOO_MANY_ATTACHMENTS,
         location="Where the task's status is",
     ),
 )

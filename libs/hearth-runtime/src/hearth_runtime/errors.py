@@ -234,6 +234,11 @@ class TooManyTrials(ResourceExhausted):
     title = "Too many tools are tried by hand already"
 
 
+class TooManyAttachments(ResourceExhausted):
+    code = "too_many_attachments"
+    title = "Too many files of runs wait to be read already"
+
+
 class SecretKeyMissing(Conflict):
     code = "secret_key_missing"
     title = "Hearth has no key to keep secrets with"
