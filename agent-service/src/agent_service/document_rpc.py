@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import orjson
 from hearth.agent.v1 import document_pb2, document_service_pb2, document_service_pb2_grpc, task_pb2
 from hearth_runtime.codec import to_message
-from hearth_runtime.errors import FieldViolation, InvalidArgument
 
+from agent_service.arguments import json_object
 from agent_service.document_store import StoredChunks, StoredDocuments
 from agent_service.documents import Documents, Query, Searcher, SearchMode
 
@@ -66,7 +65,7 @@ class DocumentRpc(document_service_pb2_grpc.DocumentServiceServicer):
             media_type=request.media_type,
             size_bytes=request.size_bytes,
             content_hash=request.content_hash,
-            metadata=_json_object(request.metadata, "metadata"),
+            metadata=json_object(request.metadata or "{}", "metadata"),
         )
         return document_service_pb2.BeginDocumentResponse(document=to_message(document, document_pb2.Document))
 
@@ -112,22 +111,10 @@ class DocumentRpc(document_service_pb2_grpc.DocumentServiceServicer):
                 text=request.query,
                 collections=tuple(request.collections),
                 limit=request.limit,
-                where=_json_object(request.filter, "filter"),
+                where=json_object(request.filter, "filter"),
                 mode=_MODES[request.mode],
             )
         )
         return document_service_pb2.SearchResponse(
             chunks=[to_message(chunk, document_pb2.FoundChunk) for chunk in found]
         )
-
-
-def _json_object(text: str, field: str) -> dict[str, Any]:
-    """The object in the field; an empty one where there is nothing."""
-    try:
-        value = orjson.loads(text or "{}")
-    except orjson.JSONDecodeError:
-        value = None
-    if not isinstance(value, dict):
-        message = "must be a JSON object"
-        raise InvalidArgument(f"{field} {message}", fields=[FieldViolation(field=field, message=message)])
-    return value

@@ -16,6 +16,7 @@ from hearth_runtime.memories import (
 from agent_service.embedding import prefixes_of, query_text
 from agent_service.inference import Models
 from agent_service.memory_store import Kept, MemoryChange, MemoryEmbedding, NewMemory, StoredMemories
+from agent_service.tool import ToolHost
 from agent_service.topics import topic_of
 
 DEFAULT_IMPORTANCE = 0.5
@@ -33,6 +34,11 @@ class Memories:
         self._stored = stored
         self._models = models
         self._model = embedding_model
+
+    @classmethod
+    def on(cls, host: ToolHost) -> "Memories":
+        """Those that a run and its tools reach."""
+        return cls(StoredMemories(host.storage), Models(host.inference), embedding_model=host.settings.embedding_model)
 
     async def keep(
         self,

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, TypedDict
 
-import orjson
 from hearth_runtime.errors import InvalidArgument
 from hearth_runtime.events import EventLevel
 from langgraph.graph import END, START, StateGraph
@@ -27,19 +26,11 @@ from agent_service.prompt import Prompt, as_data
 from agent_service.siblings import side_by_side
 from agent_service.tool import ToolSpec
 from agent_service.toolbox import DATA_ONLY, Observation, PlannedCall
+from agent_service.verdicts import VERDICT_TOKENS, max_revisions, verdict_schema
 from agent_service.workflow import Changes, RunContext, ToolWorkflow, ended, step
 
 PLAN_TOKENS = 600
-VERDICT_TOKENS = 160
-DEFAULT_MAX_REVISIONS = 2
-VERDICT = orjson.dumps(
-    {
-        "type": "object",
-        "properties": {"problem": {"type": "string", "maxLength": 300}, "ok": {"type": "boolean"}},
-        "required": ["problem", "ok"],
-        "additionalProperties": False,
-    }
-).decode()
+VERDICT = verdict_schema("ok")
 
 
 class PlanState(TypedDict, total=False):
@@ -201,9 +192,9 @@ async def _check(state: PlanState, context: RunContext) -> Changes:
     results = {result.step.id: result for result, _ in checked}
     spent = sum((used for _, used in checked), Spent(steps=1))
     config = context.agent.config
-    most = DEFAULT_MAX_REVISIONS if config.max_revisions is None else config.max_revisions
     ended_by = Limits.of(config.budget).reached(state["spent"] + spent)
-    if ended_by is None and _failed(state["plan"], state["results"] | results) and state["revisions"] >= most:
+    has_failed = _failed(state["plan"], state["results"] | results)
+    if ended_by is None and has_failed and state["revisions"] >= max_revisions(config):
         ended_by = "revisions"
     return {"results": results, "ended_by": ended_by, "spent": spent}
 

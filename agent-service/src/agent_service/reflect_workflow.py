@@ -6,26 +6,17 @@ Each criterion is asked by itself, as a yes or no with the problem in words: sma
 import operator
 from typing import Annotated, Any, TypedDict
 
-import orjson
 from hearth_runtime.events import EventKind, EventLevel
 from langgraph.graph import END, START, StateGraph
 
 from agent_service.budgets import Limits, Spent
 from agent_service.prompt import Prompt
 from agent_service.siblings import side_by_side
+from agent_service.verdicts import VERDICT_TOKENS, max_revisions, verdict_schema
 from agent_service.workflow import Changes, GraphWorkflow, RunContext, ended, step
 
 DEFAULT_CRITERIA = ("It answers the question.", "It contains no mistake.")
-DEFAULT_MAX_REVISIONS = 2
-VERDICT = orjson.dumps(
-    {
-        "type": "object",
-        "properties": {"problem": {"type": "string", "maxLength": 300}, "met": {"type": "boolean"}},
-        "required": ["problem", "met"],
-        "additionalProperties": False,
-    }
-).decode()
-VERDICT_TOKENS = 160
+VERDICT = verdict_schema("met")
 
 
 class ReflectState(TypedDict, total=False):
@@ -80,10 +71,9 @@ async def _critique(state: ReflectState, context: RunContext) -> Changes:
         problems=problems,
         revision=revisions,
     )
-    most = DEFAULT_MAX_REVISIONS if config.max_revisions is None else config.max_revisions
     return {
         "problems": problems,
-        "ended_by": "revisions" if problems and revisions >= most else None,
+        "ended_by": "revisions" if problems and revisions >= max_revisions(config) else None,
         "spent": sum((used for _, used in verdicts), Spent(steps=1)),
     }
 

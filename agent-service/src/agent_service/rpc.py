@@ -3,7 +3,6 @@
 from datetime import UTC
 from typing import Any
 
-import orjson
 from hearth.agent.v1 import (
     agent_pb2,
     agent_service_pb2,
@@ -14,11 +13,11 @@ from hearth.agent.v1 import (
 )
 from hearth_runtime.agents import ClientTool
 from hearth_runtime.codec import from_message, to_message
-from hearth_runtime.errors import FieldViolation, InvalidArgument
 from hearth_runtime.tasks import TaskStatus
 
 from agent_service.acceptance import Tasks
 from agent_service.agents import AgentDraft, Agents
+from agent_service.arguments import json_object
 from agent_service.attachments import Attachment, AttachmentReader
 from agent_service.request_store import RequestAnswer
 from agent_service.storage import StoredAgents, StoredTasks
@@ -82,7 +81,7 @@ class TaskRpc(task_service_pb2_grpc.TaskServiceServicer):
         self, request: task_service_pb2.CreateTaskRequest, context: Any
     ) -> task_service_pb2.CreateTaskResponse:
         task_input = await self._attachments.added_to(
-            _json_object(request.input, "input"),
+            json_object(request.input, "input"),
             [from_message(attachment, Attachment) for attachment in request.attachments],
             agent_id=request.agent_id,
         )
@@ -137,7 +136,7 @@ class TaskRpc(task_service_pb2_grpc.TaskServiceServicer):
         self, request: task_service_pb2.ResumeTaskRequest, context: Any
     ) -> task_service_pb2.ResumeTaskResponse:
         answers = [
-            RequestAnswer(id=answer.id, answer=_json_object(answer.answer, f"results[{place}]"))
+            RequestAnswer(id=answer.id, answer=json_object(answer.answer, f"results[{place}]"))
             for place, answer in enumerate(request.answers)
         ]
         task = await self._tasks.resume(request.id, answers)
@@ -150,15 +149,3 @@ class TaskRpc(task_service_pb2_grpc.TaskServiceServicer):
         return task_service_pb2.ListAttemptsResponse(
             attempts=[to_message(a, task_pb2.Attempt) for a in attempts], next_page_token=token
         )
-
-
-def _json_object(text: str, field: str) -> dict[str, Any]:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        value = None
-    if not isinstance(value, dict):
-        raise InvalidArgument(
-            f"{field} must be a JSON object", fields=[FieldViolation(field=field, message="must be a JSON object")]
-        )
-    return value

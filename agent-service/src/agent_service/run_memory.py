@@ -13,12 +13,12 @@ from hearth_runtime.agents import MemoryConfig
 from hearth_runtime.errors import AttemptOutdated, HearthError
 from hearth_runtime.events import EventLevel
 from hearth_runtime.memories import MemoryScope, MemorySource, MemorySubject, RecalledMemory
-from hearth_runtime.tasks import Task, Turn
+from hearth_runtime.tasks import Turn
 
 from agent_service.fact_extraction import FACTS_SCHEMA, INSTRUCTION, grounded, statements
-from agent_service.inference import Message, Models
+from agent_service.inference import Message
 from agent_service.memories import Memories
-from agent_service.memory_store import Kept, StoredMemories
+from agent_service.memory_store import Kept
 from agent_service.prompt import Prompt
 from agent_service.workflow import RunContext, Workflow, checked
 
@@ -34,20 +34,16 @@ HEADING = (
 )
 
 
-def subjects_of(task: Task) -> list[MemorySubject]:
-    """Whose facts a run may be told of: its agent's, its session's, its user's."""
-    subjects = [MemorySubject(scope=MemoryScope.AGENT, subject="")]
-    if task.session_id is not None:
-        subjects.append(MemorySubject(scope=MemoryScope.SESSION, subject=task.session_id))
-    if task.user is not None:
-        subjects.append(MemorySubject(scope=MemoryScope.USER, subject=task.user))
-    return subjects
-
-
 def subject_of(scope: MemoryScope, *, session_id: str | None, user: str | None) -> MemorySubject | None:
     """Whose facts those of this scope are in a run; None where it has no such session or user."""
     subject = {MemoryScope.AGENT: "", MemoryScope.SESSION: session_id, MemoryScope.USER: user}[scope]
     return None if subject is None else MemorySubject(scope=scope, subject=subject)
+
+
+def subjects_of(*, session_id: str | None, user: str | None) -> list[MemorySubject]:
+    """Whose facts a run may be told of: its agent's, its session's, its user's."""
+    found = (subject_of(scope, session_id=session_id, user=user) for scope in MemoryScope)
+    return [subject for subject in found if subject is not None]
 
 
 async def remembering(workflow: Workflow, context: RunContext, *, limit: asyncio.Timeout) -> dict[str, Any]:
@@ -76,11 +72,13 @@ async def recall_into(context: RunContext) -> str:
     if not limit or not question:
         return ""
 
+    subjects = subjects_of(session_id=context.task.session_id, user=context.task.user)
+
     async def produce() -> dict[str, Any]:
         try:
             async with asyncio.timeout(RECALL_SECONDS):
-                found = await _memories(context).search(
-                    context.agent.id, subjects_of(context.task), question, limit=limit, is_recall=True
+                found = await Memories.on(context.host).search(
+                    context.agent.id, subjects, question, limit=limit, is_recall=True
                 )
         except (HearthError, TimeoutError) as error:
             return {"failed": _reason(error)}
@@ -160,7 +158,7 @@ def block(memories: Sequence[Mapping[str, Any]]) -> str:
 
 
 async def _keep(context: RunContext, subject: MemorySubject, fact: str) -> Kept:
-    return await _memories(context).keep(
+    return await Memories.on(context.host).keep(
         context.agent.id,
         subject,
         fact,
@@ -192,11 +190,6 @@ async def _facts(context: RunContext, said: list[str]) -> list[object]:
         case {"facts": [*facts]}:
             return list(facts)
     return []
-
-
-def _memories(context: RunContext) -> Memories:
-    host = context.host
-    return Memories(StoredMemories(host.storage), Models(host.inference), embedding_model=host.settings.embedding_model)
 
 
 def _said(conversation: tuple[Turn, ...]) -> str:

@@ -9,9 +9,9 @@ from google.protobuf.message import Message
 from hearth.agent.v1 import tool_service_pb2, tool_service_pb2_grpc
 from hearth_runtime.agent_tools import StoredTool
 from hearth_runtime.codec import from_message, to_message
-from hearth_runtime.errors import FieldViolation, InvalidArgument
 
 from agent_service.agent_tools import AgentTools, ToolDraft
+from agent_service.arguments import json_object, no_object
 from agent_service.secret_rotation import SecretRotation
 from agent_service.tool_kinds import ToolKinds
 from agent_service.tool_store import StoredTools
@@ -100,9 +100,9 @@ class ToolRpc(tool_service_pb2_grpc.ToolServiceServicer):
         trial = await self._trials.run(
             request.name,
             agent_id=request.agent_id if request.HasField("agent_id") else None,
-            tool_config=_json_object(request.tool_config, "tool_config") if request.HasField("tool_config") else None,
+            tool_config=json_object(request.tool_config, "tool_config") if request.HasField("tool_config") else None,
             tool=request.tool if request.HasField("tool") else None,
-            arguments=_json_object(request.arguments, "arguments") if request.HasField("arguments") else None,
+            arguments=json_object(request.arguments, "arguments") if request.HasField("arguments") else None,
         )
         answer = tool_service_pb2.TryToolResponse(
             tool=trial.tool,
@@ -133,26 +133,10 @@ def _draft(request: Message) -> ToolDraft:
     except orjson.JSONDecodeError:
         draft = None
     if draft is None or not isinstance(draft.tool_config, dict):
-        raise _no_object("tool_config")
+        raise no_object("tool_config")
     return draft
 
 
 def _shown(tool: StoredTool) -> tool_service_pb2.AgentTool:
     shown = _Shown(**{name: getattr(tool, name) for name in _Shown.__dataclass_fields__})
     return to_message(shown, tool_service_pb2.AgentTool)
-
-
-def _json_object(text: str, field: str) -> dict[str, Any]:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        value = None
-    if not isinstance(value, dict):
-        raise _no_object(field)
-    return value
-
-
-def _no_object(field: str) -> InvalidArgument:
-    return InvalidArgument(
-        f"{field} must be a JSON object", fields=[FieldViolation(field=field, message="must be a JSON object")]
-    )

@@ -4,12 +4,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
-from hearth_runtime.memories import MEMORY_CHARACTERS, TOPIC_CHARACTERS, MemoryScope, MemorySource, MemorySubject
+from hearth_runtime.memories import MEMORY_CHARACTERS, TOPIC_CHARACTERS, MemoryScope, MemorySource
 
-from agent_service.inference import Models
 from agent_service.memories import DEFAULT_IMPORTANCE, Memories
-from agent_service.memory_store import StoredMemories
-from agent_service.run_memory import scope_of, subject_of
+from agent_service.run_memory import scope_of, subject_of, subjects_of
 from agent_service.tool import Tool, ToolHost, ToolResult, ToolScope, ToolSpec
 
 RECALL_LIMIT = 5
@@ -125,11 +123,7 @@ class Recall:
         )
 
     async def call(self, arguments: dict[str, Any], *, call_id: str) -> ToolResult:
-        subjects: list[MemorySubject] = [
-            subject
-            for scope in MemoryScope
-            if (subject := subject_of(scope, session_id=self._scope.session_id, user=self._scope.user)) is not None
-        ]
+        subjects = subjects_of(session_id=self._scope.session_id, user=self._scope.user)
         found = await self._memories.search(
             self._scope.agent.id, subjects, arguments["query"], limit=RECALL_LIMIT, is_recall=True
         )
@@ -160,7 +154,7 @@ class RememberKind:
         kept_for = MemoryScope(config["scope"]) if "scope" in config else MemoryScope.AGENT
         if "scope" not in config and own is not None:
             kept_for = scope_of(own)
-        yield [Remember(_memories(host), scope, kept_for)]
+        yield [Remember(Memories.on(host), scope, kept_for)]
 
 
 class RecallKind:
@@ -172,8 +166,4 @@ class RecallKind:
 
     @asynccontextmanager
     async def open(self, config: dict[str, Any], scope: ToolScope, host: ToolHost) -> AsyncIterator[Sequence[Tool]]:
-        yield [Recall(_memories(host), scope)]
-
-
-def _memories(host: ToolHost) -> Memories:
-    return Memories(StoredMemories(host.storage), Models(host.inference), embedding_model=host.settings.embedding_model)
+        yield [Recall(Memories.on(host), scope)]
