@@ -65,11 +65,11 @@ TEXTS = _stems("text message content body sentence note comment")
 FORMULAS = _stems("function expression equation formula func polynomial")
 
 
-def arguments_in(schema: dict[str, Any]) -> list[Argument]:
-    """The arguments of a tool, in the order of its schema."""
+def arguments_in(schema: dict[str, Any], root: dict[str, Any] | None = None) -> list[Argument]:
+    """The arguments of a tool, or of an object within its schema `root`, in their order."""
     required = required_of(schema)
     made = []
-    for place, (name, value) in enumerate(properties_of(schema).items()):
+    for place, (name, value) in enumerate(properties_of(schema, root).items()):
         description = str(value.get("description", ""))
         name_words = tuple(stem(part) for part in parts_of(name))
         made.append(

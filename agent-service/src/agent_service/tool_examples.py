@@ -7,12 +7,14 @@ from agent_service.tool_schemas import properties_of, resolved, type_of
 
 WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta")
 NUMBERS = (7, 12, 3, 25, 40, 18)
+MAX_VALUES = 100
 
 
 def example(schema: dict[str, Any], names: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """A request that names a value for each of the arguments `names`, and those arguments."""
+    worked = _Example(schema)
     values = {
-        name: _value(schema, value, place)
+        name: worked.value(value, place)
         for place, (name, value) in enumerate(properties_of(schema).items())
         if name in names
     }
@@ -20,29 +22,49 @@ def example(schema: dict[str, Any], names: Sequence[str]) -> tuple[str, dict[str
     return f"Use {said}.", values
 
 
-def _value(root: dict[str, Any], schema: dict[str, Any], place: int) -> Any:
-    schema = resolved(root, schema)
-    if isinstance(schema.get("enum"), list) and schema["enum"]:
-        return schema["enum"][-1]
-    if "const" in schema:
-        return schema["const"]
-    match type_of(schema):
-        case "integer":
-            return NUMBERS[place % len(NUMBERS)]
-        case "number":
-            return NUMBERS[place % len(NUMBERS)] + 0.5
-        case "boolean":
-            return True
-        case "array":
-            items = schema.get("items")
-            inner = items if isinstance(items, dict) else {}
-            return [_value(root, inner, place), _value(root, inner, place + 1)]
-        case "object":
-            return {
-                name: _value(root, value, place + n) for n, (name, value) in enumerate(properties_of(schema).items())
-            }
-        case _:
-            return "2031-05-09" if schema.get("format") == "date" else WORDS[place % len(WORDS)]
+class _Example:
+    """Values for the parts of the schema `root`. A part within itself is left empty, and so is what is too much."""
+
+    def __init__(self, root: dict[str, Any]) -> None:
+        self._root = root
+        self._around = [root.get("properties")]
+        self._room = MAX_VALUES
+
+    def value(self, schema: dict[str, Any], place: int) -> Any:
+        schema = resolved(self._root, schema)
+        self._room -= 1
+        if isinstance(schema.get("enum"), list) and schema["enum"]:
+            return schema["enum"][-1]
+        if "const" in schema:
+            return schema["const"]
+        match type_of(schema):
+            case "integer":
+                return NUMBERS[place % len(NUMBERS)]
+            case "number":
+                return NUMBERS[place % len(NUMBERS)] + 0.5
+            case "boolean":
+                return True
+            case "array":
+                items = schema.get("items")
+                inner = resolved(self._root, items) if isinstance(items, dict) else {}
+                return [] if self._is_full(inner) else [self.value(inner, place), self.value(inner, place + 1)]
+            case "object":
+                return {} if self._is_full(schema) else self._object(schema, place)
+            case _:
+                return "2031-05-09" if schema.get("format") == "date" else WORDS[place % len(WORDS)]
+
+    def _object(self, schema: dict[str, Any], place: int) -> dict[str, Any]:
+        self._around.append(schema.get("properties"))
+        made = {
+            name: self.value(value, place + n)
+            for n, (name, value) in enumerate(properties_of(schema, self._root).items())
+        }
+        self._around.pop()
+        return made
+
+    def _is_full(self, schema: dict[str, Any]) -> bool:
+        named = schema.get("properties")
+        return self._room <= 0 or (named is not None and any(named is one for one in self._around))
 
 
 def _words(name: str) -> str:

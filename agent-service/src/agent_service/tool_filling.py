@@ -29,6 +29,8 @@ NEGATIONS = frozenset(
 )
 LEAST_NUMBER_FIT = 1.0  # below it, an optional number is not spoken of
 LEAST_TEXT_FIT = 2.2
+MAX_OBJECTS = 32
+_PAIR = re.compile(r"['\"]?([\w ]+?)['\"]?\s*[:=]\s*['\"]?([\w.]+)['\"]?(?=\s*[,}]|\s|$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,30 +47,65 @@ class Filling:
 
 def fill(tool: ToolSpec, text: str) -> Filling:
     """What `text` says of the tool's arguments."""
-    question = Question(text, tool)
-    arguments = arguments_in(tool.parameters)
-    found: dict[str, list[Candidate]] = {}
-    left: list[Argument] = []
-    for argument in arguments:
-        ready = _named_value(question, argument)
-        if ready is not None:
-            found[argument.name] = ready
-        else:
-            left.append(argument)
-    taken = [c.span for cs in found.values() for c in cs[:1] if c.span is not None]
-    of_numbers = [a for a in left if a.type in ("integer", "number")]
-    found |= _numbers(question, of_numbers, taken)
-    taken += [c.span for name in (a.name for a in of_numbers) for c in found.get(name, [])[:1] if c.span is not None]
-    lists = [a for a in left if a.type == "array"]
-    found |= lists_in(question, lists, taken)
-    found |= _texts(question, [a for a in left if a.type in ("string", "any")], taken)
-    for argument in left:
-        if argument.type == "object":
-            value = _object(question, argument, tool)
-            if value:
-                found[argument.name] = [Candidate(value=value, score=1.0)]
-    ordered = {a.name: found[a.name] for a in arguments if found.get(a.name)}
-    return Filling(candidates=ordered)
+    return _Filler(Question(text, tool), tool.parameters).filling(tool.parameters)
+
+
+class _Filler:
+    """Fills in the objects of the schema `root`: none within itself, since the question says each thing once, and
+    MAX_OBJECTS at most."""
+
+    def __init__(self, question: Question, root: dict[str, Any]) -> None:
+        self._question = question
+        self._root = root
+        self._around: list[Any] = []
+        self._room = MAX_OBJECTS
+
+    def filling(self, schema: dict[str, Any]) -> Filling:
+        named = schema.get("properties")
+        if self._room == 0 or any(named is one for one in self._around):
+            return Filling()
+        self._room -= 1
+        self._around.append(named)
+        made = self._filled(schema)
+        self._around.pop()
+        return made
+
+    def _filled(self, schema: dict[str, Any]) -> Filling:
+        question = self._question
+        arguments = arguments_in(schema, self._root)
+        found: dict[str, list[Candidate]] = {}
+        left: list[Argument] = []
+        for argument in arguments:
+            ready = _named_value(question, argument)
+            if ready is not None:
+                found[argument.name] = ready
+            else:
+                left.append(argument)
+        taken = [c.span for cs in found.values() for c in cs[:1] if c.span is not None]
+        of_numbers = [a for a in left if a.type in ("integer", "number")]
+        found |= _numbers(question, of_numbers, taken)
+        taken += [
+            c.span for name in (a.name for a in of_numbers) for c in found.get(name, [])[:1] if c.span is not None
+        ]
+        lists = [a for a in left if a.type == "array"]
+        found |= lists_in(question, lists, taken)
+        found |= _texts(question, [a for a in left if a.type in ("string", "any")], taken)
+        for argument in left:
+            if argument.type == "object":
+                value = self._object(argument)
+                if value:
+                    found[argument.name] = [Candidate(value=value, score=1.0)]
+        ordered = {a.name: found[a.name] for a in arguments if found.get(a.name)}
+        return Filling(candidates=ordered)
+
+    def _object(self, argument: Argument) -> dict[str, Any]:
+        """An object out of its own arguments, or out of pairs in braces."""
+        if properties_of(argument.schema, self._root):
+            return self.filling(argument.schema).best
+        braces = re.search(r"\{([^{}]*)\}", self._question.text)
+        if braces:
+            return {m[1].strip(): _scalar(m[2]) for m in _PAIR.finditer(braces[1])}
+        return {}
 
 
 def _named_value(question: Question, argument: Argument) -> list[Candidate] | None:
@@ -177,22 +214,6 @@ def _text(span: Span, argument: Argument) -> str:
     if not isinstance(span.value, Date):
         return str(span.value)
     return written(span.value, argument.name_words, argument.description)
-
-
-_PAIR = re.compile(r"['\"]?([\w ]+?)['\"]?\s*[:=]\s*['\"]?([\w.]+)['\"]?(?=\s*[,}]|\s|$)")
-
-
-def _object(question: Question, argument: Argument, tool: ToolSpec) -> dict[str, Any]:
-    """An object out of its own arguments, or out of pairs in braces."""
-    if properties_of(argument.schema):
-        inner = ToolSpec(
-            name=tool.name, description=tool.description, parameters=argument.schema, repeatable=tool.repeatable
-        )
-        return fill(inner, question.text).best
-    braces = re.search(r"\{([^{}]*)\}", question.text)
-    if braces:
-        return {m[1].strip(): _scalar(m[2]) for m in _PAIR.finditer(braces[1])}
-    return {}
 
 
 def _scalar(text: str) -> Any:

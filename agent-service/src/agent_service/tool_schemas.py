@@ -9,6 +9,8 @@ MAX_DEPTH = 8
 HELD = ("type", "enum", "const", "format", "minimum", "maximum", "minItems", "maxItems", "description")
 FORMATS = ("date", "time", "date-time", "uuid")
 MAX_ITEMS = 20
+# Schemas within one that is held.
+MAX_PARTS = 1000
 
 
 def violation(schema: dict[str, Any], value: Any) -> str | None:
@@ -23,12 +25,14 @@ def violation(schema: dict[str, Any], value: Any) -> str | None:
     return str(found[0])[:MAX_MESSAGE] if found else None
 
 
-def properties_of(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The named arguments, each with its own schema, references into `schema` followed."""
+def properties_of(schema: dict[str, Any], root: dict[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """The named arguments, each with its own schema, references followed into `root`, which is `schema` itself if left
+    out."""
     given = schema.get("properties")
     if not isinstance(given, dict):
         return {}
-    return {name: resolved(schema, value) for name, value in given.items() if isinstance(value, dict)}
+    whole = schema if root is None else root
+    return {name: resolved(whole, value) for name, value in given.items() if isinstance(value, dict)}
 
 
 def required_of(schema: dict[str, Any]) -> list[str]:
@@ -71,28 +75,62 @@ def resolved(root: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def held(root: dict[str, Any], schema: dict[str, Any], *, depth: int = 0) -> dict[str, Any]:
-    """The part of a schema that every host can hold an answer by: closed objects, bounded lists, no references."""
-    if depth > MAX_DEPTH:
-        return {}
-    schema = resolved(root, schema)
-    options = schema.get("anyOf") or schema.get("oneOf")
-    if isinstance(options, list) and options and "type" not in schema:
-        return {"anyOf": [held(root, option, depth=depth + 1) for option in options if isinstance(option, dict)]}
-    part = {key: schema[key] for key in HELD if key in schema}
-    if part.get("format") not in FORMATS:
-        part.pop("format", None)
-    kind = type_of(schema)
-    if kind == "object" and isinstance(schema.get("properties"), dict) and schema["properties"]:
-        part["properties"] = {
-            name: held(root, value, depth=depth + 1)
-            for name, value in schema["properties"].items()
-            if isinstance(value, dict)
-        }
-        part["required"] = [name for name in required_of(schema) if name in part["properties"]]
-        part["additionalProperties"] = False
-    if kind == "array":
-        items = schema.get("items")
-        part["items"] = held(root, items, depth=depth + 1) if isinstance(items, dict) else {"type": "string"}
-        part["maxItems"] = min(MAX_ITEMS, part.get("maxItems", MAX_ITEMS))
-    return part
+def held(root: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """The part of a schema that every host can hold an answer by: closed objects, bounded lists, no references.
+
+    It is as deep as it can be with `MAX_PARTS`: schemas that refer to themselves have no end, and those that do so many
+    times are large at any depth.
+    """
+    for depth in range(MAX_DEPTH, -1, -1):
+        part = _Holding(root).part(schema, depth)
+        if part is not None:
+            return part
+    return {}
+
+
+class _Holding:
+    """Makes what is held; None is what has more than MAX_PARTS."""
+
+    def __init__(self, root: dict[str, Any]) -> None:
+        self._root = root
+        self._room = MAX_PARTS
+
+    def part(self, schema: dict[str, Any], depth: int) -> dict[str, Any] | None:
+        self._room -= 1
+        if self._room < 0:
+            return None
+        if depth < 0:
+            return {}
+        schema = resolved(self._root, schema)
+        options = schema.get("anyOf") or schema.get("oneOf")
+        if isinstance(options, list) and options and "type" not in schema:
+            held_options = self._all(dict(enumerate(options)), depth)
+            return None if held_options is None else {"anyOf": list(held_options.values())}
+        part = {key: schema[key] for key in HELD if key in schema}
+        if part.get("format") not in FORMATS:
+            part.pop("format", None)
+        kind = type_of(schema)
+        if kind == "object" and isinstance(schema.get("properties"), dict) and schema["properties"]:
+            properties = self._all(schema["properties"], depth)
+            if properties is None:
+                return None
+            part["properties"] = properties
+            part["required"] = [name for name in required_of(schema) if name in properties]
+            part["additionalProperties"] = False
+        if kind == "array":
+            items = schema.get("items")
+            part["items"] = self.part(items, depth - 1) if isinstance(items, dict) else {"type": "string"}
+            if part["items"] is None:
+                return None
+            part["maxItems"] = min(MAX_ITEMS, part.get("maxItems", MAX_ITEMS))
+        return part
+
+    def _all[K](self, schemas: dict[K, Any], depth: int) -> dict[K, dict[str, Any]] | None:
+        made: dict[K, dict[str, Any]] = {}
+        for name, schema in schemas.items():
+            if isinstance(schema, dict):
+                part = self.part(schema, depth - 1)
+                if part is None:
+                    return None
+                made[name] = part
+        return made

@@ -1,11 +1,19 @@
 """What a question says of a tool's arguments, and of how many calls it speaks."""
 
+import time
 from typing import Any
 
+import orjson
 import pytest
 from agent_service.tool import ToolSpec
+from agent_service.tool_choice import ToolChoiceSettings
+from agent_service.tool_chooser import choose_tools
+from agent_service.tool_examples import example
 from agent_service.tool_filling import fill
 from agent_service.tool_parts import calls_in
+from agent_service.tool_schemas import held
+from fakes.choice_model import ScriptedModel
+from hearth_runtime.tasks import Turn
 
 type Properties = dict[str, dict[str, Any]]
 
@@ -190,3 +198,66 @@ def test_no_more_calls_than_are_taken() -> None:
 
 def test_a_tool_without_arguments_needs_none() -> None:
     assert fill(tool("now", "The time.", {}), "What time is it in Oslo?").best == {}
+
+
+NODE = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "children": {"type": "array", "items": {"$ref": "#/$defs/Node"}}},
+    "required": ["name"],
+}
+TREE = {
+    "type": "object",
+    "properties": {"root": {"$ref": "#/$defs/Node"}},
+    "required": ["root"],
+    "$defs": {"Node": NODE},
+}
+SELF = {"type": "object", "properties": {"me": {"$ref": "#"}, "name": {"type": "string"}}, "required": ["me"]}
+NAMES = [f"p{n}" for n in range(10)]
+MANY = {"type": "object", "properties": {name: {"$ref": "#"} for name in NAMES}, "required": NAMES}
+LISTS = {
+    "type": "object",
+    "properties": {"lists": {"$ref": "#/$defs/List"}},
+    "required": ["lists"],
+    "$defs": {"List": {"type": "array", "items": {"$ref": "#/$defs/List"}}},
+}
+# Each of these kinds of node may have nodes of all the others.
+KINDS = {
+    "type": "object",
+    "properties": {name: {"$ref": f"#/$defs/{name}"} for name in NAMES},
+    "required": NAMES,
+    "$defs": {
+        name: {"type": "object", "properties": {f"of_{other}": {"$ref": f"#/$defs/{other}"} for other in NAMES}}
+        for name in NAMES
+    },
+}
+
+
+@pytest.mark.parametrize("parameters", [TREE, SELF, MANY, LISTS, KINDS])
+async def test_a_schema_that_refers_to_itself_ends(parameters: dict[str, Any]) -> None:
+    spec = ToolSpec(name="tree", description="Make a tree.", parameters=parameters, repeatable=True)
+    began = time.monotonic()
+    for two_steps in (True, False):
+        model = ScriptedModel(answers={f"repair:0:{turn}": {} for turn in range(3)} | {"arguments:0": {}, "choose": {}})
+        settings = ToolChoiceSettings(none_fits=False, two_steps=two_steps, omit_optional=False)
+        await choose_tools([Turn(role="user", content="Make a tree named Oak.")], [spec], model, settings=settings)
+        assert all(len(orjson.dumps(schema)) < 200_000 for _, _, schema in model.asked)
+        assert all(len(turn.content) < 20_000 for _, messages, _ in model.asked for turn in messages)
+    assert time.monotonic() - began < 5
+
+
+def test_an_object_within_itself_has_no_example_and_no_value_of_its_own() -> None:
+    assert example(TREE, ["root"])[1] == {"root": {"name": "alpha", "children": []}}
+    spec = ToolSpec(name="tree", description="Make a tree.", parameters=SELF, repeatable=True)
+    assert "me" not in fill(spec, "Make a tree with the name 'Oak'.").best
+    spec = ToolSpec(name="tree", description="Make a tree.", parameters=TREE, repeatable=True)
+    assert fill(spec, "Make a tree with the name 'Oak'.").best == {"root": {"name": "Oak"}}
+
+
+def test_what_is_held_of_a_schema_is_as_deep_as_there_is_room() -> None:
+    part = held(TREE, TREE["properties"]["root"])
+    depth = 0
+    while part:
+        part, depth = part["properties"]["children"].get("items"), depth + 1
+    assert depth == 5
+    many = held(MANY, MANY)["properties"]["p0"]
+    assert list(many["properties"]) == NAMES
