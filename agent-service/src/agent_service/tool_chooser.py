@@ -1,5 +1,6 @@
 """The tool-calling engine: from a conversation and tools to calls that can be made."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -132,15 +133,20 @@ async def _led(
     calls: list[ToolCall] = []
     places = count()  # also a call that comes to nothing has asked the model
     for tool, text in await _tools(question, conversation, tools, model, settings):
-        filling = fill(tool, text) if settings.candidates else Filling()
-        fillings = [filling]
-        if settings.parallel and settings.candidates:
-            fillings = calls_in(tool, text, filling, most=settings.max_calls)
+        fillings = await asyncio.to_thread(_fillings, tool, text, settings)
         for one in fillings[: settings.max_calls - len(calls)]:
             call = await arguments_of(tool, one, conversation, model, settings, place=next(places), repair=repair)
             if call is not None:
                 calls.append(call)
     return calls
+
+
+def _fillings(tool: ToolSpec, text: str, settings: ToolChoiceSettings) -> list[Filling]:
+    """What the text says of each call of the tool."""
+    if not settings.candidates:
+        return [Filling()]
+    filling = fill(tool, text)
+    return calls_in(tool, text, filling, most=settings.max_calls) if settings.parallel else [filling]
 
 
 async def _at_once(

@@ -254,7 +254,7 @@ def test_an_object_within_itself_has_no_example_and_no_value_of_its_own() -> Non
 
 
 def test_what_is_held_of_a_schema_is_as_deep_as_there_is_room() -> None:
-    part = held(TREE, TREE["properties"]["root"])
+    part = held(TREE, {"$ref": "#/$defs/Node"})
     depth = 0
     while part:
         part, depth = part["properties"]["children"].get("items"), depth + 1

@@ -1,5 +1,6 @@
 """Which tool is chosen, that none may be, and that whatever comes out of choosing is valid."""
 
+import threading
 from typing import Any
 
 import jsonschema_rs
@@ -7,6 +8,7 @@ import pytest
 from agent_service.tool import ToolSpec
 from agent_service.tool_choice import Choice, How, ToolChoiceSettings
 from agent_service.tool_chooser import choose_tools
+from agent_service.tool_narrowing import MOST_FILLED, rank
 from fakes.choice_model import ScriptedModel
 from hearth_runtime.tasks import Turn
 from hypothesis import given
@@ -191,3 +193,32 @@ async def test_whatever_comes_out_is_valid(
     assert len(choice.calls) <= settings.max_calls
     for call in choice.calls:
         jsonschema_rs.validate(asked.parameters, call.arguments)
+
+
+class Watched(dict[str, Any]):
+    """A schema that keeps which threads look at it."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.threads: set[int] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.threads.add(threading.get_ident())
+        return super().get(key, default)
+
+
+async def test_of_many_tools_the_nearest_are_looked_at_beside_the_loop() -> None:
+    schemas = [Watched({"type": "object", "properties": {"city": {"type": "string"}}}) for _ in range(100)]
+    tools = [
+        ToolSpec(
+            name=f"tool_{n}", description="The weather" if n == 70 else "Mend a shoe", parameters=s, repeatable=True
+        )
+        for n, s in enumerate(schemas)
+    ]
+    (ranked,) = await rank(["The weather in Lima"], tools, ScriptedModel(), arguments=True)
+    assert ranked[0].tool is tools[70]
+    assert len(ranked) == 100
+    looked_at = [schema for schema in schemas if schema.threads]
+    assert schemas[70] in looked_at
+    assert len(looked_at) == MOST_FILLED
+    assert all(threading.get_ident() not in schema.threads for schema in looked_at)
