@@ -17,6 +17,7 @@ _NOUNS = (
     "phone|phone number|job|job title|title|profession|employer|company|home|hometown|city|country|nationality|"
     "time zone|timezone|native language|mother tongue|diet|height|weight|size|budget|deadline|goal"
 )
+_MONTH = r"(?:january|february|march|april|may|june|july|august|september|october|november|december)\b"
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), topic)
     for pattern, topic in (
@@ -24,10 +25,12 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (rf"^{_WHO} (?:have |has )?(?:just |recently )?moved (?:to|into)\b", "home"),
         (rf"^{_WHO} (?:now |currently )?(?:work|works|am working|is working) (?:at|for)\b", "employer"),
         (rf"^{_WHO} (?:now |currently )?(?:work|works|am working|is working) as\b", "job"),
-        (rf"^{_WHO} (?:was|were|am|is) born (?:on|in)\b", "birth"),
+        (rf"^{_WHO} (?:was|were|am|is) born on (?:the )?(?:\d|{_MONTH})", "birth date"),
+        (rf"^{_WHO} (?:was|were|am|is) born in \d{{4}}\b", "birth year"),
+        (rf"^{_WHO} (?:was|were|am|is) born in (?!\d|{_MONTH})", "birthplace"),
         (rf"^{_WHO} (?:come|comes|am|is|are) from\b", "origin"),
         (rf"^{_WHO} (?:am|is|are) (?:called|named)\b", "name"),
-        (rf"^{_WHO} (?:am|is|are) \d{{1,3}}(?: years old)?\b", "age"),
+        (rf"^{_WHO} (?:am|is|are) \d{{1,3}}(?: years? (?:old|of age)\b|(?: now)?(?:$|[,;] ))", "age"),
         (rf"^{_WHO}(?:['’]s)? (?P<noun>fav(?:ou?rite|e) [\w -]{{1,40}}?) (?:is|are)\b", ""),
         (rf"^{_WHO}(?:['’]s)? (?P<noun>{_NOUNS}) (?:is|are)\b", ""),
         (
