@@ -4,7 +4,6 @@ A sub-task is a task of its own, with its own attempts, events and budget. While
 worker, so parents never keep their children from running.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,7 +13,7 @@ from hearth_runtime.agents import Agent, Budget
 from agent_service.requests import Requests
 from agent_service.storage import StoredAgents
 from agent_service.tasks import BUDGET
-from agent_service.tool import Tool, ToolResult, ToolSpec
+from agent_service.tool import Tool, ToolResult, ToolSpec, tool_names
 
 TASK = "task"
 MAX_TASK_CHARACTERS = 20_000
@@ -71,15 +70,6 @@ async def members(
     agent_ids: Sequence[str], stored: StoredAgents, requests: Requests, budget: Budget | None
 ) -> list[Tool]:
     """These agents as tools, named after them, none of which may use more than `budget`. Raises AgentNotFound."""
-    tools: list[Tool] = []
-    names: set[str] = set()
-    for agent_id in agent_ids:
-        agent = await stored.get(agent_id)
-        base = re.sub(r"[^A-Za-z0-9_-]+", "_", agent.name).strip("_")[:56] or "agent"
-        name, count = base, 1
-        while name in names:
-            count += 1
-            name = f"{base}_{count}"
-        names.add(name)
-        tools.append(Member(agent, name, requests, budget))
-    return tools
+    agents = [await stored.get(agent_id) for agent_id in agent_ids]
+    names = tool_names([agent.name for agent in agents], unnamed="agent")
+    return [Member(agent, name, requests, budget) for agent, name in zip(agents, names, strict=True)]

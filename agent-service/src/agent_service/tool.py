@@ -40,8 +40,9 @@ class ToolSpec:
     gives: Gives | None = None
 
 
-def tool_names(names: Sequence[str]) -> list[str]:
-    """Names for tools that others call so: of the characters that a name may have, and no two alike."""
+def tool_names(names: Sequence[str], *, unnamed: str = "tool") -> list[str]:
+    """Names for tools that others call so: of the characters that a name may have, and no two alike. One that has no
+    such character is `unnamed`."""
     return distinct_names([re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_") or "tool" for name in names])
 
 

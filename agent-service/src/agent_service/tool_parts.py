@@ -2,8 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import product
 
 from agent_service.tool import ToolSpec
@@ -20,13 +19,6 @@ _JOINED = re.compile(
     re.IGNORECASE,
 )
 _SPLIT = re.compile(r"(?<=[.?!;])\s+|,?\s+(?:and|then|also|plus)\s+(?:then\s+|also\s+)?|;\s*|,\s+", re.IGNORECASE)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Piece:
-    """What one stretch of the question says of its own."""
-
-    found: Mapping[str, Candidate]
 
 
 def calls_in(tool: ToolSpec, text: str, filling: Filling, *, most: int) -> list[Filling]:

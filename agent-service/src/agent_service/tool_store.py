@@ -65,10 +65,6 @@ class StoredTools:
         )
         return bool(answer.is_replaced)
 
-    async def open(self, agent_id: str, tool_id: str) -> AgentTool:
-        """The tool with its secrets. Raises ToolNotFound, SecretUnreadable."""
-        return open_secrets(self._keys, await self.get(agent_id, tool_id))
-
     async def of_agent(self, agent_id: str) -> tuple[AgentTool, ...]:
         """The enabled tools, the oldest first, with their secrets. Raises AgentNotFound, SecretUnreadable."""
         found: list[AgentTool] = []
