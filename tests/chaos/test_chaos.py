@@ -53,7 +53,7 @@ class Size:
     seconds: float
 
 
-USUAL = Size(short=200, long=20, seconds=60) if FULL else Size(short=40, long=6, seconds=12)
+USUAL = Size(short=200, long=20, seconds=50) if FULL else Size(short=40, long=6, seconds=12)
 
 
 class Scene:
@@ -461,7 +461,7 @@ async def test_workers_and_services_are_killed_while_agents_plan(new_fleet: NewF
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("names", [("gateway", "agent", "inference", "storage", "log"), ("redis",), ("postgresql",)])
 async def test_everything_else_is_killed(new_fleet: NewFleet, report: Report, names: tuple[str, ...]) -> None:
-    size = Size(short=200, long=20, seconds=60 if len(names) > 1 else 20)
+    size = Size(short=200, long=20, seconds=50 if len(names) > 1 else 20)
     async with scene(new_fleet) as here:
 
         async def start_again(name: str) -> None:
