@@ -19,6 +19,8 @@ from agent_service.agent_tools import AgentTools
 from agent_service.key_rpc import KeyRpc
 from agent_service.keys import Keys
 from agent_service.secret_keys import SecretKeys
+from agent_service.settings import ToolSettings
+from agent_service.tool import ToolHost
 from agent_service.tool_rpc import ToolRpc
 from agent_service.tool_trials import ToolTrials
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -262,7 +264,8 @@ class Tools(ToolRpc):
         self.state = state
         rows, kinds, none = Rows(state.agents), Kinds(EchoKind()), cast(Any, None)
         keys = SecretKeys((b"k" * 32,))
-        trials = ToolTrials(self, rows, kinds, keys, none)
+        host = ToolHost(settings=ToolSettings(), storage=none, inference=none)
+        trials = ToolTrials(self, rows, kinds, keys, host)
         super().__init__(AgentTools(rows, kinds, keys), rows, kinds, trials, none)
 
     async def get(self, agent_id: str) -> Agent:
