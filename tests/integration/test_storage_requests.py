@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from hearth.agent.v1 import task_pb2, task_service_pb2
-from hearth.storage.v1 import request_store_pb2, request_store_pb2_grpc, task_store_pb2
+from hearth.log.v1 import event_pb2
+from hearth.storage.v1 import event_store_pb2, request_store_pb2, request_store_pb2_grpc, task_store_pb2
 from hearth_runtime.codec import duration
 from hearth_runtime.errors import (
     AgentNotFound,
@@ -385,6 +386,31 @@ async def test_what_a_lost_worker_leaves_is_seen_to_by_the_sweep(storage: Any) -
     await storage.claim(parent_id)
     answer = await answer_of(storage, parent_id, 2, "c")
     assert (answer["status"], answer["error_code"]) == ("failed", "worker_lost")
+
+
+async def used(storage: Any, task_id: str, place: int, prompt_tokens: int) -> None:
+    event = event_pb2.Event(
+        stream_id=f"7-{place}", id=new_id(), task_id=task_id, agent_id=new_id(), kind=event_pb2.Event.KIND_USAGE,
+        level=event_pb2.Event.LEVEL_INFO,
+        context=json.dumps({"prompt_tokens": prompt_tokens, "completion_tokens": 1}),
+    )  # fmt: skip
+    event.timestamp.GetCurrentTime()
+    await storage.events.AppendEvents(event_store_pb2.AppendEventsRequest(events=[event]))
+
+
+@pytest.mark.parametrize("status", [Task.STATUS_COMPLETED, Task.STATUS_FAILED])
+async def test_what_a_sub_task_that_did_not_complete_used_is_told(storage: Any, status: Any) -> None:
+    parent_id = await running(storage)
+    child_id = (await start(storage, parent_id)).id
+    await storage.claim(child_id)
+    below_id = (await start(storage, child_id)).id
+    await used(storage, child_id, 10 + status, 100)
+    await used(storage, below_id, 20 + status, 20)
+    await used(storage, parent_id, 30 + status, 5)
+    await finish(storage, child_id, status=status)
+    answer = json.loads((await start(storage, parent_id)).answer)
+    usage = {"prompt_tokens": 120, "completion_tokens": 2}
+    assert answer.get("usage") == (usage if status == Task.STATUS_FAILED else None)
 
 
 async def test_trees_are_bounded(storage: Any) -> None:

@@ -30,7 +30,8 @@ class Requests(Protocol):
         ...
 
     async def run_agent(self, *, call_id: str, agent_id: str, task_input: dict[str, Any]) -> dict[str, Any]:
-        """How another agent's run ended: {"task_id", "status", "output", "error_message"}. Raises RunWaits until then,
+        """How another agent's run ended: {"task_id", "status", "output", "error_message"}, and `usage` where it did not
+        complete: {"prompt_tokens", "completion_tokens"} of the events that are kept so far. Raises RunWaits until then,
         having started it where it was not started yet; AgentNotFound, AgentInactive, and SubTaskRefused where the tree
         of tasks would become too deep or too broad."""
         ...

@@ -58,6 +58,7 @@ class Member:
         data: dict[str, Any] = {"task_id": ended["task_id"], "status": ended["status"]}
         if ended["status"] != "completed":
             why = ended.get("error_message") or ended["status"]
+            data["usage"] = ended.get("usage")
             return ToolResult(content=f"{self._agent.name} did not finish: {why}", is_error=True, data=data)
         output = ended["output"]
         data |= {"data": output.get("data"), "usage": output.get("usage")}

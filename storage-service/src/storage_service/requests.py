@@ -96,7 +96,11 @@ class Requests:
             return None
         known = await transaction.fetchrow(SQL["find_sub_task"], new.parent_task_id, new.call_id)
         if known is not None:
-            return _sub_task_of(known, created=False, answer=known["answer"])
+            answer: dict[str, Any] | None = known["answer"]
+            if answer is not None and answer["status"] != "completed":
+                # One that completed says itself what it used.
+                answer |= {"usage": dict(await transaction.fetchrow(SQL["measure_sub_task"], answer["task_id"]) or {})}
+            return _sub_task_of(known, created=False, answer=answer)
         await self._check_bounds(transaction, new.parent_task_id, parent["depth"])
         created = await transaction.fetchrow(
             SQL["insert_sub_task"],

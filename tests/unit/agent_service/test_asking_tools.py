@@ -4,12 +4,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from agent_service.budgets import Spent
 from agent_service.builtin.ask_human import AskHuman, AskHumanKind
 from agent_service.builtin.run_agent import RunAgent
 from agent_service.client_tools import check_client_tools, client_tools
 from agent_service.requests import RunWaits
 from agent_service.team import Member
-from agent_service.tool import ToolScope
+from agent_service.tool import Tool, ToolScope
+from agent_service.toolbox import Observation, PlannedCall
 from fakes.requests import FakeRequests
 from hearth_runtime.agents import Agent, AgentConfig, ClientTool
 from hearth_runtime.errors import InvalidArgument
@@ -133,3 +135,20 @@ async def test_a_sub_task_is_handed_to_the_agent_that_is_named() -> None:
     assert requests.asked[0].task_id == writer.id
     assert requests.asked[0].arguments == {"input": {"prompt": "Write."}}
     assert (await tools.call({"agent": "painter", "task": "Paint."}, call_id="done")).content == "blue"
+
+
+async def test_what_a_sub_task_used_that_failed_counts() -> None:
+    usage = {"prompt_tokens": 70, "completion_tokens": 7}
+    requests = FakeRequests(done={"task_id": "t", "status": "failed", "output": None, "usage": usage})
+    member = Member(agent(), "painter", requests, None)
+    tools: list[tuple[Tool, dict[str, Any]]] = [(member, {}), (RunAgent({"painter": member}), {"agent": "painter"})]
+    for tool, arguments in tools:
+        result = await tool.call({**arguments, "task": "Paint."}, call_id="done")
+        seen = Observation(
+            call=PlannedCall(id="done", tool=tool.spec.name, arguments=arguments, how="native"),
+            content=result.content,
+            is_error=result.is_error,
+            data=result.data,
+            gives=tool.spec.gives,
+        )
+        assert (result.is_error, seen.spent) == (True, Spent(tool_calls=1, prompt_tokens=70, completion_tokens=7))

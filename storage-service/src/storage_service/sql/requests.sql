@@ -16,6 +16,20 @@ FROM task_requests
 JOIN tasks AS child ON child.id = child_task_id
 WHERE task_id = $1 AND call_id = $2 AND kind = 'task';
 
+-- name: measure_sub_task
+-- $1 id. The tokens of it and of all below it, of the model calls whose events are kept.
+WITH RECURSIVE tree AS (
+    SELECT $1::uuid AS id
+    UNION ALL
+    SELECT tasks.id FROM tree JOIN tasks ON tasks.parent_task_id = tree.id
+)
+SELECT
+    coalesce(sum((context ->> 'prompt_tokens')::bigint), 0)::bigint AS prompt_tokens,
+    coalesce(sum((context ->> 'completion_tokens')::bigint), 0)::bigint AS completion_tokens
+FROM tree
+JOIN task_logs ON task_id = tree.id
+WHERE kind = 'usage';
+
 -- name: count_sub_tasks
 -- $1 id of the parent.
 SELECT count(*) AS count FROM task_requests WHERE task_id = $1 AND kind = 'task';
