@@ -419,21 +419,23 @@ async def test_another_model_is_searched_once_all_chunks_have_its_vectors(librar
 
 
 async def test_old_vectors_are_dropped_some_at_a_time(library: Library) -> None:
-    document_id = await library.ready(["one", "two", "three"], [unit(1), unit(0, 1), unit(0, 0, 1)])
+    await library.ready(["one", "two"], [unit(1), unit(0, 1)])
+    await library.ready(["three"], [unit(0, 0, 1)])
     _, task_id = await library.running(b"the task of the change")
     update = document_store_pb2.UpdateCollectionRequest(name=library.name, description="d", embedding_model="n")
     await library.documents.UpdateCollection(update)
-    for chunk in (await library.unembedded("n", collection_id=library.id)).chunks:
-        page = await library.unembedded("n", collection_id=library.id, after_id=chunk.id - 1)
-        assert page.chunks[0].id == chunk.id
-        await library.put_vectors(task_id, "n", {chunk.id: [1.0, 0.0]})
-    old = "SELECT FROM chunk_vectors JOIN chunks ON chunks.id = chunk_id WHERE document_id = $1 AND model = 'm'"
+    chunks = (await library.unembedded("n", collection_id=library.id)).chunks
+    for place, chunk in enumerate(chunks):
+        later = await library.unembedded("n", collection_id=library.id, after_id=chunk.id)
+        assert list(later.chunks) == chunks[place + 1 :]
+    await library.put_vectors(task_id, "n", {chunk.id: [1.0, 0.0] for chunk in chunks})
+    old = "SELECT FROM chunk_vectors WHERE chunk_id = ANY ($1) AND model = 'm'"
     async with open_database(library.storage.settings) as database:
         collections = Collections(database, Attempts(database), drop_limit=2)
         for left in (1, 0):
             switched = await collections.switch(task_id, 1, collection_id=library.id, model="n")
             assert switched == (SwitchOutcome.SWITCHED, left > 0)
-            assert len(await library.storage.sql(old, document_id)) == left
+            assert len(await library.storage.sql(old, [chunk.id for chunk in chunks])) == left
 
 
 async def test_collections_are_listed_by_name_and_deleted_with_their_documents(storage: Any) -> None:

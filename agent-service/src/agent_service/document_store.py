@@ -192,7 +192,7 @@ class StoredChunks:
     async def unembedded_of_document(
         self, document_id: str, *, model: str, limit: int, after_id: int | None = None
     ) -> Unembedded:
-        """Chunks of the document that lack a vector of the model, by id; those after one are not counted."""
+        """Chunks of the document that lack a vector of the model; those after one are not counted."""
         return await self._unembedded(
             chunk_store_pb2.ListUnembeddedRequest(document_id=document_id, model=model, limit=limit, after_id=after_id)
         )

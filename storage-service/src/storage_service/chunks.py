@@ -53,7 +53,7 @@ class Chunks:
     async def unembedded(
         self, *, document_id: str | None, collection_id: str | None, model: str, limit: int, after_id: int | None
     ) -> tuple[Sequence[UnembeddedChunk], int, int]:
-        """Chunks of the document, or of what can be found of the collection, that lack a vector of the model, by id;
+        """Chunks of the document, or of what can be found of the collection, that lack a vector of the model;
         how many lack one, and how many there are. After the chunk `after_id` nothing is counted, and both are 0: with
         each few chunks that would be the whole collection."""
         place, within = ("document", document_id) if document_id is not None else ("collection", collection_id)

@@ -15,14 +15,15 @@ WITH current AS (
 SELECT TRUE FROM current;
 
 -- name: list_unembedded_of_document
--- $1 document_id, $2 model, $3 limit, $4 after this id or NULL.
+-- $1 document_id, $2 model, $3 limit, $4 id of the chunk after which to look or NULL. By number; none where that chunk is
+-- gone.
 SELECT chunks.id, chunks.text, chunks.headings, documents.name AS document_name
 FROM chunks
 JOIN documents ON documents.id = chunks.document_id
 WHERE chunks.document_id = $1
-  AND ($4::bigint IS NULL OR chunks.id > $4)
+  AND ($4::bigint IS NULL OR chunks.number > (SELECT number FROM chunks WHERE id = $4))
   AND NOT EXISTS (SELECT FROM chunk_vectors WHERE chunk_id = chunks.id AND model = $2)
-ORDER BY chunks.id
+ORDER BY chunks.number
 LIMIT $3;
 
 -- name: count_unembedded_of_document
@@ -33,15 +34,24 @@ LEFT JOIN chunk_vectors ON chunk_vectors.chunk_id = chunks.id AND chunk_vectors.
 WHERE chunks.document_id = $1;
 
 -- name: list_unembedded_of_collection
--- $1 collection_id, $2 model, $3 limit, $4 after this id or NULL.
-SELECT chunks.id, chunks.text, chunks.headings, documents.name AS document_name
+-- $1 collection_id, $2 model, $3 limit, $4 id of the chunk after which to look or NULL. By document and number; none where
+-- that chunk is gone. The inner limit has it go from document to document: along the chunks, or with all of them sorted, it
+-- would read those of other collections, or of all documents to come.
+SELECT found.id, found.text, found.headings, documents.name AS document_name
 FROM documents
-JOIN chunks ON chunks.document_id = documents.id
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM chunks
+    WHERE document_id = documents.id
+      AND ($4::bigint IS NULL OR (document_id, number) > (SELECT document_id, number FROM chunks WHERE id = $4))
+      AND NOT EXISTS (SELECT FROM chunk_vectors WHERE chunk_id = chunks.id AND model = $2)
+    ORDER BY number
+    LIMIT $3
+) AS found
 WHERE documents.collection_id = $1
   AND documents.ready_at IS NOT NULL
-  AND ($4::bigint IS NULL OR chunks.id > $4)
-  AND NOT EXISTS (SELECT FROM chunk_vectors WHERE chunk_id = chunks.id AND model = $2)
-ORDER BY chunks.id
+  AND ($4::bigint IS NULL OR documents.id >= (SELECT document_id FROM chunks WHERE id = $4))
+ORDER BY documents.id, found.number
 LIMIT $3;
 
 -- name: count_unembedded_of_collection

@@ -262,7 +262,7 @@ class ListUnembeddedRequest(_message.Message):
     limit: _builtins.int
     """1 to 500"""
     after_id: _builtins.int
-    """only chunks after this one"""
+    """only chunks after this one; none where it is gone"""
     def __init__(
         self,
         *,
@@ -326,7 +326,7 @@ class ListUnembeddedResponse(_message.Message):
     total_count: _builtins.int
     @_builtins.property
     def chunks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListUnembeddedResponse.Chunk]:
-        """by id"""
+        """by document and number"""
 
     def __init__(
         self,
