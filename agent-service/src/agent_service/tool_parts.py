@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from itertools import product
+from itertools import islice, product
 
 from agent_service.tool import ToolSpec
 from agent_service.tool_candidates import Candidate, Question, arguments_in
@@ -54,7 +54,7 @@ def _side_by_side(tool: ToolSpec, text: str, filling: Filling, most: int) -> lis
     together = zip(*rows.values(), strict=True) if len(counts) == 1 else product(*rows.values())
     made = [
         Filling(candidates={**filling.candidates, **{n: [c] for n, c in zip(names, values, strict=True)}})
-        for values in together
+        for values in islice(together, most + 1)
     ]
     return made if len(made) <= most else [filling]
 
