@@ -13,6 +13,7 @@ from urllib.parse import urljoin
 import orjson
 import yaml
 
+from agent_service.references import target_of
 from agent_service.tool import tool_names
 
 MAX_DOCUMENT_CHARACTERS = 2_000_000
@@ -275,15 +276,14 @@ class _Reader:
             raise BadDocument("It is too large once its references are followed. Name fewer `operations`.")
 
     def _at(self, reference: str) -> Any:
-        if not reference.startswith("#/"):
-            raise BadDocument(f"It refers to {reference[:200]}; only references within the document are followed.")
-        value: Any = self._document
-        for part in reference[2:].split("/"):
-            name = part.replace("~1", "/").replace("~0", "~")
-            if not isinstance(value, dict) or name not in value:
-                raise BadDocument(f"It refers to {reference[:200]}, which it does not have.")
-            value = value[name]
-        return value
+        try:
+            return target_of(self._document, reference)
+        except KeyError:
+            raise BadDocument(f"It refers to {reference[:200]}, which it does not have.") from None
+        except ValueError:
+            raise BadDocument(
+                f"It refers to {reference[:200]}; only references within the document are followed."
+            ) from None
 
 
 def _list(value: Any) -> list[Any]:

@@ -3,8 +3,9 @@
 Tools bring schemas of strangers, and a small one, of branches that refer to the same branches, can ask for 2^60 steps.
 """
 
-import re
 from typing import Any
+
+from agent_service.references import target_of
 
 MAX_STEPS = 100_000
 # Pairs of a schema and a value that are looked at to count the steps.
@@ -73,19 +74,14 @@ class _Reckoning:
         return found
 
     def _target(self, reference: str) -> Any:
-        if not re.fullmatch(r"#(/.*)?", reference, re.DOTALL):
-            raise ValueError(f"refers to {reference[:200]}, and only references such as #/$defs/name are followed")
-        target = self._root
-        for step in reference.split("/")[1:]:
-            name = step.replace("~1", "/").replace("~0", "~")
-            match target:
-                case dict() if name in target:
-                    target = target[name]
-                case list() if name.isdecimal() and int(name) < len(target):
-                    target = target[int(name)]
-                case _:
-                    raise ValueError(f"refers to {reference[:200]}, which is not there")
-        return target
+        try:
+            return target_of(self._root, reference)
+        except KeyError:
+            raise ValueError(f"refers to {reference[:200]}, which is not there") from None
+        except ValueError:
+            raise ValueError(
+                f"refers to {reference[:200]}, and only references such as #/$defs/name are followed"
+            ) from None
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from agent_service.references import target_of
+
 # What stands in the place of a secret that is kept.
 MARKER = "********"
 
@@ -94,12 +96,10 @@ def _children(schema: dict[str, Any], value: Any) -> Iterator[tuple[Any, str | i
 
 def _target(root: dict[str, Any], reference: str) -> Any:
     """What a reference into the schema itself leads to; None where it leads elsewhere."""
-    if not reference.startswith("#"):
+    try:
+        return target_of(root, reference)
+    except (KeyError, ValueError):
         return None
-    target: Any = root
-    for step in reference.removeprefix("#").split("/")[1:]:
-        target = _dict(target).get(step.replace("~1", "/").replace("~0", "~"))
-    return target
 
 
 def _dict(value: Any) -> dict[str, Any]:

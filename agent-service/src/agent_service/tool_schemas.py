@@ -3,6 +3,7 @@
 from typing import Any
 
 from agent_service.json_schema import MAX_MESSAGE, violations
+from agent_service.references import target_of
 
 MAX_DEPTH = 8
 # What hosts of models turn into a grammar alike; the rest is left to validation.
@@ -64,11 +65,14 @@ def resolved(root: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     """`schema`, or what it refers to within `root`."""
     for _ in range(MAX_DEPTH):
         reference = schema.get("$ref")
-        if not isinstance(reference, str) or not reference.startswith("#"):
+        if not isinstance(reference, str):
             break
-        target: Any = root
-        for part in reference.removeprefix("#").split("/")[1:]:
-            target = target.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(target, dict) else None
+        try:
+            target = target_of(root, reference)
+        except KeyError:
+            return {}
+        except ValueError:
+            break
         if not isinstance(target, dict):
             return {}
         schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
