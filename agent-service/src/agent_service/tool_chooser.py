@@ -106,7 +106,9 @@ async def _repaired(
             calls.append(ToolCall(name=call.tool.name, arguments=call.arguments, how=How.NATIVE))
             continue
         refused = Refused(arguments=call.arguments, message=call.wrong)
-        filling = fill(call.tool, _question(conversation)) if settings.candidates else Filling()
+        filling = Filling()
+        if settings.candidates:
+            filling = await asyncio.to_thread(fill, call.tool, _question(conversation))
         repaired = await arguments_of(
             call.tool, filling, conversation, model, settings, place=call.place, refused=refused
         )
