@@ -47,7 +47,7 @@ async def test_a_deleted_agent_keeps_its_tasks_and_takes_no_new_ones(client: Cli
     assert refused.status_code == 409
     assert refused.json()["code"] == "agent_inactive"
     assert (await client.task(task_id))["status"] == "completed"
-    assert (await client.http.get(f"/tasks/{task_id}/logs")).json()["items"]
+    assert await client.told(task_id)
 
 
 async def test_lists_are_paged_and_filtered(client: Client) -> None:

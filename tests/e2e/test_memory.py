@@ -101,6 +101,5 @@ async def test_the_tool_recall_finds_what_remember_kept(client: Client) -> None:
     task_id = await client.run(agent["id"], "Look up what was kept in earlier conversations about the garden gate.")
     task = await client.wait(task_id, seconds=120)
     assert task["status"] == "completed", task
-    logs = await client.all_pages(f"/tasks/{task['id']}/logs")
-    results = [item["context"] for item in logs if item["kind"] == "tool_result"]
+    results = [item["context"] for item in await client.told(task_id) if item["kind"] == "tool_result"]
     assert any(r["tool"] == "recall" and "4711" in str(r["data"]) for r in results), results

@@ -61,8 +61,7 @@ async def results_of(client: Client, tool: dict[str, Any], prompt: str, **fields
     task_id = await client.run(agent["id"], prompt)
     task = await client.wait(task_id, seconds=120)
     assert task["status"] == "completed", task
-    logs = (await client.http.get(f"/tasks/{task_id}/logs", params={"limit": 200})).json()["items"]
-    return [item for item in logs if item["kind"] == "tool_result"]
+    return [item for item in await client.told(task_id) if item["kind"] == "tool_result"]
 
 
 async def test_a_run_that_requests_a_page(client: Client, hearth: Instance, fake_ollama: FakeOllama) -> None:

@@ -48,8 +48,7 @@ async def test_a_long_session_loses_its_oldest_turns_and_says_so(client: Client)
     task_id = answer.json()["task_id"]
     task = await client.wait(task_id)
     assert task["status"] == "completed", task
-    logs = (await client.http.get(f"/tasks/{task_id}/logs")).json()["items"]
-    cut = [item["context"] for item in logs if item["context"].get("code") == "context_cut"]
+    cut = [item["context"] for item in await client.told(task_id) if item["context"].get("code") == "context_cut"]
     assert cut == [{"code": "context_cut", "dropped_messages": 2, "cut_characters": 0}]
 
 
@@ -80,7 +79,7 @@ async def test_a_model_without_tool_calls_uses_a_tool(client: Client) -> None:
     task_id = await client.run(agent["id"], "What is 12 * 7?")
     task = await client.wait(task_id)
     assert task["status"] == "completed", task
-    logs = (await client.http.get(f"/tasks/{task_id}/logs", params={"limit": 200})).json()["items"]
+    logs = await client.told(task_id)
     calls = [item["context"] for item in logs if item["kind"] == "tool_call"]
     assert [(call["tool"], call["how"]) for call in calls] == [("calculator", "constrained")]
     assert calls[0]["arguments"] == {"expression": "12 * 7"}
