@@ -52,8 +52,9 @@ async def drained(system: System, count: int) -> float:
             asked = time.monotonic()
             if await system.finished() >= count:
                 break
-            # Counting takes longer the more there is, and from the processors that are measured: a twentieth at most.
-            await asyncio.sleep(max(0.05, 20 * (time.monotonic() - asked)))
+            # Counting takes longer the more there is, and from the processors that are measured; but what is looked for
+            # later is seen later.
+            await asyncio.sleep(min(max(0.05, 20 * (time.monotonic() - asked)), 0.3))
     return time.monotonic()
 
 

@@ -275,11 +275,10 @@ class Hearth(System):
                 yield data["message"]
 
     async def finished(self) -> int:
-        # A run's last event is the status that it ended with.
+        # A run's last event is the status that it ended with, which is told when its row has it.
         return int(
             await self.database.fetchval(
-                "SELECT count(*) FROM tasks WHERE status = 'completed' AND EXISTS (SELECT FROM task_logs"
-                " WHERE task_id = tasks.id AND kind = 'status' AND context ->> 'status' = 'completed')"
+                "SELECT count(*) FROM task_logs WHERE kind = 'status' AND context ->> 'status' = 'completed'"
             )
         )
 
