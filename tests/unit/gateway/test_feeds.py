@@ -72,11 +72,11 @@ class Logs:
         )
 
     async def open(self, after: int | None = None, **options: Any) -> EventStream:
-        """One for which the log service has been asked and has answered."""
+        """One for which the log service has been asked anew and has answered."""
+        before = len(self.calls)
         stream = self.watch(after, **options)
         opening = asyncio.create_task(stream.open(5))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await until(lambda: len(self.calls) > before)
         self.calls[-1].serve()
         await opening
         return stream
@@ -156,14 +156,11 @@ async def test_a_feed_is_shared_only_by_those_who_may_see_and_want_the_same() ->
     await logs.open()
     await logs.open(task_id="u")
     await logs.open(until_end=False)
-    for owner in ("a", "b", "a"):
+    for owner in ("a", "b"):
         with acting_for(Principal(owner=owner)):
-            stream = logs.watch()
-        if len(logs.calls) < 5:
-            opening = asyncio.create_task(stream.open(5))
-            await asyncio.sleep(0.01)
-            logs.calls[-1].serve()
-            await opening
+            await logs.open()
+    with acting_for(Principal(owner="a")):
+        await logs.watch().open(5)
     assert len(logs.calls) == 5
 
 
@@ -186,7 +183,7 @@ async def test_from_now_on_means_nothing_of_before() -> None:
     logs.calls[0].messages.put_nowait(Unavailable("It restarts."))
     await until(lambda: len(logs.calls) == 4)
     logs.calls[3].serve()
-    await asyncio.sleep(0.01)
+    await until(lambda: logs.calls[3].read)
     await logs.open(until_end=False)
     assert [call.request.after_stream_id for call in logs.calls[3:]] == ["2-0", ""]
 
