@@ -46,17 +46,18 @@ def create_app(gateway: Gateway) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.gateway = gateway
+    # They are looked through in this order for each request.
     for module in (
         agents,
-        tools,
         tasks,
+        logs,
+        tools,
         histories,
         sessions,
         memories,
         documents,
         collections,
         search,
-        logs,
         models,
         sockets,
         tickets,

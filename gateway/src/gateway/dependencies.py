@@ -105,16 +105,17 @@ class Gateway:
     audit: Audit
 
 
-def _gateway(connection: HTTPConnection) -> Gateway:
+# Each is a coroutine: FastAPI takes a plain function to a thread and back for every request.
+async def _gateway(connection: HTTPConnection) -> Gateway:
     return cast(Gateway, connection.app.state.gateway)
 
 
-def _services(connection: HTTPConnection) -> Services:
-    return _gateway(connection).services
+async def _services(connection: HTTPConnection) -> Services:
+    return (await _gateway(connection)).services
 
 
-def _links(connection: HTTPConnection) -> Links:
-    return Links(trace_url=_gateway(connection).settings.trace_url)
+async def _links(connection: HTTPConnection) -> Links:
+    return Links(trace_url=(await _gateway(connection)).settings.trace_url)
 
 
 GatewayDep = Annotated[Gateway, Depends(_gateway)]

@@ -7,6 +7,7 @@ from where it is, for a WebSocket too, to which no same-origin policy applies, i
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -109,6 +110,7 @@ def is_origin(text: str) -> bool:
     )
 
 
+@lru_cache(maxsize=1000)
 def _is_address(name: str) -> bool:
     try:
         ip_address(name.strip("[]"))

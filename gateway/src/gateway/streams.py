@@ -5,7 +5,6 @@ SSE and WebSocket are two ways to write what an `EventStream` takes from its fee
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from hearth.log.v1 import log_service_pb2
@@ -63,15 +62,16 @@ class EventStream:
         `others` is done. Nothing is lost by that. Raises HearthError when the stream ends by an error.
         """
         events = self._take()
-        if events or self.end is not None or self.is_stopped or any(other.done() for other in others):
+        if events or self.end is not None or self.is_stopped or (others and any(other.done() for other in others)):
             return events
         for other in others:
             other.add_done_callback(self._is_done)
+        # Cheaper than a time-out around the wait, and there is one of these for each event and client.
+        alarm = asyncio.get_running_loop().call_later(timeout, self.tell)
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
-                    await self._news.wait()
+            await self._news.wait()
         finally:
+            alarm.cancel()
             for other in others:
                 other.remove_done_callback(self._is_done)
         return self._take()

@@ -1,6 +1,7 @@
 """Health, metrics and where to look further."""
 
 import math
+import threading
 from typing import Any
 
 import pytest
@@ -142,3 +143,9 @@ async def test_the_root_has_links_that_work(world: World) -> None:
     assert body["name"] == "Hearth"
     for link in body["links"].values():
         assert (await world.http.get(root + link)).status_code == 200, link
+
+
+async def test_no_request_is_taken_to_a_thread_and_back(world: World) -> None:
+    for path in ("/agents", "/tasks", "/logs/history"):
+        assert (await world.http.get(path)).status_code == 200
+    assert [thread.name for thread in threading.enumerate() if "AnyIO" in thread.name] == []

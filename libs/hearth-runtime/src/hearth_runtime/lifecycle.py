@@ -1,6 +1,7 @@
 """How a process begins and ends."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Awaitable, Callable
 
@@ -12,12 +13,18 @@ from hearth_runtime.metrics import serve_metrics
 from hearth_runtime.settings import RuntimeSettings
 from hearth_runtime.telemetry import configure_tracing
 
+# Python looks for garbage after so many objects more than were freed. By its own 700, processes with a thousand
+# streams or runs spend a sixth of their time on looking at what is in use.
+COLLECT_AFTER_OBJECTS = 20_000
+
 
 def run(service: str, settings: RuntimeSettings, main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Runs `main(stopping)` to its end. SIGTERM and SIGINT set `stopping`; `main` then hands over and returns."""
     configure_logging(service, settings)
     shutdown_tracing = configure_tracing(service, settings)
     end_metrics = serve_metrics(settings)
+    gc.freeze()  # what was imported is no garbage
+    gc.set_threshold(COLLECT_AFTER_OBJECTS, *gc.get_threshold()[1:])
 
     async def body() -> None:
         stopping = asyncio.Event()
