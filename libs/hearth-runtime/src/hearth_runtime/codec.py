@@ -32,6 +32,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 type Convert = Callable[[Any], Any]
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def to_message[M: Message](value: Any, message_type: type[M]) -> M:
     """`value`, a dataclass, as a message of `message_type`."""
@@ -65,9 +67,9 @@ def from_message[T](message: Message, value_type: type[T]) -> T:
 
 def timestamp(value: datetime) -> Timestamp:
     """An aware datetime as a Timestamp."""
-    message = Timestamp()
-    message.FromDatetime(value)
-    return message
+    # A third of the time that protobuf's own conversion takes, of which there are many in every run.
+    since = value - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def duration(value: timedelta) -> Duration:

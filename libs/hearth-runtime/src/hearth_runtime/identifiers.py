@@ -1,8 +1,11 @@
 """Identifiers: UUIDs of version 7, which sort by the time they were made (RFC 9562)."""
 
-import uuid
+import re
 
 import uuid_utils
+
+# `uuid.UUID` takes other forms as well, and seven times as long.
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 
 def new_id() -> str:
@@ -12,7 +15,4 @@ def new_id() -> str:
 
 def is_id(text: str) -> bool:
     """Whether `text` is a UUID in its usual form, with hyphens."""
-    try:
-        return str(uuid.UUID(text)) == text.lower()
-    except ValueError:
-        return False
+    return _UUID.fullmatch(text) is not None
