@@ -21,7 +21,7 @@ BATCH = 500
 # The more tasks a batch told of, the longer the next one gathers, so that many live streams get fewer, longer deltas
 # and not late ones.
 GATHER_SECONDS_PER_TASK = 0.00075
-GATHER_CAP_SECONDS = 0.15
+GATHER_CAP_SECONDS = 0.1
 PUBLISHER_KEYS = "hearth.publisher."
 # How long Redis knows a task's attempt after its last new one, and a publisher's last batch.
 REMEMBER_SECONDS = 6 * 3600

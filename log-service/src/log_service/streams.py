@@ -107,7 +107,9 @@ class Streams:
                     continue
                 patience = math.inf
                 if until_end:
-                    end = end or await self._look(wanted, reader)
+                    # What goes on has not ended: only its last event, or silence, is a reason to ask.
+                    if reader.saw_final_status or time.monotonic() - reader.found_at >= ROW_SECONDS:
+                        end = end or await self._look(wanted, reader)
                     if reader.has_more:
                         continue
                     patience = ROW_SECONDS
@@ -179,6 +181,8 @@ class _Reader:
         self._token = ""  # of the next page before the window
         self.cursor = cursor
         self.saw_final_status = False
+        # When there was an event last, or this reader began, by time.monotonic().
+        self.found_at = time.monotonic()
 
     @property
     def has_more(self) -> bool:
@@ -219,6 +223,8 @@ class _Reader:
         return found, StreamId.parse(found[-1].stream_id) if found else self.cursor
 
     def _note(self, events: Sequence[Event]) -> None:
+        if events:
+            self.found_at = time.monotonic()
         for event in events:
             if event.kind is EventKind.STATUS:
                 self.saw_final_status = event.context.get("status") in FINAL_STATUSES
