@@ -1,11 +1,14 @@
 """A stream ends when, and only when, all that was in Redis at the task's end was sent."""
 
 import asyncio
+import time
 from typing import Any, cast
 
+import pytest
 from hearth_runtime.errors import Unavailable
 from hearth_runtime.events import Event, EventKind, StreamId
 from hearth_runtime.tasks import TaskStatus
+from log_service import streams
 from log_service.ends import TaskEnd
 from log_service.filters import EventFilter
 from log_service.streams import End, Heartbeat, Streams
@@ -21,8 +24,10 @@ class Ends:
     def __init__(self) -> None:
         self.end: TaskEnd | None = None
         self.error: Exception | None = None
+        self.looks = 0
 
     async def look(self, task_id: str, *, since: float) -> TaskEnd | None:
+        self.looks += 1
         if self.error is not None:
             raise self.error
         return self.end
@@ -37,7 +42,7 @@ class Watched:
         self.ends = Ends()
         self.stopping = asyncio.Event()
         self.items: list[Event | Heartbeat | End] = []
-        streams = Streams(
+        opened = Streams(
             events=cast(Any, None),
             window=self.window,
             tail=cast(Any, None),
@@ -46,7 +51,7 @@ class Watched:
             max_streams=1,
             stopping=self.stopping,
         )
-        self._stream = streams.stream(EventFilter(task_ids=(TASK,)), cursor=None, until_end=True)
+        self._stream = opened.stream(EventFilter(task_ids=(TASK,)), cursor=None, until_end=True)
         self.done = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
@@ -104,5 +109,20 @@ async def test_a_row_that_cannot_be_read_ends_no_open_stream() -> None:
     await watched.settle()
     assert watched.items == [Heartbeat(), first]
     watched.ends.error, watched.ends.end = None, ended(5)
+    await asyncio.wait_for(watched.done, 3)
+    assert watched.items[-1] == End(status=TaskStatus.FAILED)
+
+
+async def test_the_row_of_a_task_that_goes_on_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "ROW_SECONDS", 0.1)
+    watched = Watched()
+    began, place = time.monotonic(), 0
+    while time.monotonic() < began + 0.5:
+        place += 1
+        watched.append(place, kind=EventKind.DELTA)
+        await asyncio.sleep(0.01)
+    assert watched.ends.looks == 1  # when it was opened
+    # Once it is silent, its end may have been lost.
+    watched.ends.end = ended(place)
     await asyncio.wait_for(watched.done, 3)
     assert watched.items[-1] == End(status=TaskStatus.FAILED)
