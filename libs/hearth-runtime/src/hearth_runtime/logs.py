@@ -40,7 +40,6 @@ def configure_logging(service: str, settings: RuntimeSettings) -> None:
             retention=RETENTION,
             backtrace=False,
             diagnose=False,
-            enqueue=True,
         )
     logging.basicConfig(handlers=[_ToLoguru()], level=logging.INFO, force=True)
     for noisy in ("httpx", "httpcore", "grpc", "asyncio", "watchfiles"):
