@@ -146,9 +146,12 @@ class FakeOllama:
             return
         self._server.should_exit = True
         self._server.force_exit = True
-        for connection in list(self._server.server_state.connections):
-            if (transport := getattr(connection, "transport", None)) is not None:
-                transport.abort()
+        # Until it listens no more others come, and it would serve them, and not end before they do.
+        while not self._serving.done():
+            for connection in list(self._server.server_state.connections):
+                if (transport := getattr(connection, "transport", None)) is not None:
+                    transport.abort()
+            await asyncio.sleep(0.01)
         await self._serving
         self._server = None
 
