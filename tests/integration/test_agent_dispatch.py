@@ -58,7 +58,7 @@ async def api(storage: Any, redis: Redis, redis_url: str) -> AsyncIterator[Api]:
     settings = ApiSettings(redis_url=redis_url, ring_again_seconds=0.2)
     broker = broker_of(settings)
     await broker.connect()
-    await storage.sql("TRUNCATE tasks CASCADE")
+    await storage.sql("DELETE FROM tasks")
     yield Api(storage.channel, redis, settings, broker)
     await broker.stop()
 
