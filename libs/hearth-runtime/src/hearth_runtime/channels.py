@@ -1,7 +1,8 @@
 """gRPC channels to other services: a deadline on every call, waiting for a service that starts, typed errors."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import grpc
 import grpc.aio
@@ -42,61 +43,100 @@ def open_channel(service: str, address: str, settings: RuntimeSettings) -> grpc.
     it where a service stops and that does no harm (`hearth_runtime.repeats`). It is made for whom the one that is being
     served is made. Errors are `hearth_runtime.errors`. Close it when done.
     """
-    interceptors: list[grpc.aio.ClientInterceptor] = [
-        _UnaryCalls(service, settings.rpc_timeout_seconds),
-        _StreamCalls(service),
-    ]
+    interceptors: list[grpc.aio.ClientInterceptor] = []
     if settings.otlp_endpoint is not None:
         from opentelemetry.instrumentation.grpc import aio_client_interceptors
 
         interceptors.extend(aio_client_interceptors())  # type: ignore[no-untyped-call]
     credentials = None if address.startswith("unix:") else channel_credentials(settings)
     if credentials is None:
-        return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS, interceptors=interceptors)
-    return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS, interceptors=interceptors)
+        channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS, interceptors=interceptors)
+    else:
+        channel = grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS, interceptors=interceptors)
+    return _Channel(channel, service, settings.rpc_timeout_seconds)
 
 
-def _waiting(details: grpc.aio.ClientCallDetails, timeout: float | None) -> grpc.aio.ClientCallDetails:
-    return grpc.aio.ClientCallDetails(
-        method=details.method,
-        timeout=timeout,
-        metadata=grpc.aio.Metadata(*(details.metadata or ()), *as_metadata()),
-        credentials=details.credentials,
-        wait_for_ready=True if details.wait_for_ready is None else details.wait_for_ready,
-    )
+class _Channel(grpc.aio.Channel):
+    """Makes calls as `open_channel` says. It is no interceptor of gRPC's, which takes a task and more for each call."""
 
-
-class _UnaryCalls(grpc.aio.UnaryUnaryClientInterceptor):
-    def __init__(self, service: str, timeout_seconds: float) -> None:
+    def __init__(self, channel: grpc.aio.Channel, service: str, timeout_seconds: float) -> None:
+        self._channel = channel
         self._service = service
         self._timeout_seconds = timeout_seconds
 
-    async def intercept_unary_unary(
-        self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request: Any
-    ) -> Any:
-        timeout = bounded(client_call_details.timeout or self._timeout_seconds)
-        try:
-            call = await continuation(_waiting(client_call_details, timeout), request)
-            return await call
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, service=self._service) from error
+    def unary_unary(self, *args: Any, **options: Any) -> Any:
+        inner: Any = self._channel.unary_unary(*args, **options)
+
+        async def call(request: Any, *, timeout: float | None = None, wait_for_ready: bool = True) -> Any:
+            left = bounded(timeout or self._timeout_seconds)
+            try:
+                return await inner(request, timeout=left, metadata=as_metadata(), wait_for_ready=wait_for_ready)
+            except grpc.aio.AioRpcError as error:
+                raise from_rpc_error(error, service=self._service) from error
+
+        return call
+
+    def unary_stream(self, *args: Any, **options: Any) -> Any:
+        inner: Any = self._channel.unary_stream(*args, **options)
+
+        def call(request: Any, *, timeout: float | None = None) -> _Stream:
+            metadata = as_metadata()
+            return _Stream(
+                lambda: inner(request, timeout=bounded(timeout), metadata=metadata, wait_for_ready=True), self._service
+            )
+
+        return call
+
+    def stream_unary(self, *args: Any, **options: Any) -> Any:
+        return self._channel.stream_unary(*args, **options)
+
+    def stream_stream(self, *args: Any, **options: Any) -> Any:
+        return self._channel.stream_stream(*args, **options)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self, grace: float | None = None) -> None:
+        await self._channel.close(grace)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        return self._channel.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        await self._channel.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        await self._channel.channel_ready()
 
 
-class _StreamCalls(grpc.aio.UnaryStreamClientInterceptor):
-    def __init__(self, service: str) -> None:
+class _Stream:
+    """The messages of one call, which is made as they are asked for."""
+
+    def __init__(self, begin: Callable[[], Any], service: str) -> None:
+        self._begin = begin
         self._service = service
+        self._call: Any = None
+        self._messages = self._read()
 
-    async def intercept_unary_stream(
-        self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request: Any
-    ) -> Any:
-        call = await continuation(_waiting(client_call_details, bounded(client_call_details.timeout)), request)
-        return self._typed_errors(call)
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._messages
 
-    async def _typed_errors(self, call: Any) -> AsyncIterator[Any]:
+    async def _read(self) -> AsyncIterator[Any]:
+        self._call = self._begin()
         try:
-            async for message in call:
+            async for message in self._call:
                 yield message
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, service=self._service) from error
         finally:
-            call.cancel()
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Ends the call, if it has begun."""
+        if self._call is not None:
+            self._call.cancel()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
@@ -44,11 +44,11 @@ class Server:
 
     def __init__(self, settings: RuntimeSettings, *, dependencies: Sequence[Dependency] = ()) -> None:
         self._settings = settings
-        interceptors: list[grpc.aio.ServerInterceptor] = [_TypedErrors()]
+        interceptors: list[grpc.aio.ServerInterceptor] = []
         if settings.otlp_endpoint is not None:
             from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
-            interceptors.insert(0, aio_server_interceptor())  # type: ignore[no-untyped-call]
+            interceptors.append(aio_server_interceptor())  # type: ignore[no-untyped-call]
         options = list(SERVER_OPTIONS)
         if not settings.listen_address.startswith("unix:"):
             # Callers look a name up anew when a connection ends. What is under way on it goes on to its own end.
@@ -64,7 +64,7 @@ class Server:
 
     def register(self, add_to_server: Callable[[Any, Any], None], servicer: object, module: ModuleType) -> None:
         """Serves `servicer`, whose service the generated `module` (…_pb2) describes."""
-        add_to_server(servicer, self._server)
+        add_to_server(servicer, _Handlers(self._server))
         self._names.extend(s.full_name for s in module.DESCRIPTOR.services_by_name.values())
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -89,30 +89,32 @@ class Server:
             self._server.add_secure_port(address, credentials)
 
 
-class _TypedErrors(grpc.aio.ServerInterceptor):
-    """Answers with the status that an error owns, and hides all that is not ours to show."""
+class _Handlers:
+    """What generated code takes for a server: each method answers with the status that an error owns, and hides all
+    that is not ours to show. An interceptor of gRPC's would be asked anew for each call."""
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        method = str(handler_call_details.method)
-        if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(
-                _unary(method, handler.unary_unary), handler.request_deserializer, handler.response_serializer
-            )
-        if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(
-                _stream(method, handler.unary_stream), handler.request_deserializer, handler.response_serializer
-            )
-        return handler
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """The same as the registered ones."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Serves the methods of the service, each by its name."""
+        typed = {name: _typed(f"{service}/{name}", handler) for name, handler in handlers.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, typed),))
+
+
+def _typed(method: str, handler: Any) -> Any:
+    coders = handler.request_deserializer, handler.response_serializer
+    if handler.unary_unary is not None:
+        return grpc.unary_unary_rpc_method_handler(_unary(method, handler.unary_unary), *coders)
+    return grpc.unary_stream_rpc_method_handler(_stream(method, handler.unary_stream), *coders)
 
 
 def _unary(method: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    ended = _ended(method)
+
     async def call(request: Any, context: Any) -> Any:
         started = time.perf_counter()
         code = grpc.StatusCode.OK
@@ -131,12 +133,14 @@ def _unary(method: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., A
             code = known.status
             await context.abort(known.status, known.detail, (*known.trailing_metadata(), NO_REPEAT))
         finally:
-            _record(method, code, started)
+            ended(code, started)
 
     return call
 
 
 def _stream(method: str, inner: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    ended = _ended(method)
+
     async def call(request: Any, context: Any) -> AsyncIterator[Any]:
         started = time.perf_counter()
         code = grpc.StatusCode.OK
@@ -152,9 +156,24 @@ def _stream(method: str, inner: Callable[..., AsyncIterator[Any]]) -> Callable[.
             code = known.status
             await context.abort(known.status, known.detail, (*known.trailing_metadata(), NO_REPEAT))
         finally:
-            _record(method, code, started)
+            ended(code, started)
 
     return call
+
+
+def _ended(method: str) -> Callable[[grpc.StatusCode, float], None]:
+    """Counts the ends of the method's calls."""
+    name = method.removeprefix("hearth.")
+    seconds = RPC_SECONDS.labels(name)
+    ends = {grpc.StatusCode.OK: RPCS.labels(name, grpc.StatusCode.OK.name)}
+
+    def ended(code: grpc.StatusCode, started: float) -> None:
+        if code not in ends:
+            ends[code] = RPCS.labels(name, code.name)
+        ends[code].inc()
+        seconds.observe(time.perf_counter() - started)
+
+    return ended
 
 
 def _known(error: Exception, method: str) -> HearthError:
@@ -165,9 +184,3 @@ def _known(error: Exception, method: str) -> HearthError:
     reference = uuid4().hex[:8]
     logger.opt(exception=error).error("an RPC failed unexpectedly", method=method, reference=reference)
     return HearthError(f"An unexpected error. The service's log has it under reference {reference}.")
-
-
-def _record(method: str, code: grpc.StatusCode, started: float) -> None:
-    name = method.removeprefix("/hearth.")
-    RPCS.labels(name, code.name).inc()
-    RPC_SECONDS.labels(name).observe(time.perf_counter() - started)

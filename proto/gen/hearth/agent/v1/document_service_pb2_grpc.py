@@ -5,7 +5,7 @@ import warnings
 
 from hearth.agent.v1 import document_service_pb2 as hearth_dot_agent_dot_v1_dot_document__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class DocumentServiceStub:
+class DocumentServiceStub(object):
     """Collections of documents: taking them in, and searching them.
     """
 
@@ -107,7 +107,7 @@ class DocumentServiceStub:
                 _registered_method=True)
 
 
-class DocumentServiceServicer:
+class DocumentServiceServicer(object):
     """Collections of documents: taking them in, and searching them.
     """
 
@@ -292,7 +292,7 @@ def add_DocumentServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class DocumentService:
+class DocumentService(object):
     """Collections of documents: taking them in, and searching them.
     """
 

@@ -5,7 +5,7 @@ import warnings
 
 from hearth.agent.v1 import history_service_pb2 as hearth_dot_agent_dot_v1_dot_history__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class HistoryServiceStub:
+class HistoryServiceStub(object):
     """Time travel: what a task's steps left behind, and tasks that are made from it. FAILED_PRECONDITION history_expired
     where it is kept no longer.
     """
@@ -53,7 +53,7 @@ class HistoryServiceStub:
                 _registered_method=True)
 
 
-class HistoryServiceServicer:
+class HistoryServiceServicer(object):
     """Time travel: what a task's steps left behind, and tasks that are made from it. FAILED_PRECONDITION history_expired
     where it is kept no longer.
     """
@@ -108,7 +108,7 @@ def add_HistoryServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class HistoryService:
+class HistoryService(object):
     """Time travel: what a task's steps left behind, and tasks that are made from it. FAILED_PRECONDITION history_expired
     where it is kept no longer.
     """

@@ -5,7 +5,7 @@ import warnings
 
 from hearth.agent.v1 import key_service_pb2 as hearth_dot_agent_dot_v1_dot_key__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class KeyServiceStub:
+class KeyServiceStub(object):
     """Who is let in, and what was done. The gateway and hearth-admin ask; nothing here is for clients.
     """
 
@@ -82,7 +82,7 @@ class KeyServiceStub:
                 _registered_method=True)
 
 
-class KeyServiceServicer:
+class KeyServiceServicer(object):
     """Who is let in, and what was done. The gateway and hearth-admin ask; nothing here is for clients.
     """
 
@@ -205,7 +205,7 @@ def add_KeyServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class KeyService:
+class KeyService(object):
     """Who is let in, and what was done. The gateway and hearth-admin ask; nothing here is for clients.
     """
 

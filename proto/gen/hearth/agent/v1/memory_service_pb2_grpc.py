@@ -5,7 +5,7 @@ import warnings
 
 from hearth.agent.v1 import memory_service_pb2 as hearth_dot_agent_dot_v1_dot_memory__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class MemoryServiceStub:
+class MemoryServiceStub(object):
     """What agents remember. What takes or gives an id can end with NOT_FOUND memory_not_found.
     """
 
@@ -72,7 +72,7 @@ class MemoryServiceStub:
                 _registered_method=True)
 
 
-class MemoryServiceServicer:
+class MemoryServiceServicer(object):
     """What agents remember. What takes or gives an id can end with NOT_FOUND memory_not_found.
     """
 
@@ -172,7 +172,7 @@ def add_MemoryServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class MemoryService:
+class MemoryService(object):
     """What agents remember. What takes or gives an id can end with NOT_FOUND memory_not_found.
     """
 

@@ -5,7 +5,7 @@ import warnings
 
 from hearth.agent.v1 import session_service_pb2 as hearth_dot_agent_dot_v1_dot_session__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class SessionServiceStub:
+class SessionServiceStub(object):
     """The sessions that runs have begun. Each RPC but ListSessions can end with NOT_FOUND session_not_found.
     """
 
@@ -67,7 +67,7 @@ class SessionServiceStub:
                 _registered_method=True)
 
 
-class SessionServiceServicer:
+class SessionServiceServicer(object):
     """The sessions that runs have begun. Each RPC but ListSessions can end with NOT_FOUND session_not_found.
     """
 
@@ -154,7 +154,7 @@ def add_SessionServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class SessionService:
+class SessionService(object):
     """The sessions that runs have begun. Each RPC but ListSessions can end with NOT_FOUND session_not_found.
     """
 

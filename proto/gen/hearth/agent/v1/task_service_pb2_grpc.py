@@ -5,7 +5,7 @@ import warnings
 
 from hearth.agent.v1 import task_service_pb2 as hearth_dot_agent_dot_v1_dot_task__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class TaskServiceStub:
+class TaskServiceStub(object):
     """The runs of agents, from acceptance to their end.
     """
 
@@ -72,7 +72,7 @@ class TaskServiceStub:
                 _registered_method=True)
 
 
-class TaskServiceServicer:
+class TaskServiceServicer(object):
     """The runs of agents, from acceptance to their end.
     """
 
@@ -175,7 +175,7 @@ def add_TaskServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class TaskService:
+class TaskService(object):
     """The runs of agents, from acceptance to their end.
     """
 

@@ -5,7 +5,7 @@ import warnings
 
 from hearth.agent.v1 import tool_service_pb2 as hearth_dot_agent_dot_v1_dot_tool__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class ToolServiceStub:
+class ToolServiceStub(object):
     """The tools that agents are given, the kinds that there are, and calling one by hand.
     """
 
@@ -82,7 +82,7 @@ class ToolServiceStub:
                 _registered_method=True)
 
 
-class ToolServiceServicer:
+class ToolServiceServicer(object):
     """The tools that agents are given, the kinds that there are, and calling one by hand.
     """
 
@@ -212,7 +212,7 @@ def add_ToolServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class ToolService:
+class ToolService(object):
     """The tools that agents are given, the kinds that there are, and calling one by hand.
     """
 

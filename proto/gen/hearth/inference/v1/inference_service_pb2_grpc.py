@@ -5,7 +5,7 @@ import warnings
 
 from hearth.inference.v1 import inference_service_pb2 as hearth_dot_inference_dot_v1_dot_inference__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class InferenceServiceStub:
+class InferenceServiceStub(object):
     """Models on the hosts that serve them. The model's host is chosen here, and nobody else speaks to it.
     """
 
@@ -62,7 +62,7 @@ class InferenceServiceStub:
                 _registered_method=True)
 
 
-class InferenceServiceServicer:
+class InferenceServiceServicer(object):
     """Models on the hosts that serve them. The model's host is chosen here, and nobody else speaks to it.
     """
 
@@ -142,7 +142,7 @@ def add_InferenceServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class InferenceService:
+class InferenceService(object):
     """Models on the hosts that serve them. The model's host is chosen here, and nobody else speaks to it.
     """
 

@@ -5,7 +5,7 @@ import warnings
 
 from hearth.log.v1 import log_service_pb2 as hearth_dot_log_dot_v1_dot_log__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class LogServiceStub:
+class LogServiceStub(object):
     """The events of runs: live, resumed and of the past.
     """
 
@@ -72,7 +72,7 @@ class LogServiceStub:
                 _registered_method=True)
 
 
-class LogServiceServicer:
+class LogServiceServicer(object):
     """The events of runs: live, resumed and of the past.
     """
 
@@ -173,7 +173,7 @@ def add_LogServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class LogService:
+class LogService(object):
     """The events of runs: live, resumed and of the past.
     """
 

@@ -5,7 +5,7 @@ import warnings
 
 from hearth.runtime.v1 import runtime_service_pb2 as hearth_dot_runtime_dot_v1_dot_runtime__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class RuntimeServiceStub:
+class RuntimeServiceStub(object):
     """What every service says of itself, beside the standard health protocol.
     """
 
@@ -47,7 +47,7 @@ class RuntimeServiceStub:
                 _registered_method=True)
 
 
-class RuntimeServiceServicer:
+class RuntimeServiceServicer(object):
     """What every service says of itself, beside the standard health protocol.
     """
 
@@ -86,7 +86,7 @@ def add_RuntimeServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class RuntimeService:
+class RuntimeService(object):
     """What every service says of itself, beside the standard health protocol.
     """
 

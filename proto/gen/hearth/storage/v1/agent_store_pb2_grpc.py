@@ -5,7 +5,7 @@ import warnings
 
 from hearth.storage.v1 import agent_store_pb2 as hearth_dot_storage_dot_v1_dot_agent__store__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class AgentStoreServiceStub:
+class AgentStoreServiceStub(object):
     """The table `agents`.
     """
 
@@ -62,7 +62,7 @@ class AgentStoreServiceStub:
                 _registered_method=True)
 
 
-class AgentStoreServiceServicer:
+class AgentStoreServiceServicer(object):
     """The table `agents`.
     """
 
@@ -137,7 +137,7 @@ def add_AgentStoreServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class AgentStoreService:
+class AgentStoreService(object):
     """The table `agents`.
     """
 

@@ -5,7 +5,7 @@ import warnings
 
 from hearth.storage.v1 import checkpoint_store_pb2 as hearth_dot_storage_dot_v1_dot_checkpoint__store__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class CheckpointStoreServiceStub:
+class CheckpointStoreServiceStub(object):
     """The tables `checkpoints`, `checkpoint_writes` and `tool_calls`: what a run has done so far. The thread of a checkpoint
     is its task. Every write carries the attempt; an outdated attempt changes nothing and is answered with ABORTED
     attempt_outdated.
@@ -69,7 +69,7 @@ class CheckpointStoreServiceStub:
                 _registered_method=True)
 
 
-class CheckpointStoreServiceServicer:
+class CheckpointStoreServiceServicer(object):
     """The tables `checkpoints`, `checkpoint_writes` and `tool_calls`: what a run has done so far. The thread of a checkpoint
     is its task. Every write carries the attempt; an outdated attempt changes nothing and is answered with ABORTED
     attempt_outdated.
@@ -160,7 +160,7 @@ def add_CheckpointStoreServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class CheckpointStoreService:
+class CheckpointStoreService(object):
     """The tables `checkpoints`, `checkpoint_writes` and `tool_calls`: what a run has done so far. The thread of a checkpoint
     is its task. Every write carries the attempt; an outdated attempt changes nothing and is answered with ABORTED
     attempt_outdated.

@@ -5,7 +5,7 @@ import warnings
 
 from hearth.storage.v1 import chunk_store_pb2 as hearth_dot_storage_dot_v1_dot_chunk__store__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class ChunkStoreServiceStub:
+class ChunkStoreServiceStub(object):
     """The tables `document_texts`, `chunks` and `chunk_vectors`. What a run writes carries (task_id, attempt); an outdated
     attempt changes nothing and is answered with ABORTED attempt_outdated. Repeating a write is harmless.
     """
@@ -83,7 +83,7 @@ class ChunkStoreServiceStub:
                 _registered_method=True)
 
 
-class ChunkStoreServiceServicer:
+class ChunkStoreServiceServicer(object):
     """The tables `document_texts`, `chunks` and `chunk_vectors`. What a run writes carries (task_id, attempt); an outdated
     attempt changes nothing and is answered with ABORTED attempt_outdated. Repeating a write is harmless.
     """
@@ -209,7 +209,7 @@ def add_ChunkStoreServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class ChunkStoreService:
+class ChunkStoreService(object):
     """The tables `document_texts`, `chunks` and `chunk_vectors`. What a run writes carries (task_id, attempt); an outdated
     attempt changes nothing and is answered with ABORTED attempt_outdated. Repeating a write is harmless.
     """

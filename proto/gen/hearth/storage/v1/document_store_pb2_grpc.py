@@ -5,7 +5,7 @@ import warnings
 
 from hearth.storage.v1 import document_store_pb2 as hearth_dot_storage_dot_v1_dot_document__store__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class DocumentStoreServiceStub:
+class DocumentStoreServiceStub(object):
     """The tables `collections`, `documents` and `document_parts`.
     """
 
@@ -97,7 +97,7 @@ class DocumentStoreServiceStub:
                 _registered_method=True)
 
 
-class DocumentStoreServiceServicer:
+class DocumentStoreServiceServicer(object):
     """The tables `collections`, `documents` and `document_parts`.
     """
 
@@ -258,7 +258,7 @@ def add_DocumentStoreServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class DocumentStoreService:
+class DocumentStoreService(object):
     """The tables `collections`, `documents` and `document_parts`.
     """
 

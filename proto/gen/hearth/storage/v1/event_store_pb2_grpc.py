@@ -5,7 +5,7 @@ import warnings
 
 from hearth.storage.v1 import event_store_pb2 as hearth_dot_storage_dot_v1_dot_event__store__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class EventStoreServiceStub:
+class EventStoreServiceStub(object):
     """The tables `task_logs` and `log_subscriptions`.
     """
 
@@ -57,7 +57,7 @@ class EventStoreServiceStub:
                 _registered_method=True)
 
 
-class EventStoreServiceServicer:
+class EventStoreServiceServicer(object):
     """The tables `task_logs` and `log_subscriptions`.
     """
 
@@ -120,7 +120,7 @@ def add_EventStoreServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class EventStoreService:
+class EventStoreService(object):
     """The tables `task_logs` and `log_subscriptions`.
     """
 

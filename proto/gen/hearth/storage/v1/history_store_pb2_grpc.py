@@ -5,7 +5,7 @@ import warnings
 
 from hearth.storage.v1 import history_store_pb2 as hearth_dot_storage_dot_v1_dot_history__store__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class HistoryStoreServiceStub:
+class HistoryStoreServiceStub(object):
     """What is kept of how a task was run, for as long as it is kept, and tasks that are made from it. FAILED_PRECONDITION
     history_expired where it is kept no longer.
     """
@@ -58,7 +58,7 @@ class HistoryStoreServiceStub:
                 _registered_method=True)
 
 
-class HistoryStoreServiceServicer:
+class HistoryStoreServiceServicer(object):
     """What is kept of how a task was run, for as long as it is kept, and tasks that are made from it. FAILED_PRECONDITION
     history_expired where it is kept no longer.
     """
@@ -125,7 +125,7 @@ def add_HistoryStoreServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class HistoryStoreService:
+class HistoryStoreService(object):
     """What is kept of how a task was run, for as long as it is kept, and tasks that are made from it. FAILED_PRECONDITION
     history_expired where it is kept no longer.
     """

@@ -5,7 +5,7 @@ import warnings
 
 from hearth.storage.v1 import key_store_pb2 as hearth_dot_storage_dot_v1_dot_key__store__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class KeyStoreServiceStub:
+class KeyStoreServiceStub(object):
     """The tables `api_keys`, `tickets` and `actions`. Whoever a call is made for, these are Hearth's own.
     """
 
@@ -82,7 +82,7 @@ class KeyStoreServiceStub:
                 _registered_method=True)
 
 
-class KeyStoreServiceServicer:
+class KeyStoreServiceServicer(object):
     """The tables `api_keys`, `tickets` and `actions`. Whoever a call is made for, these are Hearth's own.
     """
 
@@ -205,7 +205,7 @@ def add_KeyStoreServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class KeyStoreService:
+class KeyStoreService(object):
     """The tables `api_keys`, `tickets` and `actions`. Whoever a call is made for, these are Hearth's own.
     """
 

@@ -5,7 +5,7 @@ import warnings
 
 from hearth.storage.v1 import memory_store_pb2 as hearth_dot_storage_dot_v1_dot_memory__store__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class MemoryStoreServiceStub:
+class MemoryStoreServiceStub(object):
     """The tables `memories` and `embeddings`: facts, and a vector of each for each embedding model. What takes an id can end
     with NOT_FOUND memory_not_found; INVALID_ARGUMENT where vectors of the model had another length before.
     """
@@ -83,7 +83,7 @@ class MemoryStoreServiceStub:
                 _registered_method=True)
 
 
-class MemoryStoreServiceServicer:
+class MemoryStoreServiceServicer(object):
     """The tables `memories` and `embeddings`: facts, and a vector of each for each embedding model. What takes an id can end
     with NOT_FOUND memory_not_found; INVALID_ARGUMENT where vectors of the model had another length before.
     """
@@ -208,7 +208,7 @@ def add_MemoryStoreServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class MemoryStoreService:
+class MemoryStoreService(object):
     """The tables `memories` and `embeddings`: facts, and a vector of each for each embedding model. What takes an id can end
     with NOT_FOUND memory_not_found; INVALID_ARGUMENT where vectors of the model had another length before.
     """

@@ -5,7 +5,7 @@ import warnings
 
 from hearth.storage.v1 import request_store_pb2 as hearth_dot_storage_dot_v1_dot_request__store__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class RequestStoreServiceStub:
+class RequestStoreServiceStub(object):
     """The table `task_requests`: what tasks ask of people, of clients and of other agents, and what was answered. A request
     is known by its task and its call's id, which is the same in every attempt.
     """
@@ -58,7 +58,7 @@ class RequestStoreServiceStub:
                 _registered_method=True)
 
 
-class RequestStoreServiceServicer:
+class RequestStoreServiceServicer(object):
     """The table `task_requests`: what tasks ask of people, of clients and of other agents, and what was answered. A request
     is known by its task and its call's id, which is the same in every attempt.
     """
@@ -125,7 +125,7 @@ def add_RequestStoreServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class RequestStoreService:
+class RequestStoreService(object):
     """The table `task_requests`: what tasks ask of people, of clients and of other agents, and what was answered. A request
     is known by its task and its call's id, which is the same in every attempt.
     """

@@ -5,7 +5,7 @@ import warnings
 
 from hearth.storage.v1 import session_store_pb2 as hearth_dot_storage_dot_v1_dot_session__store__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class SessionStoreServiceStub:
+class SessionStoreServiceStub(object):
     """The table `sessions`. Runs begin sessions and append to them: TaskStoreService. Each RPC but ListSessions can end with
     NOT_FOUND session_not_found.
     """
@@ -73,7 +73,7 @@ class SessionStoreServiceStub:
                 _registered_method=True)
 
 
-class SessionStoreServiceServicer:
+class SessionStoreServiceServicer(object):
     """The table `sessions`. Runs begin sessions and append to them: TaskStoreService. Each RPC but ListSessions can end with
     NOT_FOUND session_not_found.
     """
@@ -174,7 +174,7 @@ def add_SessionStoreServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class SessionStoreService:
+class SessionStoreService(object):
     """The table `sessions`. Runs begin sessions and append to them: TaskStoreService. Each RPC but ListSessions can end with
     NOT_FOUND session_not_found.
     """

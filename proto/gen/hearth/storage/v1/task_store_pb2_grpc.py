@@ -5,7 +5,7 @@ import warnings
 
 from hearth.storage.v1 import task_store_pb2 as hearth_dot_storage_dot_v1_dot_task__store__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class TaskStoreServiceStub:
+class TaskStoreServiceStub(object):
     """The tables `tasks`, `task_attempts` and `sessions`: a task's states and who may change them. Only PostgreSQL's clock
     is used to compare times. What a running attempt writes carries (id, attempt); an outdated attempt changes nothing and
     is answered with ABORTED attempt_outdated.
@@ -114,7 +114,7 @@ class TaskStoreServiceStub:
                 _registered_method=True)
 
 
-class TaskStoreServiceServicer:
+class TaskStoreServiceServicer(object):
     """The tables `tasks`, `task_attempts` and `sessions`: a task's states and who may change them. Only PostgreSQL's clock
     is used to compare times. What a running attempt writes carries (id, attempt); an outdated attempt changes nothing and
     is answered with ABORTED attempt_outdated.
@@ -319,7 +319,7 @@ def add_TaskStoreServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class TaskStoreService:
+class TaskStoreService(object):
     """The tables `tasks`, `task_attempts` and `sessions`: a task's states and who may change them. Only PostgreSQL's clock
     is used to compare times. What a running attempt writes carries (id, attempt); an outdated attempt changes nothing and
     is answered with ABORTED attempt_outdated.

@@ -5,7 +5,7 @@ import warnings
 
 from hearth.storage.v1 import tool_store_pb2 as hearth_dot_storage_dot_v1_dot_tool__store__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class ToolStoreServiceStub:
+class ToolStoreServiceStub(object):
     """The table `agent_tools`. A deleted agent keeps its tools.
     """
 
@@ -72,7 +72,7 @@ class ToolStoreServiceStub:
                 _registered_method=True)
 
 
-class ToolStoreServiceServicer:
+class ToolStoreServiceServicer(object):
     """The table `agent_tools`. A deleted agent keeps its tools.
     """
 
@@ -173,7 +173,7 @@ def add_ToolStoreServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class ToolStoreService:
+class ToolStoreService(object):
     """The table `agent_tools`. A deleted agent keeps its tools.
     """
 
