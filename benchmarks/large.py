@@ -193,6 +193,7 @@ class Growth:
                 error_code=None,
                 error_message=None,
                 new_turns=(),
+                checkpoints=(),
             )
         )
         ended = change.task.completed_at

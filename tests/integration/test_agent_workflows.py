@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from agent_service import checkpointer
 from agent_service.workflow import GraphWorkflow, RunContext
 from agent_service.workflows import Workflows
 from hearth_runtime.errors import Unavailable, WorkflowNotFound
@@ -53,10 +54,9 @@ async def test_a_killed_run_goes_on_with_the_step_that_was_cut(bench: Bench) -> 
     assert [(a.outcome, a.resumed_from) for a in attempts] == [("worker_lost", None), ("completed", "second")]
 
 
-async def test_a_run_whose_steps_are_all_finished_only_ends(bench: Bench) -> None:
-    chain = Chain(first=quick)
-    task_id = await bench.storage.new_task()
-    # Another attempt takes over at the moment between the last step and FinishTask.
+async def ends_in_the_second_attempt(bench: Bench, chain: Chain) -> str:
+    """A task that another attempt takes over at the moment between the last step and FinishTask."""
+    task_id: str = await bench.storage.new_task()
     finish, reached = bench.stored.finish, asyncio.Event()
 
     async def never(*_: Any, **__: Any) -> Any:
@@ -71,6 +71,24 @@ async def test_a_run_whose_steps_are_all_finished_only_ends(bench: Bench) -> Non
     _, again = await bench.run_task(task_id, chain)
     await within(10, again)
     assert (await bench.stored.get(task_id)).output == {**OUTPUT, "text": "first"}
+    return task_id
+
+
+async def test_a_last_step_whose_end_is_not_kept_is_made_again_and_was_not_told_of(bench: Bench) -> None:
+    chain = Chain(first=quick)
+    task_id = await ends_in_the_second_attempt(bench, chain)
+    assert chain.begun == ["first", "first"]
+    assert await bench.steps(task_id) == [
+        (1, "first", "started"),
+        (2, "first", "started"),
+        (2, "first", "finished"),
+    ]
+
+
+async def test_a_run_whose_steps_are_all_finished_only_ends(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpointer, "HELD_BYTES", 0)  # the last state is too large to be held back
+    chain = Chain(first=quick)
+    task_id = await ends_in_the_second_attempt(bench, chain)
     assert chain.begun == ["first"]
     assert (await bench.steps(task_id))[-1] == (2, "end", "resumed")
 

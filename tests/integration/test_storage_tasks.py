@@ -8,12 +8,13 @@ from typing import Any
 import asyncpg
 import pytest
 from hearth.agent.v1 import agent_pb2, task_pb2
-from hearth.storage.v1 import agent_store_pb2, task_store_pb2
+from hearth.storage.v1 import agent_store_pb2, checkpoint_store_pb2, checkpoint_store_pb2_grpc, task_store_pb2
 from hearth_runtime.codec import duration
 from hearth_runtime.errors import (
     AgentInactive,
     AgentNotFound,
     AttemptOutdated,
+    CheckpointNotFound,
     IdempotencyConflict,
     InvalidArgument,
     NoTaskWaits,
@@ -253,6 +254,33 @@ async def test_finishing_again_is_harmless_but_only_the_same_way(storage: Any) -
         await storage.tasks.FinishTask(finish(task_id, 1, Status.STATUS_FAILED))
     with pytest.raises(AttemptOutdated):
         await storage.tasks.ReleaseTask(release(task_id, 1, is_retry=True))
+
+
+async def test_the_last_checkpoint_is_kept_with_the_end_or_not_at_all(storage: Any) -> None:
+    task_id = await storage.new_task()
+    await storage.claim(task_id)
+    state = checkpoint_store_pb2.TypedBytes(type="msgpack", data=b"x")
+    last = checkpoint_store_pb2.Checkpoint(task_id=task_id, id="9", parent_id="8", checkpoint=state, metadata="{}")
+    with pytest.raises(AttemptOutdated):
+        await storage.tasks.FinishTask(finish(task_id, 2, checkpoints=[last]))
+    stub = checkpoint_store_pb2_grpc.CheckpointStoreServiceStub(storage.channel)
+    known = checkpoint_store_pb2.GetCheckpointRequest(task_id=task_id)
+    with pytest.raises(CheckpointNotFound):
+        await stub.GetCheckpoint(known)
+    for _ in range(2):
+        await storage.tasks.FinishTask(finish(task_id, 1, checkpoints=[last]))
+        assert (await stub.GetCheckpoint(known)).checkpoint == last
+
+
+async def test_a_checkpoint_of_another_task_is_not_kept_with_the_end(storage: Any) -> None:
+    task_id = await storage.new_task()
+    await storage.claim(task_id)
+    other = checkpoint_store_pb2.Checkpoint(task_id=new_id(), id="9", metadata="{}")
+    other.checkpoint.type = "null"
+    with pytest.raises(InvalidArgument) as caught:
+        await storage.tasks.FinishTask(finish(task_id, 1, checkpoints=[other]))
+    assert [f.field for f in caught.value.fields] == ["checkpoints[0].task_id"]
+    assert (await get(storage, task_id)).status == Status.STATUS_RUNNING
 
 
 async def test_a_retry_counts_and_waits_and_keeps_its_error(storage: Any) -> None:

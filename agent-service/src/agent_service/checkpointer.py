@@ -3,7 +3,7 @@
 The thread of a checkpoint is the task. Semantics: https://reference.langchain.com/python/langgraph/checkpoints.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from hearth_runtime.checkpoints import Checkpoint as StoredCheckpoint
@@ -32,6 +32,8 @@ from agent_service.plan import PlanStep, StepResult
 from agent_service.toolbox import Observation, PlannedCall
 
 PAGE_SIZE = 20
+# Of the last checkpoint. A larger one is kept by itself.
+HELD_BYTES = 1024 * 1024
 # The dataclasses of ours that a state may hold. One that is not here comes back as a dict of its fields.
 STATE_TYPES = (Turn, Message, ToolCall, Spent, PlannedCall, Observation, PlanStep, StepResult)
 
@@ -62,18 +64,23 @@ class Checkpointer(BaseCheckpointSaver[str]):
     methods only. Of a task that `is_new` nothing is asked before something is kept.
 
     The checkpoints that a new task has before its first step ends say no more than its row, and are held back until
-    something else is to be kept. What a step wrote that has no other beside it is not kept, since the checkpoint that
+    something else is to be kept. So is the last one of a run where `holds_last`: whoever ends the task keeps it with
+    that (`kept_with`). What a step wrote that has no other beside it is not kept, since the checkpoint that
     has it follows at once; unless the step failed. (A state with LangGraph's DeltaChannel would need it.)
     """
 
-    def __init__(self, store: StoredCheckpoints, *, attempt: int, is_new: bool = False) -> None:
+    def __init__(
+        self, store: StoredCheckpoints, *, attempt: int, is_new: bool = False, holds_last: bool = False
+    ) -> None:
         super().__init__(serde=StateSerializer())
         self._store = store
         self._attempt = attempt
         self._is_empty = is_new
+        self._holds_last = holds_last
         self._task_id = ""
         self._has_one_next = False
         self._held: list[StoredCheckpoint] = []
+        self._told: list[Callable[[], Awaitable[None]]] = []
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that the config names, or the last one of its thread and namespace; None without one."""
@@ -144,7 +151,9 @@ class Checkpointer(BaseCheckpointSaver[str]):
         self._has_one_next = steps == 1
         self._task_id = stored.task_id
         self._held.append(stored)
-        if not (self._is_empty and metadata.get("step", 0) < 1 and steps > 0):
+        is_first = self._is_empty and metadata.get("step", 0) < 1 and steps > 0
+        is_last = self._holds_last and steps == 0 and not stored.namespace and len(data) <= HELD_BYTES
+        if not (is_first or is_last):
             await self._send()
         return _config(stored.task_id, stored.namespace, stored.id)
 
@@ -187,6 +196,20 @@ class Checkpointer(BaseCheckpointSaver[str]):
         if self._held:
             await self._send()
 
+    async def kept_with[T](self, write: Callable[[Sequence[StoredCheckpoint]], Awaitable[T]]) -> T:
+        """What `write` gives, which keeps what is held back with something of its own; held back still where it
+        raises."""
+        given = await write(self._held)
+        self._held = []
+        await self._tell()
+        return given
+
+    async def when_kept(self, tell: Callable[[], Awaitable[None]]) -> None:
+        """Does `tell` once all that was put is kept: now, where nothing is held back."""
+        self._told.append(tell)
+        if not self._held:
+            await self._tell()
+
     def get_next_version(self, current: str | None, channel: None) -> str:
         """The version of a channel after `current`: numbers of a fixed width, which sort as text."""
         return f"{int(current or 0) + 1:032}"
@@ -194,6 +217,12 @@ class Checkpointer(BaseCheckpointSaver[str]):
     async def _send(self, *writes: CheckpointWrites) -> None:
         held, self._held, self._is_empty = self._held, [], False
         await self._store.put(self._task_id, attempt=self._attempt, checkpoints=held, writes=writes)
+        await self._tell()
+
+    async def _tell(self) -> None:
+        told, self._told = self._told, []
+        for tell in told:
+            await tell()
 
     def _tuple_of(self, kept: KeptCheckpoint) -> CheckpointTuple:
         stored = kept.checkpoint

@@ -17,6 +17,7 @@ from opentelemetry import trace
 
 from agent_service.agents import DEFAULT_MAX_RETRIES
 from agent_service.bell import Bell
+from agent_service.checkpointer import Checkpointer
 from agent_service.publisher import EventPublisher, RunEvents
 from agent_service.request_store import StoredRequests
 from agent_service.retries import RetryPolicy
@@ -58,17 +59,20 @@ class RunEnds:
             base=timedelta(seconds=settings.retry_base_seconds), cap=timedelta(seconds=settings.retry_cap_seconds)
         )
 
-    async def completed(self, output: dict[str, Any], *, asked: Sequence[Turn]) -> str:
-        """The work is done; `asked` are the turns of the input."""
+    async def completed(self, output: dict[str, Any], *, asked: Sequence[Turn], checkpointer: Checkpointer) -> str:
+        """The work is done; `asked` are the turns of the input. What `checkpointer` holds back is kept with it."""
         # Redis has all that the run said before the row says that it ended: streams end by the row.
         await self._events.flush()
         new_turns = (*asked, Turn(role="assistant", content=output["text"]))
         await self._change(
-            lambda: self._store.finish(
-                self._task,
-                status=TaskStatus.COMPLETED,
-                output=output,
-                new_turns=new_turns if self._task.session_id else (),
+            lambda: checkpointer.kept_with(
+                lambda held: self._store.finish(
+                    self._task,
+                    status=TaskStatus.COMPLETED,
+                    output=output,
+                    new_turns=new_turns if self._task.session_id else (),
+                    checkpoints=held,
+                )
             )
         )
         if self._task.session_id is not None:

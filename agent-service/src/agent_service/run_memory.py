@@ -109,6 +109,7 @@ async def extract_from(context: RunContext, output: dict[str, Any]) -> list[dict
     said = statements(_said(context.conversation))
     if subject is None or not said:
         return []
+    await context.checkpointer.keep_held()  # what follows takes long
 
     async def produce() -> dict[str, Any]:
         try:

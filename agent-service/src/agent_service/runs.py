@@ -100,6 +100,9 @@ class Run:
         self._store = store
         self._requests = TaskRequests(requests, bell, claim.task)
         self._checkpoints = checkpoints
+        self._checkpointer = Checkpointer(
+            checkpoints, attempt=self._task.attempt, is_new=self._task.is_new, holds_last=True
+        )
         self._histories = histories
         self._models = models
         self._estimates = estimates
@@ -194,7 +197,7 @@ class Run:
             logger.opt(exception=error).error("a workflow failed unexpectedly")
             return await self._ends.failed(HearthError("The run failed unexpectedly; the worker's log says why."))
         try:
-            return await self._ends.completed(output, asked=self._input_turns())
+            return await self._ends.completed(output, asked=self._input_turns(), checkpointer=self._checkpointer)
         except AttemptOutdated:
             raise
         except HearthError as error:  # it is no output that can be kept
@@ -241,7 +244,7 @@ class Run:
             tool_calls=self._journal(self._recording),
             toolbox=self._toolbox([]),
             open_tools=self._open_tools,
-            checkpointer=Checkpointer(self._checkpoints, attempt=self._task.attempt, is_new=self._task.is_new),
+            checkpointer=self._checkpointer,
             control=self._control,
             record_resume=lambda step: self._store.record_resume(self._task, step),
             requests=KeptRequests(self._requests, self._journal(self._recording)),

@@ -9,6 +9,7 @@ import grpc.aio
 from hearth.agent.v1 import agent_pb2, task_pb2
 from hearth.storage.v1 import agent_store_pb2, agent_store_pb2_grpc, task_store_pb2, task_store_pb2_grpc
 from hearth_runtime.agents import Agent
+from hearth_runtime.checkpoints import Checkpoint
 from hearth_runtime.codec import duration, from_message, timestamp, to_message
 from hearth_runtime.principals import acting_for
 from hearth_runtime.tasks import RUNS, Attempt, Task, TaskStatus, Turn
@@ -66,6 +67,7 @@ class _Finish:
     error_code: str | None
     error_message: str | None
     new_turns: tuple[Turn, ...]
+    checkpoints: tuple[Checkpoint, ...]
 
 
 class StoredTasks:
@@ -129,8 +131,9 @@ class StoredTasks:
         error_code: str | None = None,
         error_message: str | None = None,
         new_turns: tuple[Turn, ...] = (),
+        checkpoints: Sequence[Checkpoint] = (),
     ) -> Change:
-        """Ends the task. Raises AttemptOutdated."""
+        """Ends the task, and keeps the checkpoints of it with that. Raises AttemptOutdated."""
         ended = _Finish(
             id=task.id,
             attempt=task.attempt,
@@ -139,6 +142,7 @@ class StoredTasks:
             error_code=error_code,
             error_message=error_message,
             new_turns=new_turns,
+            checkpoints=tuple(checkpoints),
         )
         with acting_for(None):  # the attempt alone decides
             answer = await self._stub.FinishTask(to_message(ended, task_store_pb2.FinishTaskRequest))

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -107,10 +108,10 @@ class GraphWorkflow:
                 if mode == "tasks" and "result" in chunk and not chunk["error"]:
                     finished.append((chunk["name"], _took(chunk["result"])))
                 elif mode == "values":
-                    # Comes when what the steps gave is kept: from here on no attempt makes them again.
+                    # Once what the steps gave is kept no attempt makes them again.
                     state = chunk
                     for name, took in finished:
-                        await context.events.step(name, "finished", **took)
+                        await context.checkpointer.when_kept(partial(context.events.step, name, "finished", **took))
                     finished.clear()
         except RunWaits as waits:
             # Where it goes on after the answers, and what there is to fork meanwhile.

@@ -9,10 +9,12 @@ from typing import Any
 
 from asyncpg import Record
 from hearth_runtime.agents import Agent
+from hearth_runtime.checkpoints import Checkpoint
 from hearth_runtime.errors import AttemptOutdated, NoTaskWaits
 from hearth_runtime.tasks import Attempt, AttemptOutcome, Task, TaskStatus, Turn
 
 from storage_service.agents import agent_of_history
+from storage_service.checkpoint_rows import columns_of
 from storage_service.database import Database, Transaction
 from storage_service.pages import Page, number_of_token, token_of_number
 from storage_service.queries import load_queries
@@ -48,6 +50,7 @@ class Ending:
     error_code: str | None
     error_message: str | None
     new_turns: tuple[Turn, ...]
+    checkpoints: tuple[Checkpoint, ...]
 
 
 class Attempts:
@@ -79,7 +82,10 @@ class Attempts:
         return bool(row["cancel_requested"])
 
     async def finish(self, ending: Ending) -> Change:
-        """Ends the task, and appends to its session. The same again is harmless. Raises AttemptOutdated."""
+        """Ends the task, keeps its checkpoints and appends to its session. The same again is harmless.
+
+        Raises AttemptOutdated, and InvalidArgument where a checkpoint is too large.
+        """
         columns = (
             ending.id,
             ending.attempt,
@@ -87,6 +93,7 @@ class Attempts:
             ending.output,
             ending.error_code,
             ending.error_message,
+            *columns_of(ending.checkpoints),
         )
         if not ending.new_turns:
             # Most tasks: one statement. Only an attempt itself makes its task part of a tree.

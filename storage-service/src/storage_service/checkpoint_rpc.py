@@ -80,12 +80,17 @@ class CheckpointStoreRpc(checkpoint_store_pb2_grpc.CheckpointStoreServiceService
 
 def _checkpoint(message: checkpoint_store_pb2.Checkpoint, task_id: str, field: str) -> Checkpoint:
     checkpoint = arguments.value_of(message, Checkpoint, field)
+    check_checkpoint(checkpoint, task_id, field)
+    return checkpoint
+
+
+def check_checkpoint(checkpoint: Checkpoint, task_id: str, field: str) -> None:
+    """Raises InvalidArgument where it is none that could be kept of this task."""
     if checkpoint.task_id != task_id:
         raise arguments.invalid(f"{field}.task_id", "must be the task_id of the request")
     _namespace(checkpoint.namespace, f"{field}.namespace")
     _key(checkpoint.id, f"{field}.id")
     arguments.json_object(checkpoint.metadata, f"{field}.metadata")
-    return checkpoint
 
 
 def _writes(message: checkpoint_store_pb2.CheckpointWrites, field: str) -> CheckpointWrites:

@@ -7,22 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from asyncpg import Record
 from hearth_runtime.checkpoints import Checkpoint, CheckpointWrite, CheckpointWrites, KeptCheckpoint, TypedBytes
 from hearth_runtime.errors import CheckpointNotFound, InvalidArgument
 
 from storage_service.arguments import invalid
 from storage_service.attempts import Attempts
+from storage_service.checkpoint_rows import CHECKPOINT_BYTES, MIB, checkpoint_of, columns_of
 from storage_service.database import Database, Transaction
 from storage_service.pages import PAGE_BYTES, Page, checkpoint_of_token, token_of_checkpoint
 from storage_service.queries import load_queries
 
 SQL = load_queries("checkpoints")
 
-MIB = 1024 * 1024
-# Both come back in one message, which may have 32 MiB.
-CHECKPOINT_BYTES = 16 * MIB
+# With a checkpoint they come back in one message, which may have 32 MiB.
 WRITES_BYTES = 15 * MIB
 
 
@@ -52,16 +50,7 @@ class Checkpoints:
 
         Raises AttemptOutdated, and InvalidArgument where a checkpoint, or what was written after it, is too large.
         """
-        for one in checkpoints:
-            if len(one.checkpoint.data) + len(orjson.dumps(one.metadata)) > CHECKPOINT_BYTES:
-                raise invalid(
-                    "checkpoint", f"holds more than {CHECKPOINT_BYTES // MIB} MiB: keep less in the run's state"
-                )
-        rows = [
-            (one.namespace, one.id, one.parent_id, one.checkpoint.type, one.checkpoint.data, one.metadata)
-            for one in checkpoints
-        ]
-        arguments = task_id, attempt, *map(list, zip(*rows, strict=True))
+        arguments = task_id, attempt, *columns_of(checkpoints)
         if not writes:
             row = await self._database.fetchrow(SQL["put_checkpoints"], *arguments, keep_plan=True)
             if row is None:
@@ -144,18 +133,6 @@ class Checkpoints:
             KeptCheckpoint(checkpoint=checkpoint_of(row), writes=tuple(writes[key]))
             for row, key in zip(rows, keys, strict=True)
         ]
-
-
-def checkpoint_of(row: Record) -> Checkpoint:
-    """The checkpoint that the row holds."""
-    return Checkpoint(
-        task_id=str(row["task_id"]),
-        namespace=row["namespace"],
-        id=row["id"],
-        parent_id=row["parent_id"],
-        checkpoint=TypedBytes(type=row["type"], data=row["data"]),
-        metadata=row["metadata"],
-    )
 
 
 def _write_of(row: Record) -> CheckpointWrite:

@@ -18,7 +18,7 @@ from loguru import logger
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from storage_service.agents import agent_inactive
-from storage_service.checkpoints import checkpoint_of
+from storage_service.checkpoint_rows import checkpoint_of
 from storage_service.database import Database
 from storage_service.pages import PAGE_BYTES, Page, text_of_token, token_of_text
 from storage_service.queries import load_queries

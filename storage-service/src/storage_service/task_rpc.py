@@ -10,6 +10,7 @@ from hearth_runtime.tasks import RUNS, Task
 
 from storage_service import arguments
 from storage_service.attempts import Attempts, Ending
+from storage_service.checkpoint_rpc import check_checkpoint
 from storage_service.queue import Queue
 from storage_service.task_rows import task_not_found
 from storage_service.tasks import NewTask, TaskFilter, Tasks
@@ -67,6 +68,8 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
         arguments.uuid(ending.id, "id")
         if ending.output is not None:
             arguments.json_object(ending.output, "output")
+        for n, one in enumerate(ending.checkpoints):
+            check_checkpoint(one, ending.id, f"checkpoints[{n}]")
         if not ending.status.is_final:
             raise arguments.invalid("status", "must be completed, failed or cancelled")
         return to_message(await self._attempts.finish(ending), task_store_pb2.FinishTaskResponse)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from agent_service.checkpoint_store import StoredCheckpoints
-from agent_service.checkpointer import Checkpointer
+from agent_service.checkpointer import HELD_BYTES, Checkpointer
 from agent_service.requests import RunWaits
 from hearth_runtime.checkpoints import Checkpoint, CheckpointWrites
 from langgraph.graph import END, START, StateGraph
@@ -42,7 +42,7 @@ async def write(state: State) -> State:
     return {"text": "x"}
 
 
-async def run(puts: Puts, *layers: dict[str, Step]) -> Any:
+async def run(puts: Puts, *layers: dict[str, Step], saver: Checkpointer | None = None) -> Any:
     """Runs the layers one after the other, the steps of each beside each other."""
     graph = StateGraph(State)
     before: list[str] = [START]
@@ -54,7 +54,7 @@ async def run(puts: Puts, *layers: dict[str, Step]) -> Any:
         before = list(layer)
     for one in before:
         graph.add_edge(one, END)
-    compiled = graph.compile(checkpointer=Checkpointer(puts, attempt=1, is_new=True))
+    compiled = graph.compile(checkpointer=saver or Checkpointer(puts, attempt=1, is_new=True))
     return await compiled.ainvoke({}, {"configurable": {"thread_id": "task"}}, durability="sync")
 
 
@@ -104,3 +104,41 @@ async def test_what_is_held_back_is_kept_when_asked_for() -> None:
     await saver.keep_held()
     await saver.keep_held()
     assert puts.sizes == [(2, 0)]
+
+
+async def test_the_last_one_is_kept_with_the_end_and_told_of_then() -> None:
+    puts, said = Puts(), []
+    saver = Checkpointer(puts, attempt=1, is_new=True, holds_last=True)
+
+    async def tell() -> None:
+        said.append("two is finished")
+
+    async def fail(held: Sequence[Checkpoint]) -> None:
+        raise ConnectionError
+
+    async def keep(held: Sequence[Checkpoint]) -> int:
+        assert said == []
+        return len(held)
+
+    await run(puts, {"one": write}, {"two": write}, saver=saver)
+    assert puts.sizes == [(3, 0)]
+    await saver.when_kept(tell)
+    with pytest.raises(ConnectionError):
+        await saver.kept_with(fail)
+    assert said == []
+    assert await saver.kept_with(keep) == 1
+    assert said == ["two is finished"]
+    await saver.keep_held()
+    assert puts.sizes == [(3, 0)]
+    await saver.when_kept(tell)
+    assert len(said) == 2
+
+
+async def test_a_large_last_one_is_kept_by_itself() -> None:
+    puts = Puts()
+
+    async def write_much(state: State) -> State:
+        return {"text": "x" * HELD_BYTES}
+
+    await run(puts, {"one": write_much}, saver=Checkpointer(puts, attempt=1, is_new=True, holds_last=True))
+    assert puts.sizes == [(3, 0)]

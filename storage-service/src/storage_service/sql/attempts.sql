@@ -61,19 +61,27 @@ WHERE id = $1 AND attempt = $2 AND status = 'running'
 RETURNING cancel_requested_at IS NOT NULL AS cancel_requested;
 
 -- name: finish_task
--- $1 id, $2 attempt, $3 status, $4 output, $5 error_code, $6 error_message, the last three or NULL; $7 whether only a task
--- that is part of no tree is to be finished.
+-- $1 id, $2 attempt, $3 status, $4 output, $5 error_code, $6 error_message, the last three or NULL; arrays with a
+-- checkpoint in each place, as in put_checkpoints: $7 namespace, $8 id, $9 parent_id or NULL, $10 type, $11 data,
+-- $12 metadata; $13 whether only a task that is part of no tree is to be finished.
 WITH finished AS (
     UPDATE tasks
     SET status = $3, output = $4, error_code = $5, error_message = $6, completed_at = now(), end_unsettled = true,
         worker_id = NULL, lease_expires_at = NULL
-    WHERE id = $1 AND attempt = $2 AND status = 'running' AND (root_task_id IS NULL OR NOT $7)
+    WHERE id = $1 AND attempt = $2 AND status = 'running' AND (root_task_id IS NULL OR NOT $13)
     RETURNING *
 ), closed AS (
     UPDATE task_attempts
     SET ended_at = now(), outcome = finished.status, error_code = $5, error_message = $6
     FROM finished
     WHERE task_attempts.task_id = finished.id AND task_attempts.attempt = finished.attempt
+), kept AS (
+    INSERT INTO checkpoints (task_id, attempt, namespace, id, parent_id, type, data, metadata)
+    SELECT finished.id, $2, given.*
+    FROM finished, unnest($7::text[], $8::text[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[]) AS given
+    ON CONFLICT (task_id, namespace, id) DO UPDATE
+    SET attempt = excluded.attempt, parent_id = excluded.parent_id, type = excluded.type, data = excluded.data,
+        metadata = excluded.metadata
 )
 SELECT * FROM finished;
 

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from hearth.agent.v1 import agent_pb2 as _agent_pb2
 from hearth.agent.v1 import task_pb2 as _task_pb2
+from hearth.storage.v1 import checkpoint_store_pb2 as _checkpoint_store_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -374,6 +375,7 @@ class FinishTaskRequest(_message.Message):
     ERROR_CODE_FIELD_NUMBER: _builtins.int
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
     NEW_TURNS_FIELD_NUMBER: _builtins.int
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     attempt: _builtins.int
     status: _task_pb2.Task.Status.ValueType
@@ -386,6 +388,10 @@ class FinishTaskRequest(_message.Message):
     def new_turns(self) -> _containers.RepeatedCompositeFieldContainer[Global___Turn]:
         """appended to the task's session"""
 
+    @_builtins.property
+    def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[_checkpoint_store_pb2.Checkpoint]:
+        """of this task, inserted or replaced with its end"""
+
     def __init__(
         self,
         *,
@@ -396,10 +402,11 @@ class FinishTaskRequest(_message.Message):
         error_code: _builtins.str | None = ...,
         error_message: _builtins.str | None = ...,
         new_turns: _abc.Iterable[Global___Turn] | None = ...,
+        checkpoints: _abc.Iterable[_checkpoint_store_pb2.Checkpoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_output", b"_output", "error_code", b"error_code", "error_message", b"error_message", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_output", b"_output", "attempt", b"attempt", "error_code", b"error_code", "error_message", b"error_message", "id", b"id", "new_turns", b"new_turns", "output", b"output", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_output", b"_output", "attempt", b"attempt", "checkpoints", b"checkpoints", "error_code", b"error_code", "error_message", b"error_message", "id", b"id", "new_turns", b"new_turns", "output", b"output", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error_code: _TypeAlias = _typing.Literal["error_code"]  # noqa: Y015
     _WhichOneofArgType__error_code: _TypeAlias = _typing.Literal["_error_code", b"_error_code"]  # noqa: Y015
