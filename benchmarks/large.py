@@ -34,7 +34,7 @@ from rows import EVENTS_PER_TASK, Rows, order_of, task_id
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from servers.postgres_server import PostgresServer
 from storage_service.agents import AgentDraft, Agents
-from storage_service.attempts import Attempts, Ending
+from storage_service.attempts import Attempts, Ending, Wanted
 from storage_service.database import Database, open_database
 from storage_service.events import EventFilter, Events
 from storage_service.migrate import migrate
@@ -183,7 +183,9 @@ class Growth:
 
     async def _task(self, number: int) -> None:
         accepted = await self._accept(number)
-        claim = await self._attempts.claim("worker", timedelta(seconds=30), queue=accepted.queue)
+        claim = await self._attempts.claim(
+            Wanted(worker_id="worker", lease=timedelta(seconds=30), queue=accepted.queue)
+        )
         change = await self._attempts.finish(
             Ending(
                 id=claim.task.id,
@@ -194,6 +196,7 @@ class Growth:
                 error_message=None,
                 new_turns=(),
                 checkpoints=(),
+                next=None,
             )
         )
         ended = change.task.completed_at

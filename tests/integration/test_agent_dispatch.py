@@ -13,6 +13,7 @@ from agent_service.publisher import EventPublisher
 from agent_service.request_store import StoredRequests
 from agent_service.settings import ApiSettings
 from agent_service.storage import StoredAgents, StoredTasks
+from agent_service.tasks import Wanted
 from hearth_runtime.errors import AgentInactive, AttemptOutdated, NoTaskWaits
 from hearth_runtime.redis_streams import TASKS_STREAM, connect, ensure_group
 from hearth_runtime.tasks import Task, TaskStatus
@@ -80,7 +81,7 @@ async def test_what_redis_forgot_is_rung_for_again(api: Api, storage: Any) -> No
     await api.accept(await storage.new_agent())
     await api.redis.flushall()
     await until_rung(api, 1)
-    claim = await api.stored.claim(worker_id="w", lease=LEASE)
+    claim = await api.stored.claim(Wanted(worker_id="w", lease=LEASE))
     assert claim.task.attempt == 1
 
 
@@ -100,7 +101,7 @@ async def test_a_doorbell_that_waits_its_turn_is_not(api: Api, storage: Any) -> 
     await ensure_group(api.redis, TASKS_STREAM, WORKERS_GROUP)
     await api.accept(agent_id)
     await api.redis.xreadgroup(WORKERS_GROUP, "busy", {TASKS_STREAM: ">"}, count=1, noack=True)
-    await api.stored.claim(worker_id="busy", lease=LEASE)
+    await api.stored.claim(Wanted(worker_id="busy", lease=LEASE))
     for _ in range(3):
         await api.accept(agent_id)
     before = await api.rung()
@@ -127,11 +128,11 @@ async def test_a_run_is_accepted_while_redis_is_away(storage: Any, own_redis_ser
 
 async def test_a_lost_lease_is_another_attempt_and_fences_the_first(api: Api, storage: Any) -> None:
     await api.accept(await storage.new_agent())
-    lost = await api.stored.claim(worker_id="dead", lease=timedelta(milliseconds=50))
+    lost = await api.stored.claim(Wanted(worker_id="dead", lease=timedelta(milliseconds=50)))
     with pytest.raises(NoTaskWaits):
-        await api.stored.claim(worker_id="early", lease=LEASE)
+        await api.stored.claim(Wanted(worker_id="early", lease=LEASE))
     await until_rung(api, 2)
-    claim = await api.stored.claim(worker_id="next", lease=LEASE)
+    claim = await api.stored.claim(Wanted(worker_id="next", lease=LEASE))
     assert (claim.task.attempt, claim.task.retry_count) == (2, 1)
     with pytest.raises(AttemptOutdated):
         await api.stored.finish(lost.task, status=TaskStatus.COMPLETED, output={"text": "late"})
@@ -143,10 +144,10 @@ async def test_a_lost_lease_is_another_attempt_and_fences_the_first(api: Api, st
 
 async def test_a_hand_over_is_no_retry(api: Api, storage: Any) -> None:
     await api.accept(await storage.new_agent())
-    claim = await api.stored.claim(worker_id="leaving", lease=LEASE)
+    claim = await api.stored.claim(Wanted(worker_id="leaving", lease=LEASE))
     released = (await api.stored.release(claim.task, is_retry=False)).task
     assert (released.status, released.retry_count) == (TaskStatus.PENDING, 0)
-    again = await api.stored.claim(worker_id="next", lease=LEASE)
+    again = await api.stored.claim(Wanted(worker_id="next", lease=LEASE))
     assert (again.task.attempt, again.task.retry_count) == (2, 0)
 
 

@@ -1,10 +1,12 @@
 """Queues for classes of tasks: agents name one, workers serve those that they are told to, and none is forgotten."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 import pytest
 from agent_service.bell import Bell, broker_of
 from agent_service.dispatcher import Dispatcher, workers_dependency
@@ -33,13 +35,14 @@ async def bell(redis: Redis, redis_url: str) -> AsyncIterator[Bell]:
 
 
 @asynccontextmanager
-async def a_worker(storage: Any, redis_url: str, tmp_path: Any, *, queues: str) -> AsyncIterator[None]:
+async def a_worker(storage: Any, redis_url: str, tmp_path: Any, *, queues: str, places: int = 4) -> AsyncIterator[None]:
     settings = WorkerSettings(
         listen_address=f"unix:{tmp_path}/w",
         storage_address=storage.settings.listen_address,
         inference_address=f"unix:{tmp_path}/nobody",
         redis_url=redis_url,
         queues=queues,
+        worker_concurrency=places,
         grace_seconds=2,
     )
     stopping = asyncio.Event()
@@ -55,6 +58,12 @@ async def new_task(storage: Any, queue: str | None) -> str:
     """A task that ends as soon as a worker has it: nobody has its workflow."""
     agent = await storage.new_agent(config=agent_pb2.AgentConfig(queue=queue, workflow="nobody-has-it"))
     return str(await storage.new_task(agent_id=agent))
+
+
+async def rung(redis: Redis, queue: str) -> list[str]:
+    """The tasks of the doorbells that are left."""
+    entries: Any = await redis.xrange(tasks_stream(queue))
+    return [orjson.loads(fields[b"__data__"][fields[b"__data__"].index(b"{") :])["task_id"] for _, fields in entries]
 
 
 async def test_a_worker_takes_what_waits_in_its_queues_alone(
@@ -76,6 +85,60 @@ async def test_a_worker_takes_what_waits_in_its_queues_alone(
         assert not await redis.exists("hearth.tasks.documents")
     assert await bell.workers() == []
     assert await redis.xlen(tasks_stream("runs")) == 1
+
+
+async def test_a_full_worker_claims_its_next_task_as_one_ends_and_forgets_the_doorbells(
+    storage: Any, bell: Bell, redis: Redis, redis_url: str, tmp_path: Any
+) -> None:
+    tasks = [await new_task(storage, "long") for _ in range(5)]
+    await bell.ring(tasks[0], queue="long")
+    async with a_worker(storage, redis_url, tmp_path, queues="long", places=1):
+
+        async def all_ended() -> bool:
+            (row,) = await storage.sql("SELECT count(*) FROM tasks WHERE status = 'failed' AND id = ANY ($1)", tasks)
+            return bool(row["count"] == len(tasks))
+
+        # One doorbell for all of them.
+        await eventually(all_ended, what="the ends of all tasks")
+        attempts = await storage.sql("SELECT attempt FROM tasks WHERE id = ANY ($1)", tasks)
+        assert {row["attempt"] for row in attempts} == {1}
+        for task_id in tasks[1:]:
+            await bell.ring(task_id, queue="long")
+
+        async def forgotten() -> bool:
+            return await redis.xlen(tasks_stream("long")) == 0
+
+        await eventually(forgotten, what="an empty stream of doorbells")
+        late = await new_task(storage, "long")
+        await bell.ring(late, queue="long")
+        tasks.append(late)
+        await eventually(all_ended, what="the end of the task after them")
+
+
+async def test_only_what_rang_before_is_forgotten(bell: Bell, redis: Redis) -> None:
+    assert await bell.newest("long") is None
+    await bell.ring("one", queue="long")
+    newest = await bell.newest("long")
+    assert newest is not None
+    await bell.ring("two", queue="long")
+    await bell.forget("long", before=newest.after())
+    assert await rung(redis, "long") == ["two"]
+
+
+async def test_doorbells_that_full_workers_left_go_while_others_wait(
+    storage: Any, bell: Bell, redis: Redis, redis_url: str
+) -> None:
+    stored = StoredTasks(storage.channel)
+    dispatcher = Dispatcher(stored, bell, ApiSettings(redis_url=redis_url))
+    stream = tasks_stream("long")
+    milliseconds = int(time.time() * 1000)
+    await redis.xadd(stream, {"left": "long ago"}, id=f"{milliseconds - 120_000}-0")
+    await dispatcher.sweep()
+    assert await redis.xlen(stream) == 1  # nothing waits, so nobody looks
+    task_id = await new_task(storage, "long")
+    await bell.ring(task_id, queue="long")
+    await dispatcher.sweep()
+    assert await rung(redis, "long") == [task_id]
 
 
 async def test_what_waits_in_a_queue_that_no_setting_names_any_more_is_rung_for_and_told_of(

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from agent_service.tasks import Wanted
 from agent_service.workflow import RunContext
 from hearth_runtime.channels import MAX_MESSAGE_BYTES
 from hearth_runtime.errors import ModelRefused, Unavailable
@@ -16,7 +17,7 @@ async def forever(_: RunContext) -> dict[str, Any]:
     return OUTPUT
 
 
-async def ended(running: "asyncio.Task[None]") -> None:
+async def ended(running: "asyncio.Task[Any]") -> None:
     async with asyncio.timeout(10):
         await running
 
@@ -39,7 +40,7 @@ async def test_a_lease_is_kept_for_as_long_as_a_run_takes(bench: Bench) -> None:
     task_id, _, running = await bench.start(until_told)
     deadline = asyncio.get_running_loop().time() + 1.6
     while asyncio.get_running_loop().time() < deadline:
-        due = await bench.stored.take_due(limit=100, ring_again_after=timedelta(seconds=9), delivered_before=None)
+        due, _ = await bench.stored.take_due(limit=100, ring_again_after=timedelta(seconds=9), delivered_before=None)
         assert task_id not in [d.task.id for d in due]
     enough.set()
     await ended(running)
@@ -62,7 +63,7 @@ async def test_a_hand_over_puts_the_task_back_at_once(bench: Bench) -> None:
     await ended(running)
     task = await bench.stored.get(task_id)
     assert (task.status, task.retry_count) == ("pending", 0)
-    claim = await bench.stored.claim(worker_id="next", lease=timedelta(seconds=5))
+    claim = await bench.stored.claim(Wanted(worker_id="next", lease=timedelta(seconds=5)))
     assert (claim.task.id, claim.task.attempt) == (task_id, 2)
 
 

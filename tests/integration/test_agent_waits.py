@@ -10,6 +10,7 @@ from agent_service.request_store import RequestAnswer
 from agent_service.requests import RunWaits
 from agent_service.settings import ApiSettings
 from agent_service.task_requests import TaskRequests
+from agent_service.tasks import Wanted
 from agent_service.workflow import GraphWorkflow, RunContext, step
 from hearth.agent.v1 import agent_pb2
 from hearth_runtime.events import EventKind
@@ -70,7 +71,7 @@ class SideBySide(GraphWorkflow):
         return {"output": {**OUTPUT, "text": f"{state['left']} {state['right']}"}}
 
 
-async def within(seconds: float, running: "asyncio.Task[None]") -> None:
+async def within(seconds: float, running: "asyncio.Task[Any]") -> None:
     async with asyncio.timeout(seconds):
         await running
 
@@ -181,7 +182,7 @@ async def test_a_sub_task_that_nobody_started_is_not_waited_for(bench: Bench) ->
 async def test_a_wait_that_its_worker_could_not_tell_of_is_told_from_the_row(bench: Bench, redis: Redis) -> None:
     task_id = await bench.storage.new_task()
     await bench.storage.put_first(task_id)
-    claim = await bench.stored.claim(worker_id="gone", lease=timedelta(seconds=30))
+    claim = await bench.stored.claim(Wanted(worker_id="gone", lease=timedelta(seconds=30)))
     # The worker is killed right after this.
     await bench.requests.wait(claim.task, [question("q")])
     earlier = "UPDATE tasks SET waiting_since = waiting_since - interval '3 s' WHERE id = $1"

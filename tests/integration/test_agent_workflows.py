@@ -14,7 +14,7 @@ from servers.agent_bench import OUTPUT, Bench
 from servers.chain import Chain, Hanging, quick
 
 
-async def lose_worker(bench: Bench, task_id: str, running: "asyncio.Task[None]") -> None:
+async def lose_worker(bench: Bench, task_id: str, running: "asyncio.Task[Any]") -> None:
     """The worker is gone from one moment to the next, and its lease runs out."""
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

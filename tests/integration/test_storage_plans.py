@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 from hearth_runtime.identifiers import new_id
-from storage_service.attempts import Attempts
+from storage_service.attempts import Attempts, Wanted
 from storage_service.database import open_database
 
 PREPARED = "SELECT name, statement, generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE $1"
@@ -22,7 +22,7 @@ async def test_what_every_run_does_is_planned_once_and_along_indexes(storage: An
         attempts = Attempts(database)
         for _ in range(3):
             task_id = await storage.new_task()
-            claim = await attempts.claim("w", timedelta(seconds=9), queue="runs")
+            claim = await attempts.claim(Wanted(worker_id="w", lease=timedelta(seconds=9), queue="runs"))
             assert claim.task.id == task_id
             assert await attempts.extend_lease(task_id, 1, timedelta(seconds=9)) is False
         (kept,) = await database.fetch(PREPARED, "/* claim_task */%", keep_plan=True)

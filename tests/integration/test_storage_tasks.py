@@ -256,6 +256,60 @@ async def test_finishing_again_is_harmless_but_only_the_same_way(storage: Any) -
         await storage.tasks.ReleaseTask(release(task_id, 1, is_retry=True))
 
 
+NEXT = task_store_pb2.ClaimTaskRequest(worker_id="w", lease=LEASE)
+
+
+@pytest.mark.parametrize("in_session", [False, True])
+async def test_an_end_claims_the_task_whose_turn_it_is(storage: Any, in_session: bool) -> None:
+    await storage.empty_queue()
+    session = {"session_id": new_id(), "agent_id": await storage.new_agent()} if in_session else {}
+    first, second, third = [await storage.new_task(**session) for _ in range(3)]
+    await storage.claim(first)
+    turns = [task_store_pb2.Turn(role="user", content="hi")] if in_session else []
+    ended = await storage.tasks.FinishTask(finish(first, 1, output='{"text":"a"}', new_turns=turns, next=NEXT))
+    assert (ended.task.id, ended.task.status, ended.task.output) == (first, Status.STATUS_COMPLETED, '{"text":"a"}')
+    claim = ended.next
+    assert (claim.task.id, claim.task.status, claim.task.attempt) == (second, Status.STATUS_RUNNING, 1)
+    assert (claim.agent.id, claim.task.input) == (claim.task.agent_id, (await get(storage, second)).input)
+    assert [turn.content for turn in claim.session_turns] == (["hi"] if in_session else [])
+    (row,) = await storage.sql("SELECT worker_id, lease_expires_at - now() AS lease FROM tasks WHERE id = $1", second)
+    assert row["worker_id"] == "w"
+    assert timedelta(0) < row["lease"] <= LEASE.ToTimedelta()
+    # Whoever lost that answer gets no other task for it.
+    assert not (await storage.tasks.FinishTask(finish(first, 1, new_turns=turns, next=NEXT))).HasField("next")
+    assert (await get(storage, third)).status == Status.STATUS_PENDING
+
+
+async def test_an_end_claims_nothing_unasked_or_outdated_or_where_nothing_waits(storage: Any) -> None:
+    await storage.empty_queue()
+    first, second = await storage.new_task(), await storage.new_task()
+    await storage.claim(first)
+    with pytest.raises(AttemptOutdated):
+        await storage.tasks.FinishTask(finish(first, 7, next=NEXT))
+    elsewhere = task_store_pb2.ClaimTaskRequest(worker_id="w", lease=LEASE, queue="elsewhere")
+    ended = await storage.tasks.FinishTask(finish(first, 1, next=elsewhere))
+    assert not ended.HasField("next")
+    assert (await get(storage, second)).status == Status.STATUS_PENDING
+    await storage.claim(second)
+    assert not (await storage.tasks.FinishTask(finish(second, 1, next=NEXT))).HasField("next")
+    third, fourth = await storage.new_task(), await storage.new_task()
+    await storage.claim(third)
+    assert not (await storage.tasks.FinishTask(finish(third, 1))).HasField("next")
+    assert (await get(storage, fourth)).status == Status.STATUS_PENDING
+
+
+async def test_what_an_end_is_to_claim_is_checked(storage: Any) -> None:
+    task_id = await storage.new_task()
+    await storage.claim(task_id)
+    for wrong in (
+        task_store_pb2.ClaimTaskRequest(worker_id="w"),
+        task_store_pb2.ClaimTaskRequest(lease=LEASE),
+    ):
+        with pytest.raises(InvalidArgument):
+            await storage.tasks.FinishTask(finish(task_id, 1, next=wrong))
+    assert (await get(storage, task_id)).status == Status.STATUS_RUNNING
+
+
 async def test_the_last_checkpoint_is_kept_with_the_end_or_not_at_all(storage: Any) -> None:
     task_id = await storage.new_task()
     await storage.claim(task_id)

@@ -20,6 +20,7 @@ from agent_service.session_store import StoredSessions
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredAgents, StoredTasks
 from agent_service.summaries import Summaries
+from agent_service.tasks import Claim, Wanted
 from agent_service.team import members
 from agent_service.tool import Tool, ToolHost, ToolScope
 from agent_service.tool_kinds import ToolKinds
@@ -101,12 +102,11 @@ class Bench:
 
     async def run_task(
         self, task_id: str, workflow: Workflow, *, queue: str = RUNS
-    ) -> tuple[Run, "asyncio.Task[None]"]:
+    ) -> tuple[Run, "asyncio.Task[Claim | None]"]:
         """Claims the task, which waits, and runs an attempt at it."""
         await self.storage.put_first(task_id)
-        claim = await self.stored.claim(
-            worker_id="w", lease=timedelta(seconds=self._settings.lease_seconds), queue=queue
-        )
+        lease = timedelta(seconds=self._settings.lease_seconds)
+        claim = await self.stored.claim(Wanted(worker_id="w", lease=lease, queue=queue))
         assert claim.task.id == task_id
         host = ToolHost(settings=self._settings, storage=self.storage.channel, inference=self.inference)
         run = Run(
@@ -128,7 +128,7 @@ class Bench:
         )
         return run, asyncio.create_task(run.execute())
 
-    async def start(self, work: Work) -> tuple[str, Run, "asyncio.Task[None]"]:
+    async def start(self, work: Work) -> tuple[str, Run, "asyncio.Task[Claim | None]"]:
         """A new task whose run has begun with `work`."""
         task_id = await self.storage.new_task()
         workflow = Working(work)

@@ -63,6 +63,16 @@ class Bell:
             return False
         return True
 
+    async def newest(self, queue: str) -> StreamId | None:
+        """The last doorbell that has rung, and is not forgotten. Raises RedisError or OSError where Redis is away."""
+        found: Any = await self._redis.xrevrange(tasks_stream(queue), count=1)
+        return StreamId.parse(found[0][0].decode()) if found else None
+
+    async def forget(self, queue: str, *, before: StreamId) -> None:
+        """Takes back what rang before, whether a worker has heard it or not. Raises RedisError or OSError where Redis
+        is away."""
+        await self._redis.xtrim(tasks_stream(queue), minid=str(before), approximate=False)
+
     async def delivered_before(self, queue: str) -> datetime | None:
         """The time up to which doorbells of the queue have reached a worker; None where none is left to deliver.
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from hearth_runtime.dependencies import Dependency
 from hearth_runtime.errors import HearthError, Unavailable
+from hearth_runtime.events import StreamId
 from hearth_runtime.lifecycle import pause
 from hearth_runtime.tasks import DOCUMENTS, RUNS, TaskStatus
 from hearth_runtime.telemetry import context_of
@@ -16,6 +17,9 @@ from redis.exceptions import RedisError
 from agent_service.bell import Bell
 from agent_service.settings import ApiSettings
 from agent_service.storage import StoredTasks
+
+# By which the clocks of PostgreSQL and of Redis may differ.
+CLOCK_SKEW = timedelta(minutes=1)
 
 SWEPT = Counter("hearth_dispatcher_tasks_total", "Tasks that a sweep found due, by what it did", ["action"])
 
@@ -53,12 +57,16 @@ class Dispatcher:
         return any(more)
 
     async def _sweep(self, queue: str) -> bool:
-        due = await self._store.take_due(
+        due, oldest_ring = await self._store.take_due(
             queue=queue,
             limit=self._settings.sweep_limit,
             ring_again_after=timedelta(seconds=self._settings.ring_again_seconds),
             delivered_before=await self._bell.delivered_before(queue),
         )
+        if oldest_ring is not None:
+            # Full workers claim without doorbells, which would be left for as long as something waits.
+            since = StreamId(int((oldest_ring - CLOCK_SKEW).timestamp() * 1000), 0)
+            await self._bell.forget(queue, before=since)
         for found in due:
             task = found.task
             token = context.attach(context_of(found.traceparent))

@@ -25,13 +25,16 @@ from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
 from agent_service.summaries import Summaries
 from agent_service.task_tree import TaskTree
-from agent_service.tasks import Change, Claim
+from agent_service.tasks import Change, Claim, Wanted
 
 STORE_RETRY_SECONDS = 0.5
 
 
 class RunEnds:
-    """The ends that the attempt of `claim` can come to. Each raises AttemptOutdated where another has taken over."""
+    """The ends that the attempt of `claim` can come to. Each raises AttemptOutdated where another has taken over.
+
+    `next` is what was claimed with the end: what `next_wanted` gave then, where it waited.
+    """
 
     def __init__(
         self,
@@ -45,7 +48,10 @@ class RunEnds:
         bell: Bell,
         summaries: Summaries,
         settings: WorkerSettings,
+        next_wanted: Callable[[], Wanted | None],
     ) -> None:
+        self.next: Claim | None = None
+        self._next_wanted = next_wanted
         self._claim = claim
         self._task = claim.task
         self._agent = agent
@@ -66,8 +72,7 @@ class RunEnds:
         new_turns = (*asked, Turn(role="assistant", content=output["text"]))
         await self._change(
             lambda: checkpointer.kept_with(
-                lambda held: self._store.finish(
-                    self._task,
+                lambda held: self._finish(
                     status=TaskStatus.COMPLETED,
                     output=output,
                     new_turns=new_turns if self._task.session_id else (),
@@ -93,7 +98,7 @@ class RunEnds:
     async def cancelled(self) -> str:
         """Somebody asked for its end."""
         await self._events.flush()
-        await self._change(lambda: self._store.finish(self._task, status=TaskStatus.CANCELLED))
+        await self._change(lambda: self._finish(status=TaskStatus.CANCELLED))
         return "cancelled"
 
     async def waiting(self, pendings: Sequence[Pending]) -> str:
@@ -121,9 +126,7 @@ class RunEnds:
         if delay is None:
             await self._events.flush()
             await self._change(
-                lambda: self._store.finish(
-                    self._task, status=TaskStatus.FAILED, error_code=error.code, error_message=error.detail
-                )
+                lambda: self._finish(status=TaskStatus.FAILED, error_code=error.code, error_message=error.detail)
             )
             return "failed"
         await self._events.log(
@@ -140,6 +143,11 @@ class RunEnds:
             )
         )
         return "cancelled" if released.status is TaskStatus.CANCELLED else "retried"
+
+    async def _finish(self, **ending: Any) -> Change:
+        ended = await self._store.finish(self._task, wanted=self._next_wanted(), **ending)
+        self.next = ended.next
+        return ended
 
     async def _change(self, write: Callable[[], Awaitable[Change]]) -> Task:
         """The task after the change, whose end is told of and whose tree is followed up."""

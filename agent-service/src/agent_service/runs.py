@@ -1,7 +1,7 @@
 """One attempt of a task: its lease, its work, and how it ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -43,7 +43,7 @@ from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredTasks
 from agent_service.summaries import Summaries, recalled
 from agent_service.task_requests import KeptRequests, TaskRequests
-from agent_service.tasks import BUDGET, Claim, turns_of
+from agent_service.tasks import BUDGET, Claim, Wanted, turns_of
 from agent_service.tool import Tool, ToolHost, ToolScope
 from agent_service.tool_calls import ToolCalls
 from agent_service.toolbox import Toolbox, ToolShelf
@@ -91,7 +91,9 @@ class Run:
         bell: Bell,
         summaries: Summaries,
         settings: WorkerSettings,
+        next_wanted: Callable[[], Wanted | None] = lambda: None,
     ) -> None:
+        """`next_wanted` is asked, as the task ends, what to claim with that."""
         self._claim = claim
         self._task = claim.task
         budget = tightest(claim.agent.config.budget, claim.task.input.get(BUDGET, {}))
@@ -129,6 +131,7 @@ class Run:
             bell=bell,
             summaries=summaries,
             settings=settings,
+            next_wanted=next_wanted,
         )
         self._recording: Recording = Live(self._journal())
         self._control = RunControl()
@@ -155,8 +158,8 @@ class Run:
         if self._work is not None:
             self._work.cancel()
 
-    async def execute(self) -> None:
-        """Runs the attempt. Raises nothing but what is a mistake of ours."""
+    async def execute(self) -> Claim | None:
+        """Runs the attempt; gives what was claimed with its end. Raises nothing but what is a mistake of ours."""
         QUEUED_SECONDS.observe(self._claim.queued.total_seconds())
         self._work = asyncio.create_task(self._attempt())
         if self._interruption not in (None, Interruption.HAND_OVER):
@@ -178,6 +181,7 @@ class Run:
             lease.cancel()
             self._work.cancel()
             await asyncio.gather(lease, self._work, return_exceptions=True)
+        return self._ends.next
 
     async def _outcome(self) -> str:
         assert self._work is not None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc.aio
@@ -15,7 +15,7 @@ from hearth_runtime.principals import acting_for
 from hearth_runtime.tasks import RUNS, Attempt, Task, TaskStatus, Turn
 
 from agent_service.agents import AgentDraft
-from agent_service.tasks import Change, Claim, DueTask, NewTask
+from agent_service.tasks import Change, Claim, DueTask, Ended, NewTask, Wanted
 
 
 class StoredAgents:
@@ -68,6 +68,7 @@ class _Finish:
     error_message: str | None
     new_turns: tuple[Turn, ...]
     checkpoints: tuple[Checkpoint, ...]
+    next: Wanted | None
 
 
 class StoredTasks:
@@ -111,9 +112,9 @@ class StoredTasks:
         answer = await self._stub.CancelTask(task_store_pb2.CancelTaskRequest(id=task_id))
         return from_message(answer, Change)
 
-    async def claim(self, *, worker_id: str, lease: timedelta, queue: str = RUNS) -> Claim:
-        """The task of the queue whose turn it is, for this worker to run. Raises NoTaskWaits."""
-        request = task_store_pb2.ClaimTaskRequest(worker_id=worker_id, lease=duration(lease), queue=queue)
+    async def claim(self, wanted: Wanted) -> Claim:
+        """The task that is wanted, for this worker to run. Raises NoTaskWaits."""
+        request = to_message(wanted, task_store_pb2.ClaimTaskRequest)
         return from_message(await self._stub.ClaimTask(request), Claim)
 
     async def extend(self, task: Task, *, lease: timedelta) -> bool:
@@ -132,8 +133,10 @@ class StoredTasks:
         error_message: str | None = None,
         new_turns: tuple[Turn, ...] = (),
         checkpoints: Sequence[Checkpoint] = (),
-    ) -> Change:
-        """Ends the task, and keeps the checkpoints of it with that. Raises AttemptOutdated."""
+        wanted: Wanted | None = None,
+    ) -> Ended:
+        """Ends the task, keeps the checkpoints of it with that, and claims what is wanted next. Raises
+        AttemptOutdated."""
         ended = _Finish(
             id=task.id,
             attempt=task.attempt,
@@ -143,10 +146,11 @@ class StoredTasks:
             error_message=error_message,
             new_turns=new_turns,
             checkpoints=tuple(checkpoints),
+            next=wanted,
         )
         with acting_for(None):  # the attempt alone decides
             answer = await self._stub.FinishTask(to_message(ended, task_store_pb2.FinishTaskRequest))
-        return from_message(answer, Change)
+        return from_message(answer, Ended)
 
     async def release(
         self,
@@ -201,8 +205,9 @@ class StoredTasks:
 
     async def take_due(
         self, *, queue: str = RUNS, limit: int, ring_again_after: timedelta, delivered_before: datetime | None
-    ) -> tuple[DueTask, ...]:
-        """Tasks of the queue whose doorbell must ring; each is given to one caller only."""
+    ) -> tuple[tuple[DueTask, ...], datetime | None]:
+        """Tasks of the queue whose doorbell must ring, each given to one caller only; and when the doorbell rang that
+        has waited longest for its task to be claimed, where any has."""
         answer = await self._stub.TakeDueTasks(
             task_store_pb2.TakeDueTasksRequest(
                 queue=queue,
@@ -211,4 +216,5 @@ class StoredTasks:
                 delivered_before=timestamp(delivered_before) if delivered_before else None,
             )
         )
-        return tuple(from_message(d, DueTask) for d in answer.due_tasks)
+        oldest = answer.oldest_ring_time.ToDatetime(tzinfo=UTC) if answer.HasField("oldest_ring_time") else None
+        return tuple(from_message(d, DueTask) for d in answer.due_tasks), oldest

@@ -6,7 +6,7 @@ from typing import Any
 
 from hearth_runtime.agents import Agent, ClientTool
 from hearth_runtime.errors import FieldViolation, InvalidArgument
-from hearth_runtime.tasks import Task, Turn
+from hearth_runtime.tasks import RUNS, Task, Turn
 
 from agent_service.attached import texts_before
 
@@ -45,6 +45,22 @@ class Change:
 
     task: Task
     affected: tuple[DueTask, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended(Change):
+    """A task after its end, and the one that its worker may run in its place."""
+
+    next: Claim | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a worker wants to claim: the task of the queue whose turn it is, for so long."""
+
+    worker_id: str
+    lease: timedelta
+    queue: str = RUNS
 
 
 @dataclass(frozen=True, kw_only=True)

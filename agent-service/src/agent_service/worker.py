@@ -5,7 +5,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 
 from faststream.redis import RedisBroker, StreamSub
@@ -43,7 +43,7 @@ from agent_service.session_store import StoredSessions
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredAgents, StoredTasks
 from agent_service.summaries import Summaries
-from agent_service.tasks import Claim
+from agent_service.tasks import Claim, Wanted
 from agent_service.tool import ToolHost
 from agent_service.tool_kinds import ToolKinds
 from agent_service.tool_store import StoredTools
@@ -97,6 +97,8 @@ class Worker:
             queue: settings.documents_concurrency if queue == DOCUMENTS else settings.worker_concurrency
             for queue in settings.queue_names
         }
+        lease = timedelta(seconds=settings.lease_seconds)
+        self._wanted = {queue: Wanted(worker_id=self.id, lease=lease, queue=queue) for queue in self._places}
         self._changed = asyncio.Event()
         self._stopping = False
 
@@ -118,7 +120,7 @@ class Worker:
                 serving = asyncio.create_task(self._serve(doorbell, queue))
                 self._serving.add(serving)
                 serving.add_done_callback(self._serving.discard)
-            while self._taken[queue] >= self._places[queue] and not self._stopping:
+            while self._is_full(queue) and not self._stopping:
                 self._changed.clear()
                 await self._changed.wait()
 
@@ -138,27 +140,39 @@ class Worker:
         if self._serving:
             await asyncio.wait(self._serving, timeout=self._settings.grace_seconds * 0.8)
 
+    def _is_full(self, queue: str) -> bool:
+        return self._taken[queue] >= self._places[queue]
+
     async def _serve(self, doorbell: Doorbell, queue: str) -> None:
         try:
             claim = await self._claimed(doorbell, queue)
-            if claim is not None:
-                await self._run(claim)
+            while claim is not None:
+                claim = await self._run(claim)
         finally:
             self._taken[queue] -= 1
             self._changed.set()
 
     async def _claimed(self, doorbell: Doorbell, queue: str) -> Claim | None:
         # Which task it is, storage decides: agents take turns.
-        lease = timedelta(seconds=self._settings.lease_seconds)
         try:
-            return await self._store.claim(worker_id=self.id, lease=lease, queue=queue)
-        except NoTaskWaits:
+            with suppress(NoTaskWaits):
+                return await self._store.claim(self._wanted[queue])
             logger.debug("nothing to do for a doorbell", task_id=doorbell.task_id)
+            # Its task was claimed with another one's end; and so were those of all that rang before a look in vain.
+            newest = await self._bell.newest(queue)
+            with suppress(NoTaskWaits):
+                return await self._store.claim(self._wanted[queue])
+            if newest is not None:
+                await self._bell.forget(queue, before=newest.after())
         except HearthError as error:
             logger.warning("no task could be claimed; the doorbell rings again", error=error.detail)
+        except (RedisError, OSError) as error:
+            logger.warning("doorbells could not be looked at", error=repr(error))
         return None
 
-    async def _run(self, claim: Claim) -> None:
+    async def _run(self, claim: Claim) -> Claim | None:
+        """Runs the task; gives the one that was claimed with its end. A full worker takes its next task so, without a
+        doorbell: docs/adr/0017-a-full-worker-claims-as-it-finishes.md."""
         task = claim.task
         running = Run(
             claim,
@@ -176,6 +190,7 @@ class Worker:
             bell=self._bell,
             summaries=self._summaries,
             settings=self._settings,
+            next_wanted=lambda: self._wanted[task.queue] if self._is_full(task.queue) and not self._stopping else None,
         )
         if self._stopping:  # since it was asked for
             running.interrupt(Interruption.HAND_OVER)
@@ -188,7 +203,7 @@ class Worker:
                 # It finds and makes what its owner may see, whoever started it.
                 acting_for(Principal(owner=task.owner)),
             ):
-                await running.execute()
+                return await running.execute()
         finally:
             del self._runs[task.id]
             ACTIVE_RUNS.set(len(self._runs))

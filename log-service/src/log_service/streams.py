@@ -25,7 +25,7 @@ from log_service.ends import TaskEnd, TaskEnds
 from log_service.filters import EventFilter
 from log_service.storage import StoredEvents
 from log_service.tail import Tail
-from log_service.window import BEGINNING, Window, after, before
+from log_service.window import BEGINNING, Window
 
 # What a slow subscriber holds in memory at most: one page of the past, or references to so many recent events.
 PAGE_SIZE = 500
@@ -163,7 +163,7 @@ class Streams:
             place = await self._tail.latest()
         except (RedisError, OSError) as error:
             logger.debug("Redis does not tell its last event", error=repr(error))
-        return place if place > BEGINNING else before(StreamId(time.time_ns() // 1_000_000, 0))
+        return place if place > BEGINNING else StreamId(time.time_ns() // 1_000_000, 0).before()
 
 
 class _Reader:
@@ -210,7 +210,7 @@ class _Reader:
         floor = self._window.floor
         try:
             found, self._token = await self._events.between(
-                self._wanted, after=self.cursor, before=after(floor), size=self._page_size, token=self._token
+                self._wanted, after=self.cursor, before=floor.after(), size=self._page_size, token=self._token
             )
         except ResourceExhausted:
             # The page was larger than a message may be.

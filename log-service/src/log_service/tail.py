@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from log_service.entries import NotAnEvent, StreamEntry, entries_of, place_of
 from log_service.watermark import Watermark
-from log_service.window import Entry, Window, before
+from log_service.window import Entry, Window
 
 BLOCK_MILLISECONDS = 1000
 # Between two reads while nobody waits for what they bring: few large ones cost far less than many small ones.
@@ -96,14 +96,15 @@ class Tail:
         # In this order: what is published after the question has an id of that time or later.
         seconds, microseconds = await self._redis.time()
         head = await self._redis.xrange(EVENTS_STREAM, count=1)
-        return before(place_of(head[0][0]) if head else StreamId(seconds * 1000 + microseconds // 1000, 0))
+        place = place_of(head[0][0]) if head else StreamId(seconds * 1000 + microseconds // 1000, 0)
+        return place.before()
 
     async def _bridge(self, first: StreamId) -> None:
         """Entries may be missing between the window's end and `first`: trimmed, or lost with all of Redis."""
         await self._watermark.refresh()
         if self._watermark.place >= self._window.end:
             # All that is missing is in PostgreSQL, and so is what the window holds: it begins anew.
-            self._window.restart(before(first))
+            self._window.restart(first.before())
         elif len(self._window) > 0:
             # Nothing is trimmed before it is persisted, so Redis lost the stream: there is nothing in between.
             lost = self._window.following(self._watermark.place)

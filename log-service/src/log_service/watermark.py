@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from log_service.entries import place_of
-from log_service.window import BEGINNING, Window, after, before
+from log_service.window import BEGINNING, Window
 
 WRITERS_GROUP = "log-writers"
 
@@ -42,7 +42,7 @@ class Watermark:
                 return False
         delivered = next(place_of(g["last-delivered-id"]) for g in groups if g["name"] == WRITERS_GROUP.encode())
         oldest = place_of(pending["min"]) if pending["pending"] else None
-        self.place = max(self.place, delivered if oldest is None else before(oldest))
+        self.place = max(self.place, delivered if oldest is None else oldest.before())
         if oldest is None:
             waiting = await self._redis.xrange(EVENTS_STREAM, min=f"({delivered}", count=1)
             oldest = place_of(waiting[0][0]) if waiting else None
@@ -74,5 +74,5 @@ class Retention:
         self._window.evict(self._watermark.place)
         if has_group and self._window.ready:
             # The stream keeps what the window keeps, so that a replica that starts can rebuild the same.
-            keep_from: StreamId = after(min(self._window.floor, self._watermark.place))
+            keep_from: StreamId = min(self._window.floor, self._watermark.place).after()
             await self._redis.xtrim(EVENTS_STREAM, minid=str(keep_from), approximate=False)

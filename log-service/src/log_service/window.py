@@ -19,26 +19,10 @@ HARD_FACTOR = 2
 SCAN_LIMIT = 2000
 # What an entry costs beside its bytes in Redis.
 ENTRY_OVERHEAD_BYTES = 1500
-# The largest sequence number that StreamId reads.
-MAX_SEQUENCE = 10**18 - 1
 
 BEGINNING = StreamId(0, 0)
 
 WINDOW_EVENTS = Gauge("hearth_window_events", "Events in the live window")
-
-
-def before(place: StreamId) -> StreamId:
-    """The place just before."""
-    if place.sequence > 0:
-        return StreamId(place.milliseconds, place.sequence - 1)
-    return StreamId(place.milliseconds - 1, MAX_SEQUENCE) if place.milliseconds > 0 else BEGINNING
-
-
-def after(place: StreamId) -> StreamId:
-    """The place just after."""
-    if place.sequence < MAX_SEQUENCE:
-        return StreamId(place.milliseconds, place.sequence + 1)
-    return StreamId(place.milliseconds + 1, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 The number of the attempt is the fence: a worker that was thought dead and comes back changes nothing.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -40,8 +41,17 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a worker wants to claim: the task of the queue whose turn it is, for so long."""
+
+    worker_id: str
+    lease: timedelta
+    queue: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How an attempt ended the task."""
+    """How an attempt ended the task, and what its worker goes on with."""
 
     id: str
     attempt: int
@@ -51,6 +61,14 @@ class Ending:
     error_message: str | None
     new_turns: tuple[Turn, ...]
     checkpoints: tuple[Checkpoint, ...]
+    next: Wanted | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended(Change):
+    """A task after its end, and what was claimed with that."""
+
+    next: Claim | None = None
 
 
 class Attempts:
@@ -59,20 +77,12 @@ class Attempts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim(self, worker_id: str, lease: timedelta, *, queue: str) -> Claim:
-        """Starts the next attempt of the task of the queue whose turn it is, for this worker. Raises NoTaskWaits."""
-        row = await self._database.fetchrow(SQL["claim_task"], worker_id, lease, queue, keep_plan=True)
+    async def claim(self, wanted: Wanted) -> Claim:
+        """Starts the next attempt of the task whose turn it is. Raises NoTaskWaits."""
+        row = await self._database.fetchrow(SQL["claim_task"], *_claim_columns(wanted), keep_plan=True)
         if row is None:
             raise NoTaskWaits("No task waits for a worker now. The doorbell rings again when one does.")
-        return Claim(
-            task=task_of(row),
-            agent=agent_of_history(row["agent"]),
-            session_summary=row["session_summary"],
-            session_turns=turns_of(row["session_turns"]),
-            traceparent=row["traceparent"],
-            queued=row["queued"],
-            answers=row["answers"],
-        )
+        return _claim_of(row)
 
     async def extend_lease(self, task_id: str, attempt: int, lease: timedelta) -> bool:
         """Keeps the lease for that long from now; tells whether a cancel was asked for. Raises AttemptOutdated."""
@@ -81,8 +91,9 @@ class Attempts:
             raise await self.outdated(task_id, attempt)
         return bool(row["cancel_requested"])
 
-    async def finish(self, ending: Ending) -> Change:
-        """Ends the task, keeps its checkpoints and appends to its session. The same again is harmless.
+    async def finish(self, ending: Ending) -> Ended:
+        """Ends the task, keeps its checkpoints and appends to its session; then claims what is wanted, where it waits.
+        The same again is harmless, and claims nothing.
 
         Raises AttemptOutdated, and InvalidArgument where a checkpoint is too large.
         """
@@ -97,23 +108,33 @@ class Attempts:
         )
         if not ending.new_turns:
             # Most tasks: one statement. Only an attempt itself makes its task part of a tree.
-            row = await self._database.fetchrow(SQL["finish_task"], *columns, True, keep_plan=True)
-            if row is not None:
-                return Change(task=task_of(row), affected=())
+            rows = await self._database.fetch(
+                SQL["finish_task"], *_claim_columns(ending.next), *columns, True, keep_plan=True
+            )
+            if rows:
+                claimed = next((row for row in rows if row["agent"] is not None), None)
+                (finished,) = (row for row in rows if row["agent"] is None)
+                return Ended(task=task_of(finished), affected=(), next=_claim_of(claimed) if claimed else None)
         affected: tuple[AffectedTask, ...] = ()
         async with self._database.transaction() as transaction:
             tree_id = await lock_tree(transaction, ending.id)
-            row = await transaction.fetchrow(SQL["finish_task"], *columns, False)
+            row = await transaction.fetchrow(SQL["finish_task"], *_claim_columns(None), *columns, False)
             if row is not None and row["root_task_id"] is not None and tree_id is not None:
                 affected = await settle_tree(transaction, tree_id)
             if row is not None and row["session_id"] is not None and ending.new_turns:
                 await append_turns(transaction, row["session_id"], row["id"], ending.new_turns)
         if row is not None:
-            return Change(task=task_of(row), affected=affected)
+            return Ended(task=task_of(row), affected=affected, next=await self._claim_next(ending.next))
         known = await self._database.fetchrow(SQL["find_task"], ending.id)
         if known is not None and (known["attempt"], known["status"]) == (ending.attempt, ending.status):
-            return Change(task=task_of(known), affected=())
+            return Ended(task=task_of(known), affected=())
         raise await self.outdated(ending.id, ending.attempt)
+
+    async def _claim_next(self, wanted: Wanted | None) -> Claim | None:
+        if wanted is not None:
+            with suppress(NoTaskWaits):
+                return await self.claim(wanted)
+        return None
 
     async def release(
         self,
@@ -163,6 +184,22 @@ class Attempts:
         row = await self._database.fetchrow(SQL["find_task"], task_id)
         state = "is not there" if row is None else f"is {row['status']} in attempt {row['attempt']}"
         return AttemptOutdated(f"Task {task_id} {state}; attempt {attempt} must stop and write nothing more.")
+
+
+def _claim_columns(wanted: Wanted | None) -> tuple[str | None, timedelta | None, str | None]:
+    return (None, None, None) if wanted is None else (wanted.worker_id, wanted.lease, wanted.queue)
+
+
+def _claim_of(row: Record) -> Claim:
+    return Claim(
+        task=task_of(row),
+        agent=agent_of_history(row["agent"]),
+        session_summary=row["session_summary"],
+        session_turns=turns_of(row["session_turns"]),
+        traceparent=row["traceparent"],
+        queued=row["queued"],
+        answers=row["answers"],
+    )
 
 
 def _attempt_of(row: Record) -> Attempt:

@@ -46,14 +46,16 @@ class Queue:
 
     async def take_due(
         self, *, queue: str, limit: int, ring_again_after: timedelta, delivered_before: datetime | None
-    ) -> Sequence[AffectedTask]:
+    ) -> tuple[Sequence[AffectedTask], datetime | None]:
         """At most `limit` tasks of the queue whose doorbell must ring, each for this caller alone; and those of it
-        that ended because their worker was lost. What is out of step in trees comes beside them."""
+        that ended because their worker was lost. What is out of step in trees comes beside them. And when the first
+        doorbell rang of those whose tasks wait."""
         rows = await self._database.fetch(
             SQL["take_due_tasks"], limit, ring_again_after, delivered_before, WORKER_LOST, WORKER_LOST_MESSAGE, queue
         )
+        (oldest,) = await self._database.fetch(SQL["oldest_ring"], queue)
         # Once in a sweep, which always looks at this queue; trees may lie across several.
-        return [*map(affected, rows), *(await self._into_step(limit) if queue == RUNS else ())]
+        return [*map(affected, rows), *(await self._into_step(limit) if queue == RUNS else ())], oldest["at"]
 
     async def _into_step(self, limit: int) -> Sequence[AffectedTask]:
         """Tasks that go on, or are cancelled, since the time for an answer is over, or a sub-task or parent ended."""

@@ -1,15 +1,16 @@
 """The RPCs of tasks: requests to values and back. Only whether a request is valid is decided here."""
 
+from dataclasses import replace
 from typing import Any
 
 from hearth.agent.v1 import task_pb2
 from hearth.storage.v1 import task_store_pb2, task_store_pb2_grpc
-from hearth_runtime.codec import to_message
+from hearth_runtime.codec import timestamp, to_message
 from hearth_runtime.identifiers import is_id
 from hearth_runtime.tasks import RUNS, Task
 
 from storage_service import arguments
-from storage_service.attempts import Attempts, Ending
+from storage_service.attempts import Attempts, Ending, Wanted
 from storage_service.checkpoint_rpc import check_checkpoint
 from storage_service.queue import Queue
 from storage_service.task_rows import task_not_found
@@ -50,12 +51,7 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
         )
 
     async def ClaimTask(self, request: Any, context: Any) -> task_store_pb2.ClaimTaskResponse:
-        claim = await self._attempts.claim(
-            arguments.name(request.worker_id, "worker_id"),
-            arguments.span(request.lease, "lease", positive=True),
-            queue=_queue(request.queue),
-        )
-        return to_message(claim, task_store_pb2.ClaimTaskResponse)
+        return to_message(await self._attempts.claim(_wanted(request)), task_store_pb2.ClaimTaskResponse)
 
     async def ExtendLease(self, request: Any, context: Any) -> task_store_pb2.ExtendLeaseResponse:
         cancel_requested = await self._attempts.extend_lease(
@@ -65,6 +61,8 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
 
     async def FinishTask(self, request: Any, context: Any) -> task_store_pb2.FinishTaskResponse:
         ending = arguments.value_of(request, Ending)
+        if request.HasField("next"):
+            ending = replace(ending, next=_wanted(request.next))
         arguments.uuid(ending.id, "id")
         if ending.output is not None:
             arguments.json_object(ending.output, "output")
@@ -91,14 +89,15 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
     async def TakeDueTasks(self, request: Any, context: Any) -> task_store_pb2.TakeDueTasksResponse:
         if not 1 <= request.limit <= DUE_LIMIT:
             raise arguments.invalid("limit", f"must be 1 to {DUE_LIMIT}")
-        taken = await self._queue.take_due(
+        taken, oldest_ring = await self._queue.take_due(
             queue=_queue(request.queue),
             limit=request.limit,
             ring_again_after=arguments.span(request.ring_again_after, "ring_again_after"),
             delivered_before=arguments.time(request, "delivered_before"),
         )
         return task_store_pb2.TakeDueTasksResponse(
-            due_tasks=[to_message(due, task_store_pb2.TakeDueTasksResponse.DueTask) for due in taken]
+            due_tasks=[to_message(due, task_store_pb2.TakeDueTasksResponse.DueTask) for due in taken],
+            oldest_ring_time=timestamp(oldest_ring) if oldest_ring else None,
         )
 
     async def RetryTask(self, request: Any, context: Any) -> task_store_pb2.RetryTaskResponse:
@@ -143,6 +142,14 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
 
 def _task(task: Task) -> task_pb2.Task:
     return to_message(task, task_pb2.Task)
+
+
+def _wanted(request: task_store_pb2.ClaimTaskRequest) -> Wanted:
+    return Wanted(
+        worker_id=arguments.name(request.worker_id, "worker_id"),
+        lease=arguments.span(request.lease, "lease", positive=True),
+        queue=_queue(request.queue),
+    )
 
 
 def _queue(text: str) -> str:

@@ -10,7 +10,7 @@ from hearth.agent.v1 import task_pb2
 from hearth.log.v1 import event_pb2
 from hearth.storage.v1 import task_store_pb2
 from hearth_runtime.codec import from_message, to_message
-from hearth_runtime.events import Event, EventKind, EventLevel, StreamId
+from hearth_runtime.events import MAX_SEQUENCE, Event, EventKind, EventLevel, StreamId
 
 
 class Status(StrEnum):
@@ -103,6 +103,14 @@ def test_stream_ids_sort_as_numbers() -> None:
     assert StreamId.parse("9-10") > StreamId.parse("9-9")
     assert StreamId.parse("10-0") > StreamId.parse("9-99")
     assert str(StreamId.parse("1764000000000-3")) == "1764000000000-3"
+
+
+def test_places_have_neighbours() -> None:
+    assert StreamId(5, 3).after() == StreamId(5, 4)
+    assert StreamId(5, 3).before() == StreamId(5, 2)
+    assert StreamId(5, 0).before() == StreamId(4, MAX_SEQUENCE)
+    assert StreamId(5, 0).before().after() == StreamId(5, 0)
+    assert StreamId(0, 0).before() == StreamId(0, 0)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import time
 import pytest
 from hearth_runtime.events import StreamId
 from log_service.filters import EventFilter
-from log_service.window import BEGINNING, MAX_SEQUENCE, Entry, Window, after, before
+from log_service.window import BEGINNING, Entry, Window
 from servers.log_process import event
 
 A, B = "a", "b"
@@ -23,14 +23,6 @@ def window(*places: int, max_events: int = 100, max_bytes: int = 1 << 30) -> Win
     if places:
         made.append([entry(p, A if p % 2 else B) for p in places], end=StreamId(places[-1], 0))
     return made
-
-
-def test_places_have_neighbours() -> None:
-    assert after(StreamId(5, 3)) == StreamId(5, 4)
-    assert before(StreamId(5, 3)) == StreamId(5, 2)
-    assert before(StreamId(5, 0)) == StreamId(4, MAX_SEQUENCE)
-    assert after(before(StreamId(5, 0))) == StreamId(5, 0)
-    assert before(BEGINNING) == BEGINNING
 
 
 def test_what_follows_a_place_is_read_in_order_and_by_task() -> None:

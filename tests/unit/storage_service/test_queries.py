@@ -9,11 +9,23 @@ def test_blocks_are_found_by_their_names() -> None:
     assert dict(queries) == {"one": "/* one */ SELECT 1\n", "two": "/* two */ SELECT 2"}
 
 
+def test_a_part_stands_where_it_is_included() -> None:
+    queries = parse_queries(
+        "-- part: some\n-- $1 id.\nsome AS (SELECT $1)\n;\n-- name: one\nWITH\n-- include: some\nSELECT 1;\n"
+    )
+    assert dict(queries) == {"one": "/* one */ WITH\nsome AS (SELECT $1)\n\nSELECT 1"}
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("-- name: one\nSELECT 1;\n-- name: one\nSELECT 2;\n", "one is there twice"),
         ("-- name: one\n-- only words\n\n-- name: two\nSELECT 2;\n", "one has no SQL"),
+        (
+            "-- name: one\n-- $1 id.\nWITH\n-- include: some\nSELECT 1;\n-- part: some\nSELECT 2;\n",
+            "no part some above",
+        ),
+        ("-- part: one\nSELECT 1;\n-- name: one\nSELECT 2;\n", "one is there twice"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused(text: str, problem: str) -> None:

@@ -14,6 +14,8 @@ EVENTS_STREAM = "hearth.events"
 # The one field of a stream entry: the event as a serialised hearth.log.v1.Event without its stream_id.
 EVENT_FIELD = b"event"
 
+# The largest sequence number that StreamId reads.
+MAX_SEQUENCE = 10**18 - 1
 _STREAM_ID = re.compile(r"(0|[1-9][0-9]{0,15})-(0|[1-9][0-9]{0,17})")
 
 
@@ -92,6 +94,18 @@ class StreamId:
         if match is None:
             raise ValueError(f"{text!r} is no event id: it has the form 1764000000000-0")
         return cls(int(match[1]), int(match[2]))
+
+    def before(self) -> "StreamId":
+        """The place just before; itself where it is the first."""
+        if self.sequence > 0:
+            return StreamId(self.milliseconds, self.sequence - 1)
+        return StreamId(self.milliseconds - 1, MAX_SEQUENCE) if self.milliseconds > 0 else self
+
+    def after(self) -> "StreamId":
+        """The place just after."""
+        if self.sequence < MAX_SEQUENCE:
+            return StreamId(self.milliseconds, self.sequence + 1)
+        return StreamId(self.milliseconds + 1, 0)
 
     def __str__(self) -> str:
         return f"{self.milliseconds}-{self.sequence}"

@@ -1,12 +1,13 @@
--- name: claim_task
--- $1 worker_id, $2 lease, $3 queue. The task whose turn it is, of those that nobody else is just taking.
+-- part: claiming
+-- $1 worker_id, $2 lease, $3 queue. Where there is a row in `place`, `claimed` is the task whose turn it is, of those that
+-- nobody else is just taking.
 -- Its history has the agent and the session as they are at its first attempt, for all that follow; where its agent is
 -- null, as of a fork and of a task that was started again by hand, they are read anew. A task that was made from another
 -- one has that one's turns and no session.
-WITH next AS (
+next AS (
     SELECT id, next_attempt_at
     FROM tasks
-    WHERE status = 'pending' AND turn IS NOT NULL AND queue = $3
+    WHERE status = 'pending' AND turn IS NOT NULL AND queue = $3 AND EXISTS (SELECT FROM place)
     ORDER BY turn, id
     LIMIT 1
     FOR UPDATE SKIP LOCKED
@@ -49,7 +50,14 @@ WITH next AS (
             THEN excluded.session_turns ELSE known.session_turns
         END
     RETURNING agent, session_summary, session_turns, answers
-)
+);
+
+-- name: claim_task
+-- $1 worker_id, $2 lease, $3 queue.
+WITH place AS (
+    SELECT
+),
+-- include: claiming
 SELECT claimed.*, history.agent, history.session_summary, history.session_turns, history.answers
 FROM claimed, history;
 
@@ -61,29 +69,40 @@ WHERE id = $1 AND attempt = $2 AND status = 'running'
 RETURNING cancel_requested_at IS NOT NULL AS cancel_requested;
 
 -- name: finish_task
--- $1 id, $2 attempt, $3 status, $4 output, $5 error_code, $6 error_message, the last three or NULL; arrays with a
--- checkpoint in each place, as in put_checkpoints: $7 namespace, $8 id, $9 parent_id or NULL, $10 type, $11 data,
--- $12 metadata; $13 whether only a task that is part of no tree is to be finished.
+-- $1 worker_id, $2 lease, $3 queue: of the claim that comes with it, or each NULL; $4 id, $5 attempt, $6 status, $7 output,
+-- $8 error_code, $9 error_message, the last three or NULL; arrays with a checkpoint in each place, as in
+-- put_checkpoints: $10 namespace, $11 id, $12 parent_id or NULL, $13 type, $14 data, $15 metadata; $16 whether only a task
+-- that is part of no tree is to be finished.
+-- The row of the task that has ended, whose agent is NULL; and that of the one that is claimed, as in claim_task.
 WITH finished AS (
     UPDATE tasks
-    SET status = $3, output = $4, error_code = $5, error_message = $6, completed_at = now(), end_unsettled = true,
+    SET status = $6, output = $7, error_code = $8, error_message = $9, completed_at = now(), end_unsettled = true,
         worker_id = NULL, lease_expires_at = NULL
-    WHERE id = $1 AND attempt = $2 AND status = 'running' AND (root_task_id IS NULL OR NOT $13)
+    WHERE id = $4 AND attempt = $5 AND status = 'running' AND (root_task_id IS NULL OR NOT $16)
     RETURNING *
 ), closed AS (
     UPDATE task_attempts
-    SET ended_at = now(), outcome = finished.status, error_code = $5, error_message = $6
+    SET ended_at = now(), outcome = finished.status, error_code = $8, error_message = $9
     FROM finished
     WHERE task_attempts.task_id = finished.id AND task_attempts.attempt = finished.attempt
 ), kept AS (
     INSERT INTO checkpoints (task_id, attempt, namespace, id, parent_id, type, data, metadata)
-    SELECT finished.id, $2, given.*
-    FROM finished, unnest($7::text[], $8::text[], $9::text[], $10::text[], $11::bytea[], $12::jsonb[]) AS given
+    SELECT finished.id, $5, given.*
+    FROM finished, unnest($10::text[], $11::text[], $12::text[], $13::text[], $14::bytea[], $15::jsonb[]) AS given
     ON CONFLICT (task_id, namespace, id) DO UPDATE
     SET attempt = excluded.attempt, parent_id = excluded.parent_id, type = excluded.type, data = excluded.data,
         metadata = excluded.metadata
-)
-SELECT * FROM finished;
+), place AS (
+    SELECT FROM finished WHERE $1::text IS NOT NULL
+),
+-- include: claiming
+SELECT
+    finished.*, NULL::interval AS queued, NULL::jsonb AS agent, NULL AS session_summary, NULL::jsonb AS session_turns,
+    NULL::jsonb AS answers
+FROM finished
+UNION ALL
+SELECT claimed.*, history.agent, history.session_summary, history.session_turns, history.answers
+FROM claimed, history;
 
 -- name: release_task
 -- $1 id, $2 attempt, $3 is_retry, $4 delay, $5 error_code, $6 error_message; the last two or NULL.

@@ -69,6 +69,10 @@ SELECT
     owner, '[]'::jsonb AS tools
 FROM (SELECT * FROM rung UNION ALL SELECT * FROM given_up) AS taken;
 
+-- name: oldest_ring
+-- $1 queue.
+SELECT min(rung_at) AS at FROM tasks WHERE status = 'pending' AND queue = $1;
+
 -- name: settle_ends
 -- $1 limit, $2 how long ago they ended, or began to wait, at least. Both those that are settled here and those that
 -- can't be yet. The event that tells of it has the time of it.

@@ -376,6 +376,7 @@ class FinishTaskRequest(_message.Message):
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
     NEW_TURNS_FIELD_NUMBER: _builtins.int
     CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     attempt: _builtins.int
     status: _task_pb2.Task.Status.ValueType
@@ -392,6 +393,8 @@ class FinishTaskRequest(_message.Message):
     def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[_checkpoint_store_pb2.Checkpoint]:
         """of this task, inserted or replaced with its end"""
 
+    @_builtins.property
+    def next(self) -> Global___ClaimTaskRequest: ...
     def __init__(
         self,
         *,
@@ -403,10 +406,11 @@ class FinishTaskRequest(_message.Message):
         error_message: _builtins.str | None = ...,
         new_turns: _abc.Iterable[Global___Turn] | None = ...,
         checkpoints: _abc.Iterable[_checkpoint_store_pb2.Checkpoint] | None = ...,
+        next: Global___ClaimTaskRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_output", b"_output", "error_code", b"error_code", "error_message", b"error_message", "output", b"output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_output", b"_output", "error_code", b"error_code", "error_message", b"error_message", "next", b"next", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_output", b"_output", "attempt", b"attempt", "checkpoints", b"checkpoints", "error_code", b"error_code", "error_message", b"error_message", "id", b"id", "new_turns", b"new_turns", "output", b"output", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_code", b"_error_code", "_error_message", b"_error_message", "_output", b"_output", "attempt", b"attempt", "checkpoints", b"checkpoints", "error_code", b"error_code", "error_message", b"error_message", "id", b"id", "new_turns", b"new_turns", "next", b"next", "output", b"output", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error_code: _TypeAlias = _typing.Literal["error_code"]  # noqa: Y015
     _WhichOneofArgType__error_code: _TypeAlias = _typing.Literal["_error_code", b"_error_code"]  # noqa: Y015
@@ -429,19 +433,25 @@ class FinishTaskResponse(_message.Message):
 
     TASK_FIELD_NUMBER: _builtins.int
     AFFECTED_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def task(self) -> _task_pb2.Task: ...
     @_builtins.property
     def affected(self) -> _containers.RepeatedCompositeFieldContainer[Global___AffectedTask]: ...
+    @_builtins.property
+    def next(self) -> Global___ClaimTaskResponse:
+        """unset: none was asked for, or none waits"""
+
     def __init__(
         self,
         *,
         task: _task_pb2.Task | None = ...,
         affected: _abc.Iterable[Global___AffectedTask] | None = ...,
+        next: Global___ClaimTaskResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next", b"next", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["affected", b"affected", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["affected", b"affected", "next", b"next", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -861,16 +871,22 @@ class TakeDueTasksResponse(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     DUE_TASKS_FIELD_NUMBER: _builtins.int
+    OLDEST_RING_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def due_tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TakeDueTasksResponse.DueTask]: ...
+    @_builtins.property
+    def oldest_ring_time(self) -> _timestamp_pb2.Timestamp:
+        """of the tasks that wait for a worker; unset: none was rung for"""
+
     def __init__(
         self,
         *,
         due_tasks: _abc.Iterable[Global___TakeDueTasksResponse.DueTask] | None = ...,
+        oldest_ring_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_ring_time", b"oldest_ring_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_tasks", b"due_tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due_tasks", b"due_tasks", "oldest_ring_time", b"oldest_ring_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

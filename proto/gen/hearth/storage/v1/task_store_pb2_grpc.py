@@ -158,7 +158,8 @@ class TaskStoreServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def FinishTask(self, request, context):
-        """running to completed, failed or cancelled; the session's new turns in the same transaction.
+        """running to completed, failed or cancelled; the session's new turns in the same transaction. Where `next` is set, and
+        a task waits, it is claimed as by ClaimTask, for the place that becomes free.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,7 +51,9 @@ class TaskStoreServiceStub:
     ExtendLease: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.ExtendLeaseRequest, _task_store_pb2.ExtendLeaseResponse]
     """Keeps the lease, and brings the news that a cancel was asked for."""
     FinishTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.FinishTaskRequest, _task_store_pb2.FinishTaskResponse]
-    """running to completed, failed or cancelled; the session's new turns in the same transaction."""
+    """running to completed, failed or cancelled; the session's new turns in the same transaction. Where `next` is set, and
+    a task waits, it is claimed as by ClaimTask, for the place that becomes free.
+    """
     ReleaseTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.ReleaseTaskRequest, _task_store_pb2.ReleaseTaskResponse]
     """running to pending: after an error that may pass (a retry, counted), or to hand the task over (not counted)."""
     CancelTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.CancelTaskRequest, _task_store_pb2.CancelTaskResponse]
@@ -104,7 +106,9 @@ class TaskStoreServiceAsyncStub(TaskStoreServiceStub):
     ExtendLease: _aio.UnaryUnaryMultiCallable[_task_store_pb2.ExtendLeaseRequest, _task_store_pb2.ExtendLeaseResponse]  # type: ignore[assignment]
     """Keeps the lease, and brings the news that a cancel was asked for."""
     FinishTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.FinishTaskRequest, _task_store_pb2.FinishTaskResponse]  # type: ignore[assignment]
-    """running to completed, failed or cancelled; the session's new turns in the same transaction."""
+    """running to completed, failed or cancelled; the session's new turns in the same transaction. Where `next` is set, and
+    a task waits, it is claimed as by ClaimTask, for the place that becomes free.
+    """
     ReleaseTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.ReleaseTaskRequest, _task_store_pb2.ReleaseTaskResponse]  # type: ignore[assignment]
     """running to pending: after an error that may pass (a retry, counted), or to hand the task over (not counted)."""
     CancelTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.CancelTaskRequest, _task_store_pb2.CancelTaskResponse]  # type: ignore[assignment]
@@ -190,7 +194,9 @@ class TaskStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_store_pb2.FinishTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_store_pb2.FinishTaskResponse, _abc.Awaitable[_task_store_pb2.FinishTaskResponse]]:
-        """running to completed, failed or cancelled; the session's new turns in the same transaction."""
+        """running to completed, failed or cancelled; the session's new turns in the same transaction. Where `next` is set, and
+        a task waits, it is claimed as by ClaimTask, for the place that becomes free.
+        """
 
     @_abc_1.abstractmethod
     def ReleaseTask(
