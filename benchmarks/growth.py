@@ -1,6 +1,7 @@
 """How long a start takes, and what a run costs as work grows: parts of `speed.py` with instances of their own."""
 
 import statistics
+import time
 
 import psutil
 from measures import CLIENTS, FEW, Bench, Measures, by_clients, drained, processor_seconds, suspended, timed
@@ -30,7 +31,7 @@ async def growth(bench: Bench) -> dict[str, float]:
             measures = Measures(bench, system)
             await measures.settle()
             of = f"{workers} worker{'s' if workers > 1 else ''}"
-            figures.update(await _waiting(measures, of, waiting=bench.runs // 4, count=bench.runs // 4))
+            figures.update(await _waiting(measures, of, waiting=max(2, bench.runs // 4), count=max(2, bench.runs // 4)))
     async with Hearth(bench.http, bench.models_url, slots=FEW) as system:
         measures = Measures(bench, system)
         await measures.settle()
@@ -59,8 +60,8 @@ async def _waiting(measures: Measures, of: str, *, waiting: int, count: int) -> 
         processes = [*system.all_processes(), *system.stores("postgres"), *system.stores("redis-server")]
         processes.remove(counting)
         used = processor_seconds(processes)
-    first = await drained(system, before + 1)
-    first_runs = await system.finished() - before
+    await drained(system, before + 1)
+    first_runs, first = await system.finished() - before, time.monotonic()
     seconds = await drained(system, before + count) - first
     return {
         f"runs per second, {of}": (count - first_runs) / seconds,

@@ -115,6 +115,25 @@ async def test_a_full_worker_claims_its_next_task_as_one_ends_and_forgets_the_do
         await eventually(all_ended, what="the end of the task after them")
 
 
+async def test_a_full_worker_that_stops_claims_no_more(
+    storage: Any, bell: Bell, redis: Redis, redis_url: str, tmp_path: Any
+) -> None:
+    tasks = [await new_task(storage, "long") for _ in range(400)]
+    count = "SELECT count(*) FROM tasks WHERE status = $1 AND id = ANY ($2)"
+    await bell.ring(tasks[0], queue="long")
+    async with a_worker(storage, redis_url, tmp_path, queues="long", places=1):
+
+        async def some_ended() -> bool:
+            (row,) = await storage.sql(count, "failed", tasks)
+            return bool(row["count"])
+
+        await eventually(some_ended, what="the first ends")
+    (pending,) = await storage.sql(count, "pending", tasks)
+    (running,) = await storage.sql(count, "running", tasks)
+    assert pending["count"] > 0
+    assert running["count"] == 0
+
+
 async def test_only_what_rang_before_is_forgotten(bell: Bell, redis: Redis) -> None:
     assert await bell.newest("long") is None
     await bell.ring("one", queue="long")

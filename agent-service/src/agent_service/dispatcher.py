@@ -63,10 +63,6 @@ class Dispatcher:
             ring_again_after=timedelta(seconds=self._settings.ring_again_seconds),
             delivered_before=await self._bell.delivered_before(queue),
         )
-        if oldest_ring is not None:
-            # Full workers claim without doorbells, which would be left for as long as something waits.
-            since = StreamId(int((oldest_ring - CLOCK_SKEW).timestamp() * 1000), 0)
-            await self._bell.forget(queue, before=since)
         for found in due:
             task = found.task
             token = context.attach(context_of(found.traceparent))
@@ -82,6 +78,10 @@ class Dispatcher:
                 logger.info("found a task due", task_id=task.id, agent_id=task.agent_id, status=task.status.value)
             finally:
                 context.detach(token)
+        if oldest_ring is not None:
+            # Full workers claim without doorbells, which would be left for as long as something waits.
+            since = StreamId(int((oldest_ring - CLOCK_SKEW).timestamp() * 1000), 0)
+            await self._bell.forget(queue, before=since)
         return len(due) >= self._settings.sweep_limit
 
 

@@ -33,7 +33,8 @@ STORE_RETRY_SECONDS = 0.5
 class RunEnds:
     """The ends that the attempt of `claim` can come to. Each raises AttemptOutdated where another has taken over.
 
-    `next` is what was claimed with the end: what `next_wanted` gave then, where it waited.
+    What `next_wanted` gives is claimed as the task ends, where it waits, and is given to `run_next` at once: its lease
+    runs.
     """
 
     def __init__(
@@ -49,9 +50,10 @@ class RunEnds:
         summaries: Summaries,
         settings: WorkerSettings,
         next_wanted: Callable[[], Wanted | None],
+        run_next: Callable[[Claim], None],
     ) -> None:
-        self.next: Claim | None = None
         self._next_wanted = next_wanted
+        self._run_next = run_next
         self._claim = claim
         self._task = claim.task
         self._agent = agent
@@ -146,7 +148,8 @@ class RunEnds:
 
     async def _finish(self, **ending: Any) -> Change:
         ended = await self._store.finish(self._task, wanted=self._next_wanted(), **ending)
-        self.next = ended.next
+        if ended.next is not None:
+            self._run_next(ended.next)
         return ended
 
     async def _change(self, write: Callable[[], Awaitable[Change]]) -> Task:

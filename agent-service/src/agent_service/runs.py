@@ -92,8 +92,9 @@ class Run:
         summaries: Summaries,
         settings: WorkerSettings,
         next_wanted: Callable[[], Wanted | None] = lambda: None,
+        run_next: Callable[[Claim], None] = lambda _: None,
     ) -> None:
-        """`next_wanted` is asked, as the task ends, what to claim with that."""
+        """As the task ends `next_wanted` is asked what to claim with that, and `run_next` is given what was."""
         self._claim = claim
         self._task = claim.task
         budget = tightest(claim.agent.config.budget, claim.task.input.get(BUDGET, {}))
@@ -132,6 +133,7 @@ class Run:
             summaries=summaries,
             settings=settings,
             next_wanted=next_wanted,
+            run_next=run_next,
         )
         self._recording: Recording = Live(self._journal())
         self._control = RunControl()
@@ -158,8 +160,8 @@ class Run:
         if self._work is not None:
             self._work.cancel()
 
-    async def execute(self) -> Claim | None:
-        """Runs the attempt; gives what was claimed with its end. Raises nothing but what is a mistake of ours."""
+    async def execute(self) -> None:
+        """Runs the attempt. Raises nothing but what is a mistake of ours."""
         QUEUED_SECONDS.observe(self._claim.queued.total_seconds())
         self._work = asyncio.create_task(self._attempt())
         if self._interruption not in (None, Interruption.HAND_OVER):
@@ -181,7 +183,6 @@ class Run:
             lease.cancel()
             self._work.cancel()
             await asyncio.gather(lease, self._work, return_exceptions=True)
-        return self._ends.next
 
     async def _outcome(self) -> str:
         assert self._work is not None

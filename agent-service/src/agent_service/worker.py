@@ -4,9 +4,12 @@ import asyncio
 import os
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
+from contextvars import Context, copy_context
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 from faststream.redis import RedisBroker, StreamSub
 from hearth_runtime.channels import open_channel
@@ -99,6 +102,7 @@ class Worker:
         }
         lease = timedelta(seconds=settings.lease_seconds)
         self._wanted = {queue: Wanted(worker_id=self.id, lease=lease, queue=queue) for queue in self._places}
+        self._context = copy_context()
         self._changed = asyncio.Event()
         self._stopping = False
 
@@ -115,11 +119,10 @@ class Worker:
         """
 
         async def heard(doorbell: Doorbell) -> None:
-            if not self._stopping:
-                self._taken[queue] += 1
-                serving = asyncio.create_task(self._serve(doorbell, queue))
-                self._serving.add(serving)
-                serving.add_done_callback(self._serving.discard)
+            if self._stopping:
+                await self._bell.ring(doorbell.task_id, queue=queue)  # for another one
+            else:
+                self._take_place(queue, self._answer(doorbell, queue))
             while self._is_full(queue) and not self._stopping:
                 self._changed.clear()
                 await self._changed.wait()
@@ -137,20 +140,30 @@ class Worker:
         self._changed.set()
         for running in self._runs.values():
             running.interrupt(Interruption.HAND_OVER)
-        if self._serving:
-            await asyncio.wait(self._serving, timeout=self._settings.grace_seconds * 0.8)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.grace_seconds * 0.8):
+                while self._serving:  # a claim that was asked for before may bring another one
+                    await asyncio.wait(self._serving)
 
     def _is_full(self, queue: str) -> bool:
         return self._taken[queue] >= self._places[queue]
 
-    async def _serve(self, doorbell: Doorbell, queue: str) -> None:
-        try:
-            claim = await self._claimed(doorbell, queue)
-            while claim is not None:
-                claim = await self._run(claim)
-        finally:
-            self._taken[queue] -= 1
-            self._changed.set()
+    def _take_place(self, queue: str, serving: Coroutine[Any, Any, None], *, context: Context | None = None) -> None:
+        """Has a place of the queue taken for as long as `serving` takes."""
+        self._taken[queue] += 1
+        task = asyncio.create_task(serving, context=context)
+        self._serving.add(task)
+        task.add_done_callback(partial(self._leave_place, queue))
+
+    def _leave_place(self, queue: str, served: asyncio.Task[None]) -> None:
+        self._serving.discard(served)
+        self._taken[queue] -= 1
+        self._changed.set()
+
+    async def _answer(self, doorbell: Doorbell, queue: str) -> None:
+        claim = await self._claimed(doorbell, queue)
+        if claim is not None:
+            await self._run(claim)
 
     async def _claimed(self, doorbell: Doorbell, queue: str) -> Claim | None:
         # Which task it is, storage decides: agents take turns.
@@ -170,9 +183,15 @@ class Worker:
             logger.warning("doorbells could not be looked at", error=repr(error))
         return None
 
-    async def _run(self, claim: Claim) -> Claim | None:
-        """Runs the task; gives the one that was claimed with its end. A full worker takes its next task so, without a
-        doorbell: docs/adr/0017-a-full-worker-claims-as-it-finishes.md."""
+    def _next_wanted(self, queue: str) -> Wanted | None:
+        """What to claim with the end of a run: docs/adr/0017-a-full-worker-claims-as-it-finishes.md."""
+        return self._wanted[queue] if self._is_full(queue) and not self._stopping else None
+
+    def _run_next(self, claim: Claim) -> None:
+        # Not in the context of the run that is ending here.
+        self._take_place(claim.task.queue, self._run(claim), context=self._context.copy())
+
+    async def _run(self, claim: Claim) -> None:
         task = claim.task
         running = Run(
             claim,
@@ -190,7 +209,8 @@ class Worker:
             bell=self._bell,
             summaries=self._summaries,
             settings=self._settings,
-            next_wanted=lambda: self._wanted[task.queue] if self._is_full(task.queue) and not self._stopping else None,
+            next_wanted=lambda: self._next_wanted(task.queue),
+            run_next=self._run_next,
         )
         if self._stopping:  # since it was asked for
             running.interrupt(Interruption.HAND_OVER)
@@ -203,7 +223,7 @@ class Worker:
                 # It finds and makes what its owner may see, whoever started it.
                 acting_for(Principal(owner=task.owner)),
             ):
-                return await running.execute()
+                await running.execute()
         finally:
             del self._runs[task.id]
             ACTIVE_RUNS.set(len(self._runs))
@@ -244,7 +264,6 @@ async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
 
         async def work() -> None:
             await _listen(broker, redis, bell, worker, stopping)
-            await worker.stop()
             await broker.stop()
 
         async def both() -> None:
@@ -257,7 +276,8 @@ async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
 
 
 async def _listen(broker: RedisBroker, redis: Redis, bell: Bell, worker: Worker, stopping: asyncio.Event) -> None:
-    """Subscribes to doorbells and control messages until `stopping` is set; again where Redis lost the group."""
+    """Subscribes to doorbells and control messages until `stopping` is set, again where Redis lost the group; then
+    stops the worker."""
     # Doorbells are not acknowledged: docs/adr/0002-doorbells-are-not-acknowledged.md.
     doorbells = {}
     for queue in worker.queues:
@@ -295,8 +315,8 @@ async def _listen(broker: RedisBroker, redis: Redis, bell: Bell, worker: Worker,
             logger.warning("waiting for Redis", error=repr(error))
         if await pause(stopping, WATCH_SECONDS):
             break
-    # Each takes as long as its read does.
-    await asyncio.gather(*(subscriber.stop() for subscriber in doorbells.values()))
+    # Each subscriber takes as long as its read does, since a worker that stops keeps none waiting.
+    await asyncio.gather(worker.stop(), *(subscriber.stop() for subscriber in doorbells.values()))
     try:
         await bell.dismiss_worker(worker.id, worker.queues)
     except (RedisError, OSError) as error:

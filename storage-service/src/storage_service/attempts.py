@@ -3,16 +3,16 @@
 The number of the attempt is the fence: a worker that was thought dead and comes back changes nothing.
 """
 
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from asyncpg import Record
 from hearth_runtime.agents import Agent
 from hearth_runtime.checkpoints import Checkpoint
-from hearth_runtime.errors import AttemptOutdated, NoTaskWaits
+from hearth_runtime.errors import AttemptOutdated, HearthError, NoTaskWaits
 from hearth_runtime.tasks import Attempt, AttemptOutcome, Task, TaskStatus, Turn
+from loguru import logger
 
 from storage_service.agents import agent_of_history
 from storage_service.checkpoint_rows import columns_of
@@ -66,7 +66,7 @@ class Ending:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended(Change):
-    """A task after its end, and what was claimed with that."""
+    """A task after its end, without its input and output, which its worker has; and what was claimed with that."""
 
     next: Claim | None = None
 
@@ -114,7 +114,7 @@ class Attempts:
             if rows:
                 claimed = next((row for row in rows if row["agent"] is not None), None)
                 (finished,) = (row for row in rows if row["agent"] is None)
-                return Ended(task=task_of(finished), affected=(), next=_claim_of(claimed) if claimed else None)
+                return Ended(task=_ended(finished), affected=(), next=_claim_of(claimed) if claimed else None)
         affected: tuple[AffectedTask, ...] = ()
         async with self._database.transaction() as transaction:
             tree_id = await lock_tree(transaction, ending.id)
@@ -124,17 +124,22 @@ class Attempts:
             if row is not None and row["session_id"] is not None and ending.new_turns:
                 await append_turns(transaction, row["session_id"], row["id"], ending.new_turns)
         if row is not None:
-            return Ended(task=task_of(row), affected=affected, next=await self._claim_next(ending.next))
+            return Ended(task=_ended(row), affected=affected, next=await self._claim_next(ending.next))
         known = await self._database.fetchrow(SQL["find_task"], ending.id)
         if known is not None and (known["attempt"], known["status"]) == (ending.attempt, ending.status):
-            return Ended(task=task_of(known), affected=())
+            return Ended(task=_ended(known), affected=())
         raise await self.outdated(ending.id, ending.attempt)
 
     async def _claim_next(self, wanted: Wanted | None) -> Claim | None:
-        if wanted is not None:
-            with suppress(NoTaskWaits):
-                return await self.claim(wanted)
-        return None
+        if wanted is None:
+            return None
+        try:
+            return await self.claim(wanted)
+        except NoTaskWaits:
+            return None
+        except HearthError as error:  # the task before has ended all the same
+            logger.warning("nothing could be claimed with an end", error=error.detail)
+            return None
 
     async def release(
         self,
@@ -184,6 +189,10 @@ class Attempts:
         row = await self._database.fetchrow(SQL["find_task"], task_id)
         state = "is not there" if row is None else f"is {row['status']} in attempt {row['attempt']}"
         return AttemptOutdated(f"Task {task_id} {state}; attempt {attempt} must stop and write nothing more.")
+
+
+def _ended(row: Record) -> Task:
+    return replace(task_of(row), input={}, output=None, tools=())
 
 
 def _claim_columns(wanted: Wanted | None) -> tuple[str | None, timedelta | None, str | None]:

@@ -12,7 +12,7 @@ from itertools import dropwhile
 from types import MappingProxyType
 
 _HEAD = re.compile(r"^-- (name|part): ([a-z_]+)$", re.MULTILINE)
-_INCLUDE = re.compile(r"^-- include: ([a-z_]+)$", re.MULTILINE)
+_INCLUDE = re.compile(r"^-- include: *(.*)$", re.MULTILINE)
 
 
 def load_queries(name: str) -> Mapping[str, str]:
@@ -35,14 +35,14 @@ def parse_queries(text: str) -> Mapping[str, str]:
     for kind, name, block in zip(found[::3], found[1::3], found[2::3], strict=True):
         if name in blocks or name in parts:
             raise ValueError(f"the query {name} is there twice")
-        lines = block.strip().removesuffix(";").split("\n")
+        lines = _INCLUDE.sub(part, block.strip().removesuffix(";")).split("\n")
         statement = "\n".join(dropwhile(lambda line: line.startswith("--") or not line.strip(), lines))
         if not statement:
             raise ValueError(f"the query {name} has no SQL")
         if kind == "part":
             parts[name] = statement
         else:
-            blocks[name] = f"/* {name} */ {_INCLUDE.sub(part, statement)}"
+            blocks[name] = f"/* {name} */ {statement}"
     return MappingProxyType(blocks)
 
 

@@ -12,8 +12,12 @@ def test_blocks_are_found_by_their_names() -> None:
 def test_a_part_stands_where_it_is_included() -> None:
     queries = parse_queries(
         "-- part: some\n-- $1 id.\nsome AS (SELECT $1)\n;\n-- name: one\nWITH\n-- include: some\nSELECT 1;\n"
+        "-- part: all\nWITH\n-- include: some\n-- name: two\n-- include: all\nSELECT 2;\n"
     )
-    assert dict(queries) == {"one": "/* one */ WITH\nsome AS (SELECT $1)\n\nSELECT 1"}
+    assert dict(queries) == {
+        "one": "/* one */ WITH\nsome AS (SELECT $1)\n\nSELECT 1",
+        "two": "/* two */ WITH\nsome AS (SELECT $1)\n\nSELECT 2",
+    }
 
 
 @pytest.mark.parametrize(

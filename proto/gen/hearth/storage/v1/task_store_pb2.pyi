@@ -435,7 +435,9 @@ class FinishTaskResponse(_message.Message):
     AFFECTED_FIELD_NUMBER: _builtins.int
     NEXT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def task(self) -> _task_pb2.Task: ...
+    def task(self) -> _task_pb2.Task:
+        """input and output are left out"""
+
     @_builtins.property
     def affected(self) -> _containers.RepeatedCompositeFieldContainer[Global___AffectedTask]: ...
     @_builtins.property
