@@ -1,21 +1,52 @@
 """Which statements PostgreSQL plans once, and that a plan that is kept walks indexes though the tables were empty."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
 import orjson
+import pytest
+from hearth_runtime.checkpoints import Checkpoint, TypedBytes
 from hearth_runtime.errors import Unavailable
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.tasks import TaskStatus, Turn
 from storage_service.attempts import Attempts, Claim, Ended, Ending, Wanted
-from storage_service.database import open_database
+from storage_service.checkpoints import Checkpoints
+from storage_service.database import Database, open_database
+from storage_service.queue_bounds import QueueBounds
+from storage_service.tasks import NewTask, Tasks
 
-PREPARED = "SELECT name, statement, generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE $1"
+PREPARED = """
+SELECT name, generic_plans, custom_plans, array_length(parameter_types, 1) AS parameters
+FROM pg_prepared_statements
+WHERE statement LIKE $1
+"""
 
 
 def nodes(plan: dict[str, Any]) -> set[str]:
     """The kinds of all nodes of a plan."""
     return {plan["Node Type"]}.union(*(nodes(below) for below in plan.get("Plans", ())))
+
+
+def indexes(plan: dict[str, Any]) -> set[str]:
+    """The indexes that a plan goes along."""
+    found = {plan["Index Name"]} if "Index Name" in plan else set()
+    return found.union(*(indexes(below) for below in plan.get("Plans", ())))
+
+
+async def kept_plan(database: Database, statement: str, *, values: str = "") -> dict[str, Any]:
+    """The plan that the only connection of `database` keeps for the statement; NULL for each parameter, or `values`."""
+    (kept,) = await database.fetch(PREPARED, f"/* {statement} */%", keep_plan=True)
+    values = values or ", ".join(["NULL"] * kept["parameters"])
+    (row,) = await database.fetch(f"EXPLAIN (FORMAT json) EXECUTE {kept['name']} ({values})", keep_plan=True)
+    (plan,) = orjson.loads(row["QUERY PLAN"])
+    return dict(plan["Plan"])
+
+
+def checkpoint(task_id: str) -> Checkpoint:
+    """One of a task's."""
+    data = TypedBytes(type="msgpack", data=b"\x80")
+    return Checkpoint(task_id=task_id, namespace="", id=new_id(), parent_id=None, checkpoint=data, metadata={})
 
 
 async def test_what_every_run_does_is_planned_once_and_along_indexes(storage: Any) -> None:
@@ -27,19 +58,64 @@ async def test_what_every_run_does_is_planned_once_and_along_indexes(storage: An
             claim = await attempts.claim(Wanted(worker_id="w", lease=timedelta(seconds=9), queue="runs"))
             assert claim.task.id == task_id
             assert await attempts.extend_lease(task_id, 1, timedelta(seconds=9)) is False
+            await Checkpoints(database, attempts).put(task_id, 1, [checkpoint(task_id)], [])
         (kept,) = await database.fetch(PREPARED, "/* claim_task */%", keep_plan=True)
         assert (kept["generic_plans"], kept["custom_plans"]) == (3, 0)
-        (kept,) = await database.fetch(PREPARED, "/* extend_lease */%", keep_plan=True)
-        explained = f"EXPLAIN (FORMAT json) EXECUTE {kept['name']} ('{new_id()}', 1, '1 s')"
-        (row,) = await database.fetch(explained, keep_plan=True)
-        (plan,) = orjson.loads(row["QUERY PLAN"])
-        assert nodes(plan["Plan"]) == {"ModifyTable", "Index Scan"}
+        extending = await kept_plan(database, "extend_lease")
+        assert nodes(extending) == {"ModifyTable", "Index Scan"}
+        # Not `tasks_lease`, which has all tasks that run.
+        assert indexes(extending) == {"tasks_pkey"}
+        assert "tasks_pkey" in indexes(await kept_plan(database, "put_checkpoints"))
 
 
-def indexes(plan: dict[str, Any]) -> set[str]:
-    """The indexes that a plan goes along."""
-    found = {plan["Index Name"]} if "Index Name" in plan else set()
-    return found.union(*(indexes(below) for below in plan.get("Plans", ())))
+async def accept(storage: Any, database: Database, *, count: int) -> None:
+    """So many tasks of an agent, which then wait."""
+    agent_id = await storage.new_agent()
+    tasks = Tasks(database, QueueBounds(database, in_all=9999, per_agent=9999))
+
+    async def one() -> None:
+        new = NewTask(
+            id=new_id(),
+            agent_id=agent_id,
+            input={"prompt": "hi"},
+            session_id=None,
+            idempotency_key=new_id(),
+            request_hash="h",
+            traceparent="",
+            user=None,
+            tools=(),
+        )
+        await tasks.create(new)
+
+    await asyncio.gather(*(one() for _ in range(count)))
+
+
+@pytest.mark.parametrize("waiting", [0, 300])
+async def test_a_task_is_accepted_without_a_look_at_others(storage: Any, waiting: int) -> None:
+    async with open_database(storage.settings) as database:
+        await accept(storage, database, count=waiting)
+    one = storage.settings.model_copy(update={"database_pool_size": 1})
+    async with open_database(one) as database:
+        await accept(storage, database, count=1)
+        plan = await kept_plan(database, "create_task")
+        # The key's index and that of an agent's turns, and none that has all tasks of an owner, or all that wait.
+        assert {index for index in indexes(plan) if index.startswith("tasks")} == {
+            "tasks_pkey",
+            "tasks_idempotency_key",
+            "tasks_agent_turn",
+        }
+        assert not nodes(plan) & {"Seq Scan", "Sort"}
+
+
+async def test_a_task_is_claimed_without_a_look_at_all_that_wait(storage: Any) -> None:
+    async with open_database(storage.settings) as database:
+        await accept(storage, database, count=300)
+    one = storage.settings.model_copy(update={"database_pool_size": 1})
+    async with open_database(one) as database:
+        await Attempts(database).claim(Wanted(worker_id="w", lease=timedelta(seconds=9), queue="runs"))
+        plan = await kept_plan(database, "claim_task")
+        assert {index for index in indexes(plan) if index.startswith("tasks")} == {"tasks_pkey", "tasks_turn"}
+        assert not nodes(plan) & {"Seq Scan", "Sort"}
 
 
 async def ended(attempts: Attempts, storage: Any, **fields: Any) -> Ended:
@@ -66,16 +142,12 @@ async def test_an_end_claims_along_the_index_of_turns(storage: Any) -> None:
     one = storage.settings.model_copy(update={"database_pool_size": 1})
     async with open_database(one) as database:
         assert (await ended(Attempts(database), storage)).next is not None
-        (kept,) = await database.fetch(PREPARED, "/* finish_task */%", keep_plan=True)
         nulls = ", ".join(["NULL"] * 9)
-        explained = (
-            f"EXPLAIN (FORMAT json) EXECUTE {kept['name']}"
-            f" ('w', '1 s', 'runs', '{new_id()}', 1, 'completed', {nulls}, true)"
+        plan = await kept_plan(
+            database, "finish_task", values=f"'w', '1 s', 'runs', '{new_id()}', 1, 'completed', {nulls}, true"
         )
-        (row,) = await database.fetch(explained, keep_plan=True)
-        (plan,) = orjson.loads(row["QUERY PLAN"])
-        assert "tasks_turn" in indexes(plan["Plan"])
-        assert not nodes(plan["Plan"]) & {"Seq Scan", "Sort"}
+        assert {i for i in indexes(plan) if i.startswith("tasks")} == {"tasks_pkey", "tasks_turn"}
+        assert not nodes(plan) & {"Seq Scan", "Sort"}
 
 
 class NoClaims(Attempts):

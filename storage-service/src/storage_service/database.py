@@ -216,7 +216,7 @@ class _Connection(asyncpg.Connection):
         """From now on the policies are those for `principal`, and what is made is its owner's."""
         role = OWN_ROLE if principal is None or principal.sees_all else TENANT_ROLE
         owner = "" if principal is None else principal.owner
-        # A plan that is kept must not be one for tables that were small when it was made.
+        # A plan that is kept must not be one for tables that were small, or tasks that were few, when it was made.
         plans = (KEEP_PLAN, "off") if keep_plan else (PLAN_ANEW, "on")
         wanted = role, owner, *plans
         if wanted != self._set_to:

@@ -4,6 +4,7 @@
 -- Its history has the agent and the session as they are at its first attempt, for all that follow; where its agent is
 -- null, as of a fork and of a task that was started again by hand, they are read anew. A task that was made from another
 -- one has that one's turns and no session.
+-- The agent comes by a subquery: a join may be planned as a look at all agents, where there were few.
 next AS (
     SELECT id, next_attempt_at
     FROM tasks
@@ -25,7 +26,7 @@ next AS (
     INSERT INTO task_histories AS known (task_id, agent, session_summary, session_turns)
     SELECT
         claimed.id,
-        to_jsonb(agents),
+        (SELECT to_jsonb(agents) FROM agents WHERE agents.id = claimed.agent_id),
         sessions.summary,
         coalesce(
             jsonb_path_query_array(
@@ -37,7 +38,6 @@ next AS (
             '[]'
         )
     FROM claimed
-    JOIN agents ON agents.id = claimed.agent_id
     LEFT JOIN sessions ON sessions.id = claimed.session_id
     ON CONFLICT (task_id) DO UPDATE
     SET agent = CASE WHEN known.agent = 'null' THEN excluded.agent ELSE known.agent END,
@@ -63,9 +63,11 @@ FROM claimed, history;
 
 -- name: extend_lease
 -- $1 id, $2 attempt, $3 lease.
+-- `IS TRUE`, here and in all such statements whose plan is kept, leaves the planner no index but that of the ids: along
+-- `tasks_lease` it would look at all tasks that run.
 UPDATE tasks
 SET lease_expires_at = now() + $3::interval
-WHERE id = $1 AND attempt = $2 AND status = 'running'
+WHERE id = $1 AND attempt = $2 AND (status = 'running') IS TRUE
 RETURNING cancel_requested_at IS NOT NULL AS cancel_requested;
 
 -- name: finish_task
@@ -78,7 +80,7 @@ WITH finished AS (
     UPDATE tasks
     SET status = $6, output = $7, error_code = $8, error_message = $9, completed_at = now(), end_unsettled = true,
         worker_id = NULL, lease_expires_at = NULL
-    WHERE id = $4 AND attempt = $5 AND status = 'running' AND (root_task_id IS NULL OR NOT $16)
+    WHERE id = $4 AND attempt = $5 AND (status = 'running') IS TRUE AND (root_task_id IS NULL OR NOT $16)
     RETURNING *
 ), closed AS (
     UPDATE task_attempts

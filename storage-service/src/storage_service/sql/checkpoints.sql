@@ -3,7 +3,7 @@
 -- $7 data, $8 metadata. No row where the attempt is outdated.
 -- The lock holds until this is committed: an attempt that ends meanwhile ends after it, or is seen to have ended.
 WITH current AS (
-    SELECT id FROM tasks WHERE id = $1 AND attempt = $2 AND status = 'running' FOR SHARE
+    SELECT id FROM tasks WHERE id = $1 AND attempt = $2 AND (status = 'running') IS TRUE FOR SHARE
 )
 INSERT INTO checkpoints (task_id, attempt, namespace, id, parent_id, type, data, metadata)
 SELECT current.id, $2, given.*

@@ -4,21 +4,20 @@
 -- One row where the task was accepted; none where the agent, the session, the key or the id stands in the way.
 -- The caller rings the doorbell at once, so it counts as rung. Its turn follows the agent's last one, or is that of
 -- the task that is next: agents take turns, whoever has more waiting (start-time fair queueing).
-WITH asked AS (
+WITH agent AS MATERIALIZED (
     SELECT
         id, queue, owner_of_task(id, $4) AS owner, coalesce((config ->> 'max_retries')::integer, $8::integer) AS max_retries
     FROM agents
     WHERE id = $2 AND is_active
-), agent AS (
-    SELECT *
-    FROM asked
-    WHERE NOT EXISTS (
-        SELECT FROM tasks WHERE tasks.id = $1 OR (tasks.owner = asked.owner AND tasks.idempotency_key = $5)
-    )
 ), session AS (
-    -- DO UPDATE, not DO NOTHING: it also returns a session that another call is just making.
+    -- DO UPDATE, not DO NOTHING: it also returns a session that another call is just making. What is not accepted makes
+    -- none.
     INSERT INTO sessions (id, agent_id, owner)
-    SELECT $3::uuid, agent.id, agent.owner FROM agent WHERE $3::uuid IS NOT NULL
+    SELECT $3::uuid, agent.id, agent.owner
+    FROM agent
+    WHERE $3::uuid IS NOT NULL
+      AND NOT EXISTS (SELECT FROM tasks WHERE tasks.id = $1)
+      AND NOT EXISTS (SELECT FROM tasks WHERE tasks.owner = agent.owner AND tasks.idempotency_key = $5)
     ON CONFLICT (id) DO UPDATE SET updated_at = now() WHERE sessions.agent_id = excluded.agent_id
     RETURNING id
 )
@@ -31,7 +30,13 @@ SELECT
     greatest(
         0,
         first_turn(agent.queue),
-        (SELECT max(turn) + 1 FROM tasks WHERE status = 'pending' AND agent_id = $2)
+        (
+            SELECT turn + 1
+            FROM tasks
+            WHERE status = 'pending' AND turn IS NOT NULL AND agent_id = $2
+            ORDER BY turn DESC
+            LIMIT 1
+        )
     )
 FROM agent
 WHERE $3::uuid IS NULL OR EXISTS (SELECT FROM session)
