@@ -112,7 +112,7 @@ async def test_a_trace_has_every_attempt_step_call_and_sub_task(
     # Storage's statements say which they are, and are below who asked for them.
     statements = {s.name: s for s in spans if "db.query.summary" in s.attributes}
     assert "run attempt" in above(statements["finish_task"])
-    assert statements["create_task"].parent_id in by_id
+    assert statements["create_tasks"].parent_id in by_id
     assert "persist events" in above(statements["append_events"])
     # So have the lines of the run's log.
     logs = await client.all_pages(f"/tasks/{task['id']}/logs")

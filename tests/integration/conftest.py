@@ -14,6 +14,7 @@ import asyncpg
 import grpc.aio
 import pytest
 from agent_service.settings import WorkerSettings
+from google.rpc import status_pb2
 from hearth.agent.v1 import agent_pb2
 from hearth.storage.v1 import (
     agent_store_pb2,
@@ -26,6 +27,7 @@ from hearth.storage.v1 import (
 )
 from hearth_runtime.channels import open_channel
 from hearth_runtime.codec import duration
+from hearth_runtime.errors import from_status
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.redis_streams import connect
 from redis.asyncio import Redis
@@ -128,13 +130,21 @@ class Storage:
         )
         return str((await self.agents.InsertAgent(agent_store_pb2.InsertAgentRequest(agent=agent))).agent.id)
 
+    async def create(self, request: task_store_pb2.CreateTaskRequest) -> task_store_pb2.CreateTaskResponse:
+        """Creates a task. Raises the error that stands in its place."""
+        answers = await self.tasks.CreateTasks(task_store_pb2.CreateTasksRequest(tasks=[request]))
+        answer: task_store_pb2.CreateTaskResponse = answers.tasks[0]
+        if answer.error:
+            raise from_status(status_pb2.Status.FromString(answer.error)) or AssertionError("no error of ours")
+        return answer
+
     async def new_task(self, **fields: Any) -> str:
         """Creates a task, of a new agent where none is named, and gives its id."""
         agent_id = fields.pop("agent_id", None) or await self.new_agent()
         request = task_store_pb2.CreateTaskRequest(
             **{"id": new_id(), "agent_id": agent_id, "input": '{"prompt":"hi"}', "request_hash": "h", **fields}
         )
-        return str((await self.tasks.CreateTask(request)).task.id)
+        return str((await self.create(request)).task.id)
 
     async def claim_next(self, *, lease_seconds: float = 30) -> Any:
         """Claims the task whose turn it is."""

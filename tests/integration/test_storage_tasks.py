@@ -55,7 +55,7 @@ async def cancel(storage: Any, task_id: str) -> Any:
 
 async def test_a_task_from_its_creation_to_its_end(storage: Any) -> None:
     agent_id = await storage.new_agent(name="walker", config=agent_pb2.AgentConfig(max_retries=1, stop=["x"]))
-    answer = await storage.tasks.CreateTask(create(agent_id, traceparent="00-ab-cd-01"))
+    answer = await storage.create(create(agent_id, traceparent="00-ab-cd-01"))
     task = answer.task
     assert answer.created
     assert (task.status, task.attempt, task.input) == (Status.STATUS_PENDING, 0, '{"prompt":"hi"}')
@@ -85,11 +85,11 @@ async def test_a_task_from_its_creation_to_its_end(storage: Any) -> None:
 
 async def test_a_task_needs_an_agent_that_is_there_and_active(storage: Any) -> None:
     with pytest.raises(AgentNotFound, match="GET /api/v1/agents"):
-        await storage.tasks.CreateTask(create(new_id()))
+        await storage.create(create(new_id()))
     agent_id = await storage.new_agent()
     await storage.agents.DeactivateAgent(agent_store_pb2.DeactivateAgentRequest(id=agent_id))
     with pytest.raises(AgentInactive, match="PUT"):
-        await storage.tasks.CreateTask(create(agent_id))
+        await storage.create(create(agent_id))
     assert not await storage.sql("SELECT FROM tasks WHERE agent_id = $1", agent_id)
 
 
@@ -104,7 +104,7 @@ async def test_requests_that_are_not_valid_name_the_field(storage: Any) -> None:
         "idempotency_key": create(agent_id, idempotency_key="k" * 256),
     }.items():
         with pytest.raises(InvalidArgument) as caught:
-            await storage.tasks.CreateTask(request)
+            await storage.create(request)
         assert [violation.field for violation in caught.value.fields] == [field]
     for call in (get, cancel):
         with pytest.raises(TaskNotFound):
@@ -120,22 +120,22 @@ async def test_requests_that_are_not_valid_name_the_field(storage: Any) -> None:
 async def test_repeating_a_creation_with_its_id_is_harmless(storage: Any) -> None:
     agent_id = await storage.new_agent()
     request = create(agent_id)
-    first = await storage.tasks.CreateTask(request)
-    assert await storage.tasks.CreateTask(request) == first
+    first = await storage.create(request)
+    assert await storage.create(request) == first
 
 
 async def test_an_idempotency_key_stands_for_one_request(storage: Any) -> None:
     agent_id, key = await storage.new_agent(), new_id()
-    first = await storage.tasks.CreateTask(create(agent_id, idempotency_key=key))
-    again = await storage.tasks.CreateTask(create(agent_id, idempotency_key=key))
+    first = await storage.create(create(agent_id, idempotency_key=key))
+    again = await storage.create(create(agent_id, idempotency_key=key))
     assert first.created
     assert not again.created
     assert again.task == first.task
     with pytest.raises(IdempotencyConflict, match="new key"):
-        await storage.tasks.CreateTask(create(agent_id, idempotency_key=key, request_hash="other"))
+        await storage.create(create(agent_id, idempotency_key=key, request_hash="other"))
     # A repetition is answered even where a new run would not be.
     await storage.agents.DeactivateAgent(agent_store_pb2.DeactivateAgentRequest(id=agent_id))
-    assert (await storage.tasks.CreateTask(create(agent_id, idempotency_key=key))).task == first.task
+    assert (await storage.create(create(agent_id, idempotency_key=key))).task == first.task
 
 
 @pytest.mark.parametrize("with_session", [False, True])
@@ -143,7 +143,7 @@ async def test_twenty_equal_requests_at_once_make_one_task(storage: Any, with_se
     agent_id, key = await storage.new_agent(), new_id()
     session = {"session_id": new_id()} if with_session else {}
     answers = await asyncio.gather(
-        *(storage.tasks.CreateTask(create(agent_id, idempotency_key=key, **session)) for _ in range(20))
+        *(storage.create(create(agent_id, idempotency_key=key, **session)) for _ in range(20))
     )
     assert len({answer.task.id for answer in answers}) == 1
     assert sum(answer.created for answer in answers) == 1
@@ -164,7 +164,7 @@ async def test_a_request_waits_for_an_equal_one_that_is_just_being_accepted(stor
             agent_id,
             key,
         )
-        second = asyncio.ensure_future(storage.tasks.CreateTask(create(agent_id, idempotency_key=key)))
+        second = asyncio.ensure_future(storage.create(create(agent_id, idempotency_key=key)))
         await storage.until_blocked()
         await (transaction.commit() if commits else transaction.rollback())
         answer = await second

@@ -15,6 +15,7 @@ from hearth_runtime.principals import acting_for
 from hearth_runtime.tasks import RUNS, Attempt, Task, TaskStatus, Turn
 
 from agent_service.agents import AgentDraft
+from agent_service.creations import Creations
 from agent_service.tasks import Change, Claim, DueTask, Ended, NewTask, Wanted
 
 
@@ -76,9 +77,10 @@ class StoredTasks:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = task_store_pb2_grpc.TaskStoreServiceStub(channel)
+        self._creations = Creations(self._stub)
 
     async def create(self, new: NewTask) -> tuple[Task, bool]:
-        answer = await self._stub.CreateTask(to_message(new, task_store_pb2.CreateTaskRequest))
+        answer = await self._creations.create(to_message(new, task_store_pb2.CreateTaskRequest))
         return from_message(answer.task, Task), answer.created
 
     async def get(self, task_id: str) -> Task:

@@ -256,7 +256,7 @@ def _storable(argument: Any) -> Any:
     """The argument of a statement with no NUL in its text. JSON is seen to where it is encoded."""
     if isinstance(argument, str):
         return argument.replace(NUL, REPLACEMENT) if NUL in argument else argument
-    if isinstance(argument, list) and argument and isinstance(argument[0], str):
+    if isinstance(argument, list) and isinstance(next((i for i in argument if i is not None), None), str):
         return [_storable(item) for item in argument]
     return argument
 

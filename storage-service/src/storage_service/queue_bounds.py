@@ -42,6 +42,10 @@ class QueueBounds:
         """One more waits."""
         self._waiting[agent_id.lower()] += 1
 
+    def removed(self, agent_id: str) -> None:
+        """One that was `added` came to nothing."""
+        self._waiting[agent_id.lower()] -= 1
+
     async def _count(self) -> None:
         async with self._counting:
             if time.monotonic() - self._counted_at < FRESH_SECONDS:

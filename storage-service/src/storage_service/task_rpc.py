@@ -6,6 +6,7 @@ from typing import Any
 from hearth.agent.v1 import task_pb2
 from hearth.storage.v1 import task_store_pb2, task_store_pb2_grpc
 from hearth_runtime.codec import timestamp, to_message
+from hearth_runtime.errors import HearthError, InvalidArgument
 from hearth_runtime.identifiers import is_id
 from hearth_runtime.tasks import RUNS, Task
 
@@ -14,10 +15,11 @@ from storage_service.attempts import Attempts, Ending, Wanted
 from storage_service.checkpoint_rpc import check_checkpoint
 from storage_service.queue import Queue
 from storage_service.task_rows import task_not_found
-from storage_service.tasks import NewTask, TaskFilter, Tasks
+from storage_service.tasks import Created, NewTask, TaskFilter, Tasks
 
 PAGE_LIMIT = 500
 DUE_LIMIT = 1000
+CREATE_LIMIT = 100
 
 
 class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
@@ -28,9 +30,14 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
         self._attempts = attempts
         self._queue = queue
 
-    async def CreateTask(self, request: Any, context: Any) -> task_store_pb2.CreateTaskResponse:
-        task, created = await self._tasks.create(new_task(request))
-        return task_store_pb2.CreateTaskResponse(task=_task(task), created=created)
+    async def CreateTasks(self, request: Any, context: Any) -> task_store_pb2.CreateTasksResponse:
+        if len(request.tasks) > CREATE_LIMIT:
+            raise arguments.invalid("tasks", f"must be at most {CREATE_LIMIT}")
+        asked = [_read(task) for task in request.tasks]
+        created = iter(await self._tasks.create_all([new for new in asked if isinstance(new, NewTask)]))
+        return task_store_pb2.CreateTasksResponse(
+            tasks=[_created(next(created) if isinstance(new, NewTask) else new) for new in asked]
+        )
 
     async def GetTask(self, request: Any, context: Any) -> task_store_pb2.GetTaskResponse:
         task, end_settled = await self._tasks.get(_task_id(request.id))
@@ -160,6 +167,20 @@ def _task_id(text: str) -> str:
     if not is_id(text):
         raise task_not_found(text)
     return text
+
+
+def _read(request: task_store_pb2.CreateTaskRequest) -> NewTask | InvalidArgument:
+    try:
+        return new_task(request)
+    except InvalidArgument as error:
+        return error
+
+
+def _created(created: Created) -> task_store_pb2.CreateTaskResponse:
+    if isinstance(created, HearthError):
+        return task_store_pb2.CreateTaskResponse(error=created.to_status().SerializeToString())
+    task, is_new = created
+    return task_store_pb2.CreateTaskResponse(task=_task(task), created=is_new)
 
 
 def new_task(request: task_store_pb2.CreateTaskRequest) -> NewTask:

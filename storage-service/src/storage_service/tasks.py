@@ -4,10 +4,12 @@ Each change is one statement whose condition is the rule, so that of any number 
 nothing was changed does a second one find out why. Times are compared by PostgreSQL's clock alone.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from asyncpg import Record
 from hearth_runtime.agents import ClientTool
 from hearth_runtime.errors import (
     FieldViolation,
@@ -22,6 +24,7 @@ from hearth_runtime.errors import (
     Unavailable,
 )
 from hearth_runtime.principals import current_principal
+from hearth_runtime.server import known
 from hearth_runtime.tasks import Task, TaskStatus
 
 from storage_service.agents import agent_inactive, agent_not_found
@@ -52,6 +55,10 @@ class NewTask:
     tools: tuple[ClientTool, ...]
 
 
+# What came of a new task: as `Tasks.create` gives it, or raises it.
+type Created = tuple[Task, bool] | HearthError
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskFilter:
     """Which tasks to list: all that is set must fit; no statuses are all of them."""
@@ -77,23 +84,68 @@ class Tasks:
         Raises AgentNotFound, AgentInactive, IdempotencyConflict, QueueFull, QuotaExceeded, SessionNotFound, and
         InvalidArgument for another agent's session.
         """
-        full: HearthError | None = await self._bounds.obstacle(new.agent_id)
-        row = None
-        if full is None and not is_limited():
-            row = await self._database.fetchrow(SQL["create_task"], *_columns(new), keep_plan=True)
-        elif full is None:
+        (created,) = await self.create_all([new])
+        if isinstance(created, HearthError):
+            raise created
+        return created
+
+    async def create_all(self, news: Sequence[NewTask]) -> list[Created]:
+        """As `create` for each of them, in one statement."""
+        try:
+            return await self._create(news)
+        except Unavailable:
+            raise
+        except Exception:
+            # One of them cannot be stored, and is not to keep the others from it.
+            if len(news) == 1:
+                raise
+            return [created for new in news for created in await self._alone(new)]
+
+    async def _alone(self, new: NewTask) -> list[Created]:
+        try:
+            return await self._create([new])
+        except Exception as error:  # noqa: BLE001 - it is told whoever asked for this one
+            return [known(error, "create_tasks")]
+
+    async def _create(self, news: Sequence[NewTask]) -> list[Created]:
+        full: dict[str, HearthError] = {}
+        for new in news:
+            if (obstacle := await self._bounds.obstacle(new.agent_id)) is not None:
+                full[new.id] = obstacle
+            else:
+                self._bounds.added(new.agent_id)
+        rows: dict[str, Record] = {}
+        try:
+            rows = {str(row["id"]): row for row in await self._inserted([n for n in news if n.id not in full], full)}
+        finally:
+            for new in news:
+                if new.id not in full and new.id.lower() not in rows:
+                    self._bounds.removed(new.agent_id)
+        return [
+            (task_of(rows[new.id.lower()]), True) if new.id.lower() in rows else await self._refused(new, full)
+            for new in news
+        ]
+
+    async def _inserted(self, news: Sequence[NewTask], full: dict[str, HearthError]) -> list[Record]:
+        """The rows of those that were accepted. Adds to `full` what an owner's quotas allow no more."""
+        if not is_limited():
+            return await self._database.fetch(SQL["create_tasks"], *_columns(news), keep_plan=True) if news else []
+        rows = []
+        for new in news:
             async with self._database.transaction() as transaction:
-                full = await self.quotas.obstacle(transaction)
-                if full is None:
-                    row = await transaction.fetchrow(SQL["create_task"], *_columns(new))
-        if row:
-            self._bounds.added(new.agent_id)
-            return task_of(row), True
+                if (obstacle := await self.quotas.obstacle(transaction)) is not None:
+                    full[new.id] = obstacle
+                else:
+                    rows += await transaction.fetch(SQL["create_tasks"], *_columns([new]))
+        return rows
+
+    async def _refused(self, new: NewTask, full: Mapping[str, HearthError]) -> Created:
         (asked,) = await self._database.fetch(SQL["find_owner"], new.agent_id, new.input)
-        known = await self.accepted(new.id, new.idempotency_key, new.request_hash, owner=asked["owner"])
-        if known is None:
-            raise full or await self._obstacle(new)
-        return known
+        try:
+            accepted = await self.accepted(new.id, new.idempotency_key, new.request_hash, owner=asked["owner"])
+        except IdempotencyConflict as error:
+            return error
+        return accepted or full.get(new.id) or await self._obstacle(new)
 
     async def accepted(
         self, task_id: str, idempotency_key: str | None, request_hash: str, *, owner: str | None
@@ -196,7 +248,7 @@ class Tasks:
         self._bounds.added(str(retried["agent_id"]))
         return task_of(retried)
 
-    async def _obstacle(self, new: NewTask) -> Exception:
+    async def _obstacle(self, new: NewTask) -> HearthError:
         (row,) = await self._database.fetch(SQL["find_obstacle"], new.agent_id, new.session_id)
         if row["is_active"] is None:
             return agent_not_found(new.agent_id)
@@ -215,16 +267,17 @@ class Tasks:
         return Unavailable("The agent or the session was changed at this moment. Try again.")
 
 
-def _columns(new: NewTask) -> tuple[Any, ...]:
+def _columns(news: Sequence[NewTask]) -> tuple[Any, ...]:
     return (
-        new.id,
-        new.agent_id,
-        new.session_id,
-        new.input,
-        new.idempotency_key,
-        new.request_hash,
-        new.traceparent,
         DEFAULT_MAX_RETRIES,
-        new.user,
-        [tool.to_json() for tool in new.tools],
+        [new.id for new in news],
+        [new.agent_id for new in news],
+        [new.session_id for new in news],
+        [new.input for new in news],
+        [new.idempotency_key for new in news],
+        [new.request_hash for new in news],
+        [new.traceparent for new in news],
+        [new.user for new in news],
+        # asyncpg takes a list in an array for another dimension of it.
+        [{"tools": [tool.to_json() for tool in new.tools]} for new in news],
     )

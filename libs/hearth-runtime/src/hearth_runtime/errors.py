@@ -451,29 +451,38 @@ _BY_STATUS: dict[grpc.StatusCode, type[HearthError]] = {
     )
 }
 
+_BY_NUMBER = {status.value[0]: cls for status, cls in _BY_STATUS.items()}
+
 
 def from_code(code: str, detail: str, *, metadata: Mapping[str, str] | None = None) -> HearthError:
     """The error of this code, as it was when it was noted down; a general one where no version of Hearth knows it."""
     return HearthError._by_code.get(code, HearthError)(detail, metadata=metadata)
 
 
+def from_status(status: status_pb2.Status) -> HearthError | None:
+    """The typed error that `to_status` was made of, or the nearest general one; None where it is no error of ours."""
+    code, fields, metadata, retry_after = "", [], {}, None
+    for detail in status.details:
+        info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
+        if detail.Unpack(info):
+            code, metadata = info.reason, dict(info.metadata)
+        elif detail.Unpack(bad):
+            fields = [FieldViolation(field=v.field, message=v.description) for v in bad.field_violations]
+        elif detail.Unpack(retry):
+            retry_after = retry.retry_delay.ToNanoseconds() / 1e9
+    if not code:
+        return None
+    cls = HearthError._by_code.get(code) or _BY_NUMBER.get(status.code, HearthError)
+    return cls(status.message, fields=fields, metadata=metadata, retry_after_seconds=retry_after)
+
+
 def from_rpc_error(error: grpc.aio.AioRpcError, *, service: str) -> HearthError:
     """The typed error that a call to `service` ("storage") ended with, or the nearest general one."""
-    code, fields, metadata, retry_after = "", [], {}, None
     for key, value in error.trailing_metadata() or ():
-        if key != DETAILS_KEY or not isinstance(value, bytes):
-            continue
-        for detail in status_pb2.Status.FromString(value).details:
-            info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
-            if detail.Unpack(info):
-                code, metadata = info.reason, dict(info.metadata)
-            elif detail.Unpack(bad):
-                fields = [FieldViolation(field=v.field, message=v.description) for v in bad.field_violations]
-            elif detail.Unpack(retry):
-                retry_after = retry.retry_delay.ToNanoseconds() / 1e9
-    if code:
-        cls = HearthError._by_code.get(code) or _BY_STATUS.get(error.code(), HearthError)
-        return cls(error.details() or "", fields=fields, metadata=metadata, retry_after_seconds=retry_after)
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            known = from_status(status_pb2.Status.FromString(value))
+            if known is not None:
+                return known
     # No detail of ours: gRPC itself speaks, and its words (addresses, errno) are for the log, not for a client.
     match error.code():
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -141,7 +141,7 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "ReplayTask",
     ),
     "hearth.storage.v1.TaskStoreService": (
-        "CreateTask",
+        "CreateTasks",
         "GetTask",
         "ListTasks",
         "ExtendLease",

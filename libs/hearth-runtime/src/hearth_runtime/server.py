@@ -129,9 +129,9 @@ def _unary(method: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., A
             code = grpc.StatusCode.CANCELLED
             raise
         except Exception as error:  # noqa: BLE001 - the border: nothing untyped may pass it
-            known = _known(error, method)
-            code = known.status
-            await context.abort(known.status, known.detail, (*known.trailing_metadata(), NO_REPEAT))
+            shown = known(error, method)
+            code = shown.status
+            await context.abort(shown.status, shown.detail, (*shown.trailing_metadata(), NO_REPEAT))
         finally:
             ended(code, started)
 
@@ -152,9 +152,9 @@ def _stream(method: str, inner: Callable[..., AsyncIterator[Any]]) -> Callable[.
             code = grpc.StatusCode.CANCELLED
             raise
         except Exception as error:  # noqa: BLE001 - the border: nothing untyped may pass it
-            known = _known(error, method)
-            code = known.status
-            await context.abort(known.status, known.detail, (*known.trailing_metadata(), NO_REPEAT))
+            shown = known(error, method)
+            code = shown.status
+            await context.abort(shown.status, shown.detail, (*shown.trailing_metadata(), NO_REPEAT))
         finally:
             ended(code, started)
 
@@ -176,7 +176,8 @@ def _ended(method: str) -> Callable[[grpc.StatusCode, float], None]:
     return ended
 
 
-def _known(error: Exception, method: str) -> HearthError:
+def known(error: Exception, method: str) -> HearthError:
+    """The error as whoever calls the method may see it: one that is not typed is for the log."""
     if isinstance(error, HearthError):
         return error
     if isinstance(error, grpc.aio.AbortError):

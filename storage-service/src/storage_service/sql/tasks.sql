@@ -1,45 +1,70 @@
--- name: create_task
--- $1 id, $2 agent_id, $3 session_id or NULL, $4 input, $5 idempotency_key or NULL, $6 request_hash, $7 traceparent,
--- $8 max_retries where the agent names none, $9 user or NULL, $10 tools.
--- One row where the task was accepted; none where the agent, the session, the key or the id stands in the way.
--- The caller rings the doorbell at once, so it counts as rung. Its turn follows the agent's last one, or is that of
+-- name: create_tasks
+-- $1 max_retries where an agent names none; arrays with a task in each place: $2 id, $3 agent_id, $4 session_id or NULL,
+-- $5 input, $6 idempotency_key or NULL, $7 request_hash, $8 traceparent, $9 user or NULL, $10 tools, as {"tools": […]}.
+-- A row for each task that was accepted; none where its agent, session, key or id stands in the way.
+-- The caller rings the doorbells at once, so they count as rung. A task's turn follows the agent's last one, or is that of
 -- the task that is next: agents take turns, whoever has more waiting (start-time fair queueing).
-WITH agent AS MATERIALIZED (
-    SELECT
-        id, queue, owner_of_task(id, $4) AS owner, coalesce((config ->> 'max_retries')::integer, $8::integer) AS max_retries
-    FROM agents
-    WHERE id = $2 AND is_active
+-- Sessions and tasks are made in an order that all callers keep, so that none of two waits for the other.
+WITH given AS MATERIALIZED (
+    SELECT given.*, agent.*, owner_of_task(given.agent_id, given.input) AS owner
+    FROM unnest(
+        $2::uuid[], $3::uuid[], $4::uuid[], $5::jsonb[], $6::text[], $7::text[], $8::text[], $9::text[], $10::jsonb[]
+    ) WITH ORDINALITY AS given (
+        id, agent_id, session_id, input, idempotency_key, request_hash, traceparent, end_user, tools, place
+    )
+    -- LATERAL and LIMIT: a join may be planned as a look at all agents, where there were few.
+    CROSS JOIN LATERAL (
+        SELECT queue, coalesce((config ->> 'max_retries')::integer, $1::integer) AS max_retries
+        FROM agents
+        WHERE agents.id = given.agent_id AND is_active
+        LIMIT 1
+    ) AS agent
 ), session AS (
     -- DO UPDATE, not DO NOTHING: it also returns a session that another call is just making. What is not accepted makes
     -- none.
     INSERT INTO sessions (id, agent_id, owner)
-    SELECT $3::uuid, agent.id, agent.owner
-    FROM agent
-    WHERE $3::uuid IS NOT NULL
-      AND NOT EXISTS (SELECT FROM tasks WHERE tasks.id = $1)
-      AND NOT EXISTS (SELECT FROM tasks WHERE tasks.owner = agent.owner AND tasks.idempotency_key = $5)
+    SELECT DISTINCT ON (session_id) session_id, agent_id, owner
+    FROM given
+    WHERE session_id IS NOT NULL
+      -- OFFSET keeps each a look along its index and no join.
+      AND NOT EXISTS (SELECT FROM tasks WHERE tasks.id = given.id OFFSET 0)
+      AND NOT EXISTS (
+          SELECT
+          FROM tasks
+          WHERE tasks.owner = given.owner AND tasks.idempotency_key = given.idempotency_key
+          OFFSET 0
+      )
+    ORDER BY session_id, place
     ON CONFLICT (id) DO UPDATE SET updated_at = now() WHERE sessions.agent_id = excluded.agent_id
-    RETURNING id
+    RETURNING id, agent_id
+), agent AS (
+    SELECT
+        agent_id,
+        greatest(
+            0,
+            first_turn(queue),
+            (
+                SELECT turn + 1
+                FROM tasks
+                WHERE status = 'pending' AND turn IS NOT NULL AND tasks.agent_id = asked.agent_id
+                ORDER BY turn DESC
+                LIMIT 1
+            )
+        ) AS next_turn
+    FROM (SELECT DISTINCT agent_id, queue FROM given) AS asked
 )
 INSERT INTO tasks (
     id, agent_id, queue, session_id, status, input, idempotency_key, request_hash, traceparent, max_retries,
     next_attempt_at, rung_at, end_user, tools, owner, turn
 )
 SELECT
-    $1, agent.id, agent.queue, $3, 'pending', $4, $5, $6, $7, agent.max_retries, now(), now(), $9, $10, agent.owner,
-    greatest(
-        0,
-        first_turn(agent.queue),
-        (
-            SELECT turn + 1
-            FROM tasks
-            WHERE status = 'pending' AND turn IS NOT NULL AND agent_id = $2
-            ORDER BY turn DESC
-            LIMIT 1
-        )
-    )
-FROM agent
-WHERE $3::uuid IS NULL OR EXISTS (SELECT FROM session)
+    id, agent_id, queue, session_id, 'pending', input, idempotency_key, request_hash, traceparent, max_retries,
+    now(), now(), end_user, tools -> 'tools', owner,
+    next_turn + row_number() OVER (PARTITION BY agent_id ORDER BY place) - 1
+FROM given
+JOIN agent USING (agent_id)
+WHERE session_id IS NULL OR (session_id, agent_id) IN (SELECT id, agent_id FROM session)
+ORDER BY idempotency_key, place
 ON CONFLICT DO NOTHING
 RETURNING *;
 

@@ -37,10 +37,10 @@ class TaskStoreServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
-        self.CreateTask = channel.unary_unary(
-                '/hearth.storage.v1.TaskStoreService/CreateTask',
-                request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.CreateTaskRequest.SerializeToString,
-                response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.CreateTaskResponse.FromString,
+        self.CreateTasks = channel.unary_unary(
+                '/hearth.storage.v1.TaskStoreService/CreateTasks',
+                request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.CreateTasksRequest.SerializeToString,
+                response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.CreateTasksResponse.FromString,
                 _registered_method=True)
         self.GetTask = channel.unary_unary(
                 '/hearth.storage.v1.TaskStoreService/GetTask',
@@ -120,9 +120,10 @@ class TaskStoreServiceServicer(object):
     is answered with ABORTED attempt_outdated.
     """
 
-    def CreateTask(self, request, context):
-        """One INSERT, after which the task is accepted. NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive,
-        ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent, RESOURCE_EXHAUSTED queue_full.
+    def CreateTasks(self, request, context):
+        """One INSERT of all tasks, each of which is accepted or refused by itself: NOT_FOUND agent_not_found,
+        FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent,
+        RESOURCE_EXHAUSTED queue_full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -237,10 +238,10 @@ class TaskStoreServiceServicer(object):
 
 def add_TaskStoreServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'CreateTask': grpc.unary_unary_rpc_method_handler(
-                    servicer.CreateTask,
-                    request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.CreateTaskRequest.FromString,
-                    response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.CreateTaskResponse.SerializeToString,
+            'CreateTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateTasks,
+                    request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.CreateTasksRequest.FromString,
+                    response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.CreateTasksResponse.SerializeToString,
             ),
             'GetTask': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTask,
@@ -327,7 +328,7 @@ class TaskStoreService(object):
     """
 
     @staticmethod
-    def CreateTask(request,
+    def CreateTasks(request,
             target,
             options=(),
             channel_credentials=None,
@@ -340,9 +341,9 @@ class TaskStoreService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/hearth.storage.v1.TaskStoreService/CreateTask',
-            hearth_dot_storage_dot_v1_dot_task__store__pb2.CreateTaskRequest.SerializeToString,
-            hearth_dot_storage_dot_v1_dot_task__store__pb2.CreateTaskResponse.FromString,
+            '/hearth.storage.v1.TaskStoreService/CreateTasks',
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.CreateTasksRequest.SerializeToString,
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.CreateTasksResponse.FromString,
             options,
             channel_credentials,
             insecure,

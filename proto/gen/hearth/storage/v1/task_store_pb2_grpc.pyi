@@ -36,9 +36,10 @@ class TaskStoreServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TaskStoreServiceAsyncStub: ...
-    CreateTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.CreateTaskRequest, _task_store_pb2.CreateTaskResponse]
-    """One INSERT, after which the task is accepted. NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive,
-    ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent, RESOURCE_EXHAUSTED queue_full.
+    CreateTasks: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.CreateTasksRequest, _task_store_pb2.CreateTasksResponse]
+    """One INSERT of all tasks, each of which is accepted or refused by itself: NOT_FOUND agent_not_found,
+    FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent,
+    RESOURCE_EXHAUSTED queue_full.
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.GetTaskRequest, _task_store_pb2.GetTaskResponse]
     """NOT_FOUND task_not_found."""
@@ -91,9 +92,10 @@ class TaskStoreServiceAsyncStub(TaskStoreServiceStub):
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    CreateTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.CreateTaskRequest, _task_store_pb2.CreateTaskResponse]  # type: ignore[assignment]
-    """One INSERT, after which the task is accepted. NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive,
-    ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent, RESOURCE_EXHAUSTED queue_full.
+    CreateTasks: _aio.UnaryUnaryMultiCallable[_task_store_pb2.CreateTasksRequest, _task_store_pb2.CreateTasksResponse]  # type: ignore[assignment]
+    """One INSERT of all tasks, each of which is accepted or refused by itself: NOT_FOUND agent_not_found,
+    FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent,
+    RESOURCE_EXHAUSTED queue_full.
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.GetTaskRequest, _task_store_pb2.GetTaskResponse]  # type: ignore[assignment]
     """NOT_FOUND task_not_found."""
@@ -145,13 +147,14 @@ class TaskStoreServiceServicer(metaclass=_abc_1.ABCMeta):
     """
 
     @_abc_1.abstractmethod
-    def CreateTask(
+    def CreateTasks(
         self,
-        request: _task_store_pb2.CreateTaskRequest,
+        request: _task_store_pb2.CreateTasksRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_task_store_pb2.CreateTaskResponse, _abc.Awaitable[_task_store_pb2.CreateTaskResponse]]:
-        """One INSERT, after which the task is accepted. NOT_FOUND agent_not_found, FAILED_PRECONDITION agent_inactive,
-        ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent, RESOURCE_EXHAUSTED queue_full.
+    ) -> _typing.Union[_task_store_pb2.CreateTasksResponse, _abc.Awaitable[_task_store_pb2.CreateTasksResponse]]:
+        """One INSERT of all tasks, each of which is accepted or refused by itself: NOT_FOUND agent_not_found,
+        FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent,
+        RESOURCE_EXHAUSTED queue_full.
         """
 
     @_abc_1.abstractmethod
