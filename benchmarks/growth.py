@@ -24,14 +24,16 @@ async def start(bench: Bench) -> dict[str, float]:
 
 
 async def growth(bench: Bench) -> dict[str, float]:
-    """Runs per second, and the processor time of one in all processes, by workers and by the runs that wait."""
+    """Runs per second, and the processor time of one in all processes, by workers and by the runs that wait; also of
+    accepting one while they gather."""
     figures: dict[str, float] = {}
     for workers in WORKERS:
         async with Hearth(bench.http, bench.models_url, slots=FEW, workers=workers) as system:
             measures = Measures(bench, system)
             await measures.settle()
             of = f"{workers} worker{'s' if workers > 1 else ''}"
-            figures.update(await _waiting(measures, of, waiting=max(2, bench.runs // 4), count=max(2, bench.runs // 4)))
+            found = await _waiting(measures, of, waiting=max(2, bench.runs // 4), count=max(2, bench.runs // 4))
+            figures.update({name: value for name, value in found.items() if "accept" not in name})
     async with Hearth(bench.http, bench.models_url, slots=FEW) as system:
         measures = Measures(bench, system)
         await measures.settle()
@@ -42,7 +44,7 @@ async def growth(bench: Bench) -> dict[str, float]:
 
 
 async def _waiting(measures: Measures, of: str, *, waiting: int, count: int) -> dict[str, float]:
-    """Has so many runs accepted while the workers are stopped; then what the first `count` of them take.
+    """Has so many runs accepted while the workers are stopped, and what each takes; then what the first `count` take.
 
     A worker that was stopped for longer than it waits for Redis takes that for an error, and reads again five seconds
     later: the rate is that of the runs after the first.
@@ -53,17 +55,22 @@ async def _waiting(measures: Measures, of: str, *, waiting: int, count: int) -> 
     async def one(number: int) -> None:
         await measures.run(f"{of} {number}", MODEL)
 
-    with suspended(system.workers()):
-        await by_clients(CLIENTS, waiting, one)
-        # What is counted from here is the work of runs alone.
-        counting = psutil.Process(system.database.get_server_pid())
+    counting = psutil.Process(system.database.get_server_pid())
+
+    def used() -> float:
         processes = [*system.all_processes(), *system.stores("postgres"), *system.stores("redis-server")]
         processes.remove(counting)
-        used = processor_seconds(processes)
+        return processor_seconds(processes)
+
+    with suspended(system.workers()):
+        begun = used()
+        await by_clients(CLIENTS, waiting, one)
+        accepted = used()
     await drained(system, before + 1)
     first_runs, first = await system.finished() - before, time.monotonic()
     seconds = await drained(system, before + count) - first
     return {
+        f"processor time to accept a run, {of} (ms)": (accepted - begun) * 1000 / waiting,
         f"runs per second, {of}": (count - first_runs) / seconds,
-        f"processor time of a run, {of} (ms)": (processor_seconds(processes) - used) * 1000 / count,
+        f"processor time of a run, {of} (ms)": (used() - accepted) * 1000 / count,
     }
