@@ -131,6 +131,27 @@ async def test_a_task_is_claimed_without_a_look_at_all_that_wait(storage: Any) -
         assert "Sort" not in nodes(plan)
 
 
+async def test_the_first_turn_is_found_without_a_look_at_all_that_wait(storage: Any) -> None:
+    agent_id = await storage.new_agent()
+    await storage.sql(
+        "INSERT INTO tasks (id, agent_id, status, input, max_retries, request_hash, traceparent, next_attempt_at,"
+        " rung_at, turn)"
+        " SELECT gen_random_uuid(), $1, 'pending', '{}', 3, '', '', now(), now(), number"
+        " FROM generate_series(1, 5000) AS number",
+        agent_id,
+    )
+    looked_at = (
+        "SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) AS rows"
+        " FROM pg_stat_xact_user_tables WHERE relname = 'tasks'"
+    )
+    async with open_database(storage.settings) as database, database.transaction() as transaction:
+        (before,) = await transaction.fetch(looked_at)
+        (found,) = await transaction.fetch("SELECT first_turn('runs') AS turn")
+        (after,) = await transaction.fetch(looked_at)
+    assert found["turn"] is not None
+    assert after["rows"] - before["rows"] < 10
+
+
 async def ended(attempts: Attempts, storage: Any, **fields: Any) -> Ended:
     """What is told of the end of a task that ran, where another one waits."""
     await storage.empty_queue()
