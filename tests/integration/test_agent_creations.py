@@ -118,6 +118,19 @@ async def test_another_owners_session_keeps_no_other_from_being_stored(storage: 
     assert last.created  # type: ignore[union-attr]
 
 
+async def test_a_session_is_no_others_for_being_asked_for_in_the_same_call(storage: Any) -> None:
+    agent_id, other_id, session = await storage.new_agent(), await storage.new_agent(), new_id()
+    await storage.create(create(agent_id, session_id=session))
+    creations = Creations(storage.tasks)
+    wrong, right = await asyncio.gather(
+        creations.create(create(other_id, session_id=session)),
+        creations.create(create(agent_id, session_id=session)),
+        return_exceptions=True,
+    )
+    assert isinstance(wrong, InvalidArgument)
+    assert right.created  # type: ignore[union-attr]
+
+
 async def test_owners_share_no_call(storage: Any) -> None:
     creations = Creations(storage.tasks)
 
@@ -143,8 +156,12 @@ async def test_quotas_and_bounds_count_those_of_the_same_call(
         with acting_for(Principal(owner="ann", tasks_per_minute=2)):
             agent_id = await storage.new_agent()
             assert await outcomes(*(create(agent_id) for _ in range(3))) == [True, True, QuotaExceeded]
+            # What comes to nothing takes no place.
+            for _ in range(3):
+                assert await outcomes(create(agent_id)) == [QuotaExceeded]
+        with acting_for(None):
+            assert await outcomes(create(agent_id), create(agent_id)) == [True, QueueFull]
         agent_id, key = await storage.new_agent(), new_id()
-        # What comes to nothing takes no place.
         repeated = [create(agent_id, idempotency_key=key) for _ in range(4)]
         assert sum(outcome is True for outcome in await outcomes(*repeated)) == 1
         assert await outcomes(*(create(agent_id) for _ in range(3))) == [True, True, QueueFull]
@@ -153,10 +170,11 @@ async def test_quotas_and_bounds_count_those_of_the_same_call(
 async def test_large_ones_go_by_themselves(storage: Any) -> None:
     watched = Watched(storage)
     creations = Creations(watched)  # type: ignore[arg-type]
-    agent_id, large = await storage.new_agent(), '{"prompt":"' + "x" * (BYTES - 100_000) + '"}'
-    requests = [create(agent_id), create(agent_id, input=large), create(agent_id, input=large), create(agent_id)]
+    agent_id = await storage.new_agent()
+    sizes = (0, BYTES - 100_000, BYTES - 100_000, 0, BYTES + 1, 0)
+    requests = [create(agent_id, input='{"prompt":"hi' + "x" * size + '"}') for size in sizes]
     await asyncio.gather(*(creations.create(request) for request in requests))
-    assert watched.calls == [2, 2]
+    assert watched.calls == [2, 2, 1, 1]
 
 
 async def test_who_waits_no_longer_disturbs_nobody(storage: Any) -> None:
@@ -175,7 +193,8 @@ async def test_who_waits_no_longer_disturbs_nobody(storage: Any) -> None:
         await creations.create(create(agent_id))
     watched.free.set()
     assert (await late).created
-    assert watched.calls == [1, 3]
+    # What was not under way is not stored for nobody.
+    assert watched.calls == [1, 1]
 
 
 async def test_what_fails_as_a_whole_is_told_to_all_and_the_next_are_stored(storage: Any) -> None:

@@ -5,6 +5,7 @@ A client that is alone waits no longer for that. Where many come at once, each c
 
 import asyncio
 from collections import deque
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # In one call; a larger task goes by itself.
 TASKS, BYTES = 50, 1024 * 1024
 
+AWAY = "The storage service does not answer. Try again; GET /health shows what is down."
+
 type Answer = task_store_pb2.CreateTaskResponse
 
 
@@ -27,6 +30,7 @@ type Answer = task_store_pb2.CreateTaskResponse
 class _Creation:
     request: task_store_pb2.CreateTaskRequest
     answer: asyncio.Future[Answer]
+    context: Context
 
 
 @dataclass
@@ -37,14 +41,16 @@ class _Line:
     sending: asyncio.Task[None] | None = None
 
     def take(self) -> list[_Creation]:
-        """Those that go next, together."""
+        """Those that go next, together, without those that nobody waits for any more."""
         taken: list[_Creation] = []
         size = 0
         while self.waiting and len(taken) < TASKS:
-            size += self.waiting[0].request.ByteSize()
-            if taken and size > BYTES:
-                break
-            taken.append(self.waiting.popleft())
+            if not self.waiting[0].answer.done():
+                size += self.waiting[0].request.ByteSize()
+                if taken and size > BYTES:
+                    break
+                taken.append(self.waiting[0])
+            self.waiting.popleft()
         return taken
 
 
@@ -57,32 +63,38 @@ class Creations:
 
     async def create(self, request: task_store_pb2.CreateTaskRequest) -> Answer:
         """Stores one. Raises the errors of CreateTasks."""
-        principal = current_principal()
+        seconds, principal = bounded(None), current_principal()
         line = self._lines.setdefault(principal, _Line())
-        creation = _Creation(request, asyncio.get_running_loop().create_future())
+        creation = _Creation(request, asyncio.get_running_loop().create_future(), detached())
         line.waiting.append(creation)
         if line.sending is None:
-            line.sending = asyncio.create_task(self._send(principal, line), context=detached())
+            self._go_on(principal, line)
         try:
-            async with asyncio.timeout(bounded(None)):
+            async with asyncio.timeout(seconds):
                 return await creation.answer
         except TimeoutError:
-            raise Unavailable(
-                "The storage service does not answer. Try again; GET /health shows what is down."
-            ) from None
+            raise Unavailable(AWAY) from None
+
+    def _go_on(self, principal: Principal | None, line: _Line) -> None:
+        """Sends what waits, in the context of what came first."""
+        if line.waiting:
+            line.sending = asyncio.create_task(self._send(principal, line), context=line.waiting[0].context)
+        else:
+            del self._lines[principal]
 
     async def _send(self, principal: Principal | None, line: _Line) -> None:
+        taken = line.take()
+        answers: list[Answer | HearthError] = [Unavailable(AWAY)] * len(taken)
         try:
-            while taken := line.take():
+            if taken:
                 request = task_store_pb2.CreateTasksRequest(tasks=[creation.request for creation in taken])
-                try:
-                    answers = [_error_of(task) or task for task in (await self._stub.CreateTasks(request)).tasks]
-                except HearthError as error:
-                    answers = [error] * len(taken)
-                for creation, answer in zip(taken, answers, strict=True):
-                    _answer(creation.answer, answer)
+                answers = [_error_of(task) or task for task in (await self._stub.CreateTasks(request)).tasks]
+        except HearthError as error:
+            answers = [error] * len(taken)
         finally:
-            del self._lines[principal]
+            for creation, answer in zip(taken, answers, strict=True):
+                _answer(creation.answer, answer)
+            self._go_on(principal, line)
 
 
 def _answer(waiting: asyncio.Future[Answer], answer: Answer | HearthError) -> None:

@@ -1,4 +1,4 @@
-"""SQL from the files in `sql/`: blocks that each begin with a line `-- name: create_task`.
+"""SQL from the files in `sql/`: blocks that each begin with a line `-- name: create_tasks`.
 
 Comments between that line and the statement say what its parameters are. PostgreSQL is sent the name as a comment in
 their place, so that traces and `pg_stat_activity` have it. What statements share is a block that begins with

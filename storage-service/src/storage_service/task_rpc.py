@@ -180,7 +180,8 @@ def _created(created: Created) -> task_store_pb2.CreateTaskResponse:
     if isinstance(created, HearthError):
         return task_store_pb2.CreateTaskResponse(error=created.to_status().SerializeToString())
     task, is_new = created
-    return task_store_pb2.CreateTaskResponse(task=_task(task), created=is_new)
+    # Many outputs might be more than a message may have.
+    return task_store_pb2.CreateTaskResponse(task=_task(replace(task, output=None)), created=is_new)
 
 
 def new_task(request: task_store_pb2.CreateTaskRequest) -> NewTask:

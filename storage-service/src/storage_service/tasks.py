@@ -22,6 +22,7 @@ from hearth_runtime.errors import (
     TaskNotRetryable,
     ToolCallUnfinished,
     Unavailable,
+    Undone,
 )
 from hearth_runtime.principals import current_principal
 from hearth_runtime.server import known
@@ -95,10 +96,7 @@ class Tasks:
             return await self._create(news)
         except Unavailable:
             raise
-        except Exception:
-            # One of them cannot be stored, and is not to keep the others from it.
-            if len(news) == 1:
-                raise
+        except Exception:  # noqa: BLE001 - one of them cannot be stored, and is not to keep the others from it
             return [created for new in news for created in await self._alone(new)]
 
     async def _alone(self, new: NewTask) -> list[Created]:
@@ -114,12 +112,13 @@ class Tasks:
                 full[new.id] = obstacle
             else:
                 self._bounds.added(new.agent_id)
+        counted = [new for new in news if new.id not in full]
         rows: dict[str, Record] = {}
         try:
-            rows = {str(row["id"]): row for row in await self._inserted([n for n in news if n.id not in full], full)}
+            rows = {str(row["id"]): row for row in await self._inserted(counted, full)}
         finally:
-            for new in news:
-                if new.id not in full and new.id.lower() not in rows:
+            for new in counted:
+                if new.id.lower() not in rows:
                     self._bounds.removed(new.agent_id)
         return [
             (task_of(rows[new.id.lower()]), True) if new.id.lower() in rows else await self._refused(new, full)
@@ -132,20 +131,30 @@ class Tasks:
             return await self._database.fetch(SQL["create_tasks"], *_columns(news), keep_plan=True) if news else []
         rows = []
         for new in news:
-            async with self._database.transaction() as transaction:
-                if (obstacle := await self.quotas.obstacle(transaction)) is not None:
-                    full[new.id] = obstacle
-                else:
-                    rows += await transaction.fetch(SQL["create_tasks"], *_columns([new]))
+            try:
+                async with self._database.transaction() as transaction:
+                    if (obstacle := await self.quotas.obstacle(transaction)) is not None:
+                        full[new.id] = obstacle
+                    else:
+                        accepted = await transaction.fetch(SQL["create_tasks"], *_columns([new]))
+                if new.id not in full:
+                    rows += accepted
+            except Undone:
+                raise
+            except HearthError as error:  # those before it are accepted
+                full[new.id] = error
         return rows
 
     async def _refused(self, new: NewTask, full: Mapping[str, HearthError]) -> Created:
-        (asked,) = await self._database.fetch(SQL["find_owner"], new.agent_id, new.input)
+        """What to answer for one that was not accepted; others of its call may have been."""
         try:
+            (asked,) = await self._database.fetch(SQL["find_owner"], new.agent_id, new.input)
             accepted = await self.accepted(new.id, new.idempotency_key, new.request_hash, owner=asked["owner"])
-        except IdempotencyConflict as error:
+            return accepted or full.get(new.id) or await self._obstacle(new)
+        except Undone:
+            raise
+        except HearthError as error:
             return error
-        return accepted or full.get(new.id) or await self._obstacle(new)
 
     async def accepted(
         self, task_id: str, idempotency_key: str | None, request_hash: str, *, owner: str | None

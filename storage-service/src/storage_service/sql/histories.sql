@@ -57,7 +57,7 @@ WHERE tasks.id = $1;
 -- $1 id, $2 id of the task that it is made from, $3 whether it replays that one, $4 input or NULL for that one's,
 -- $5 idempotency_key or NULL, $6 request_hash, $7 traceparent, $8 max_retries where the agent names none.
 -- One row where the task was accepted; none where the agent, the key or the id stands in the way. A replay needs no
--- active agent: it asks nobody. Rung and in turn as in create_task.
+-- active agent: it asks nobody. Rung and in turn as in create_tasks.
 INSERT INTO tasks (
     id, agent_id, queue, status, input, idempotency_key, request_hash, traceparent, max_retries, next_attempt_at,
     rung_at, end_user, tools, owner, forked_from_task_id, replay_of_task_id, turn

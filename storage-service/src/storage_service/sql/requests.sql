@@ -37,7 +37,7 @@ SELECT count(*) AS count FROM task_requests WHERE task_id = $1 AND kind = 'task'
 -- name: insert_sub_task
 -- $1 id, $2 agent_id, $3 input, $4 traceparent, $5 max_retries where the agent names none, $6 id of the parent, which is
 -- locked, $7 call_id, $8 arguments of the request. No row where the agent stands in the way. Rung and in turn as in
--- create_task.
+-- create_tasks.
 WITH agent AS (
     SELECT id, name, queue, coalesce((config ->> 'max_retries')::integer, $5::integer) AS max_retries
     FROM agents

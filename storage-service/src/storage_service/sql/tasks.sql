@@ -20,8 +20,8 @@ WITH given AS MATERIALIZED (
         LIMIT 1
     ) AS agent
 ), session AS (
-    -- DO UPDATE, not DO NOTHING: it also returns a session that another call is just making. What is not accepted makes
-    -- none.
+    -- DO UPDATE, not DO NOTHING: it also returns a session that another call is just making. What was accepted before
+    -- makes none.
     INSERT INTO sessions (id, agent_id, owner)
     SELECT DISTINCT ON (session_id) session_id, agent_id, owner
     FROM given
@@ -34,7 +34,11 @@ WITH given AS MATERIALIZED (
           WHERE tasks.owner = given.owner AND tasks.idempotency_key = given.idempotency_key
           OFFSET 0
       )
-    ORDER BY session_id, place
+    -- Where several agents want a session, it is that of the agent that has it.
+    ORDER BY
+        session_id,
+        coalesce(agent_id = (SELECT known.agent_id FROM sessions AS known WHERE known.id = session_id), false) DESC,
+        place
     ON CONFLICT (id) DO UPDATE SET updated_at = now() WHERE sessions.agent_id = excluded.agent_id
     RETURNING id, agent_id
 ), agent AS (
@@ -64,7 +68,7 @@ SELECT
 FROM given
 JOIN agent USING (agent_id)
 WHERE session_id IS NULL OR (session_id, agent_id) IN (SELECT id, agent_id FROM session)
-ORDER BY idempotency_key, place
+ORDER BY idempotency_key, owner, place
 ON CONFLICT DO NOTHING
 RETURNING *;
 

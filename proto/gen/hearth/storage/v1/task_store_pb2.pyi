@@ -138,7 +138,9 @@ class CreateTaskResponse(_message.Message):
     error: _builtins.bytes
     """google.rpc.Status: why there is no task"""
     @_builtins.property
-    def task(self) -> _task_pb2.Task: ...
+    def task(self) -> _task_pb2.Task:
+        """without its output, where it was made before and has one"""
+
     def __init__(
         self,
         *,

@@ -121,7 +121,7 @@ class TaskStoreServiceServicer(object):
     """
 
     def CreateTasks(self, request, context):
-        """One INSERT of all tasks, each of which is accepted or refused by itself: NOT_FOUND agent_not_found,
+        """Of the tasks, which are for one owner, each is accepted or refused by itself: NOT_FOUND agent_not_found,
         FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent,
         RESOURCE_EXHAUSTED queue_full.
         """

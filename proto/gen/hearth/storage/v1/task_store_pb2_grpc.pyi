@@ -37,7 +37,7 @@ class TaskStoreServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TaskStoreServiceAsyncStub: ...
     CreateTasks: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.CreateTasksRequest, _task_store_pb2.CreateTasksResponse]
-    """One INSERT of all tasks, each of which is accepted or refused by itself: NOT_FOUND agent_not_found,
+    """Of the tasks, which are for one owner, each is accepted or refused by itself: NOT_FOUND agent_not_found,
     FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent,
     RESOURCE_EXHAUSTED queue_full.
     """
@@ -93,7 +93,7 @@ class TaskStoreServiceAsyncStub(TaskStoreServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTasks: _aio.UnaryUnaryMultiCallable[_task_store_pb2.CreateTasksRequest, _task_store_pb2.CreateTasksResponse]  # type: ignore[assignment]
-    """One INSERT of all tasks, each of which is accepted or refused by itself: NOT_FOUND agent_not_found,
+    """Of the tasks, which are for one owner, each is accepted or refused by itself: NOT_FOUND agent_not_found,
     FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent,
     RESOURCE_EXHAUSTED queue_full.
     """
@@ -152,7 +152,7 @@ class TaskStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_store_pb2.CreateTasksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_store_pb2.CreateTasksResponse, _abc.Awaitable[_task_store_pb2.CreateTasksResponse]]:
-        """One INSERT of all tasks, each of which is accepted or refused by itself: NOT_FOUND agent_not_found,
+        """Of the tasks, which are for one owner, each is accepted or refused by itself: NOT_FOUND agent_not_found,
         FAILED_PRECONDITION agent_inactive, ALREADY_EXISTS idempotency_conflict, INVALID_ARGUMENT session_of_another_agent,
         RESOURCE_EXHAUSTED queue_full.
         """
