@@ -1,6 +1,7 @@
 """Tasks are stored together: what comes while others are being stored goes with the next call.
 
-A client that is alone waits no longer for that. Where many come at once, each costs a share of a call and of a commit.
+A client that is alone is not kept waiting for company. Where many come at once, each costs a share of a call and of a
+commit.
 """
 
 import asyncio
