@@ -71,7 +71,7 @@ async def test_the_only_host_open_fails_requests_at_once(
         heard = Heard()
         with pytest.raises(ModelHostUnavailable, match=r"is given no requests since .* The next probe is in") as caught:
             await inference.answer("m", heard=heard, fallback_models=[])
-        assert time.monotonic() - started < 0.15
+        assert time.monotonic() - started < 1
         assert caught.value.retryable
         assert (caught.value.retry_after_seconds or 0) > 1
         assert heard.notices == []
@@ -132,8 +132,10 @@ async def test_other_hosts_are_taken_and_health_shows_which_is_left_out(one: Fak
         ]
         assert (whole.healthy, left_out.healthy, used.healthy) == (True, False, True)
         assert not left_out.required
-        assert "out of memory. The next probe is in" in left_out.detail
-        assert left_out.detail in whole.detail
+        why, probe, _ = left_out.detail.partition("The next probe is in")
+        assert probe
+        assert why.endswith("out of memory. ")
+        assert why in whole.detail
         assert whole.detail.endswith("has 0.0.0-fake (breaker closed)")
 
 

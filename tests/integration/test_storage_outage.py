@@ -113,9 +113,10 @@ async def test_a_call_that_must_wait_ends_in_time(storage: Any) -> None:
         async with connection.transaction():
             await connection.execute("SELECT FROM tasks WHERE id = $1 FOR UPDATE", task_id)
             started = time.monotonic()
-            calls = [storage.tasks.CancelTask(task_store_pb2.CancelTaskRequest(id=task_id)) for _ in range(15)]
+            calls = [storage.tasks.CancelTask(task_store_pb2.CancelTaskRequest(id=task_id)) for _ in range(25)]
             results = await asyncio.gather(*calls, return_exceptions=True)
-            assert time.monotonic() - started < storage.settings.database_call_seconds + 2
+            # The pool has ten connections; one after the other they would wait three times.
+            assert time.monotonic() - started < 2 * storage.settings.database_call_seconds
             assert {type(result) for result in results} == {Unavailable}
             assert {str(result) for result in results if "in time" not in str(result)} == set()
     finally:
@@ -138,7 +139,7 @@ async def test_a_deadline_of_the_caller_frees_the_connection(storage: Any) -> No
             # The pool has ten connections; were they still waiting, this would wait too.
             started = time.monotonic()
             await storage.tasks.GetTask(task_store_pb2.GetTaskRequest(id=task_id))
-            assert time.monotonic() - started < 1.5
+            assert time.monotonic() - started < storage.settings.database_call_seconds - 0.5
     finally:
         await connection.close()
 

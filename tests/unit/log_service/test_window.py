@@ -87,7 +87,7 @@ async def test_a_reader_waits_no_longer_than_it_says() -> None:
     held = window(1)
     started = time.monotonic()
     await held.changed((A,), timeout=0.05)
-    assert 0.04 < time.monotonic() - started < 1
+    assert 0.04 < time.monotonic() - started < 5
     assert not held._waiting
 
 
@@ -103,7 +103,7 @@ async def test_who_adds_events_is_told_at_once_that_a_reader_waits() -> None:
     await waiting
     started = time.monotonic()
     await held.awaited(timeout=0.05)
-    assert 0.04 < time.monotonic() - started < 1
+    assert 0.04 < time.monotonic() - started < 5
 
 
 async def test_a_thousand_readers_of_one_task_wake_quickly() -> None:
