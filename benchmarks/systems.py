@@ -73,7 +73,8 @@ class Processes:
 
     def start(self, name: str, argv: list[str], *, env: Mapping[str, str], cwd: Path = ROOT) -> None:
         """Starts one in a process group of its own."""
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HEARTH_", "OLLAMA_", "OTEL_"))}
+        foreign = ("HEARTH_", "OLLAMA_", "OTEL_", "PYTHONDONTWRITEBYTECODE")
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
         with (self._folder / f"{name}.log").open("ab") as output:
             self._running[name] = subprocess.Popen(
                 argv, env={**inherited, **env}, cwd=cwd, stdout=output, stderr=output, start_new_session=True

@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import grpc.aio
 import pytest
+from agent_service.bell import Bell, broker_of
 from agent_service.settings import WorkerSettings
 from google.rpc import status_pb2
 from hearth.agent.v1 import agent_pb2
@@ -227,6 +228,15 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
     async with connect(redis_url) as client:
         await client.flushall()
         yield client
+
+
+@pytest.fixture
+async def bell(redis: Redis, redis_url: str) -> AsyncIterator[Bell]:
+    """Rings on that server."""
+    broker = broker_of(WorkerSettings(redis_url=redis_url))
+    await broker.connect()
+    yield Bell(broker, redis)
+    await broker.stop()
 
 
 @pytest.fixture

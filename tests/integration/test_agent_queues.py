@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import orjson
 import pytest
-from agent_service.bell import Bell, broker_of
+from agent_service.bell import Bell
 from agent_service.dispatcher import Dispatcher, workers_dependency
 from agent_service.settings import ApiSettings, WorkerSettings
 from agent_service.storage import StoredTasks
@@ -18,20 +17,13 @@ from hearth_runtime.errors import Unavailable
 from hearth_runtime.redis_streams import tasks_stream
 from hearth_runtime.tasks import TaskStatus
 from redis.asyncio import Redis
+from system.doorbells import rung
 from system.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
 async def nothing_waits(storage: Any) -> None:
     await storage.empty_queue()
-
-
-@pytest.fixture
-async def bell(redis: Redis, redis_url: str) -> AsyncIterator[Bell]:
-    broker = broker_of(ApiSettings(redis_url=redis_url))
-    await broker.connect()
-    yield Bell(broker, redis)
-    await broker.stop()
 
 
 @asynccontextmanager
@@ -58,12 +50,6 @@ async def new_task(storage: Any, queue: str | None) -> str:
     """A task that ends as soon as a worker has it: nobody has its workflow."""
     agent = await storage.new_agent(config=agent_pb2.AgentConfig(queue=queue, workflow="nobody-has-it"))
     return str(await storage.new_task(agent_id=agent))
-
-
-async def rung(redis: Redis, queue: str) -> list[str]:
-    """The tasks of the doorbells that are left."""
-    entries: Any = await redis.xrange(tasks_stream(queue))
-    return [orjson.loads(fields[b"__data__"][fields[b"__data__"].index(b"{") :])["task_id"] for _, fields in entries]
 
 
 async def test_a_worker_takes_what_waits_in_its_queues_alone(

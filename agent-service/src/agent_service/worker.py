@@ -3,17 +3,11 @@
 import asyncio
 import os
 import socket
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
-from contextvars import Context, copy_context
 from datetime import timedelta
-from functools import partial
-from typing import Any
 
 from faststream.redis import RedisBroker, StreamSub
 from hearth_runtime.channels import open_channel
-from hearth_runtime.errors import HearthError, NoTaskWaits
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.lifecycle import pause, run, run_with
 from hearth_runtime.principals import Principal, acting_for
@@ -42,6 +36,7 @@ from agent_service.prompt import TokenEstimates
 from agent_service.publisher import EventPublisher
 from agent_service.request_store import StoredRequests
 from agent_service.runs import Interruption, Run
+from agent_service.served_queue import ServedQueue
 from agent_service.session_store import StoredSessions
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredAgents, StoredTasks
@@ -60,7 +55,7 @@ ACTIVE_RUNS = Gauge("hearth_worker_runs", "Runs that a worker has going")
 
 
 class Worker:
-    """Claims and runs tasks of the queues that it serves, each of which has places of its own."""
+    """Runs tasks of its `queues`, each of which has places of its own."""
 
     def __init__(
         self,
@@ -93,41 +88,17 @@ class Worker:
         self._estimates = estimates
         self._shelf = shelf
         self._runs: dict[str, Run] = {}
-        # Each takes a place of its queue, from the doorbell to the end of the run that it brought.
-        self._taken: Counter[str] = Counter()
-        self._serving: set[asyncio.Task[None]] = set()
-        self._places = {
-            queue: settings.documents_concurrency if queue == DOCUMENTS else settings.worker_concurrency
+        self.queues = {
+            queue: ServedQueue(
+                Wanted(worker_id=self.id, lease=timedelta(seconds=settings.lease_seconds), queue=queue),
+                places=settings.documents_concurrency if queue == DOCUMENTS else settings.worker_concurrency,
+                store=store,
+                bell=bell,
+                run=self._run,
+            )
             for queue in settings.queue_names
         }
-        lease = timedelta(seconds=settings.lease_seconds)
-        self._wanted = {queue: Wanted(worker_id=self.id, lease=lease, queue=queue) for queue in self._places}
-        self._context = copy_context()
-        self._changed = asyncio.Event()
         self._stopping = False
-
-    @property
-    def queues(self) -> tuple[str, ...]:
-        """Those that it serves."""
-        return tuple(self._places)
-
-    def listener(self, queue: str) -> Callable[[Doorbell], Awaitable[None]]:
-        """What hears the doorbells of a queue: has a task claimed and run, and returns when there is room for another
-        one.
-
-        While it has not returned no further doorbell is read, so that one is heard by a worker with room.
-        """
-
-        async def heard(doorbell: Doorbell) -> None:
-            if self._stopping:
-                await self._bell.ring(doorbell.task_id, queue=queue)  # for another one
-            else:
-                self._take_place(queue, self._answer(doorbell, queue))
-            while self._is_full(queue) and not self._stopping:
-                self._changed.clear()
-                await self._changed.wait()
-
-        return heard
 
     async def on_control(self, cancelled: Doorbell) -> None:
         """Cancels the task's run, if it is here."""
@@ -137,62 +108,15 @@ class Worker:
     async def stop(self) -> None:
         """Takes no more tasks and hands over those that run, as far as `grace_seconds` lets it."""
         self._stopping = True
-        self._changed.set()
         for running in self._runs.values():
             running.interrupt(Interruption.HAND_OVER)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.grace_seconds * 0.8):
-                while self._serving:  # a claim that was asked for before may bring another one
-                    await asyncio.wait(self._serving)
-
-    def _is_full(self, queue: str) -> bool:
-        return self._taken[queue] >= self._places[queue]
-
-    def _take_place(self, queue: str, serving: Coroutine[Any, Any, None], *, context: Context | None = None) -> None:
-        """Has a place of the queue taken for as long as `serving` takes."""
-        self._taken[queue] += 1
-        task = asyncio.create_task(serving, context=context)
-        self._serving.add(task)
-        task.add_done_callback(partial(self._leave_place, queue))
-
-    def _leave_place(self, queue: str, served: asyncio.Task[None]) -> None:
-        self._serving.discard(served)
-        self._taken[queue] -= 1
-        self._changed.set()
-
-    async def _answer(self, doorbell: Doorbell, queue: str) -> None:
-        claim = await self._claimed(doorbell, queue)
-        if claim is not None:
-            await self._run(claim)
-
-    async def _claimed(self, doorbell: Doorbell, queue: str) -> Claim | None:
-        # Which task it is, storage decides: agents take turns.
-        try:
-            with suppress(NoTaskWaits):
-                return await self._store.claim(self._wanted[queue])
-            logger.debug("nothing to do for a doorbell", task_id=doorbell.task_id)
-            # Its task was claimed with another one's end; and so were those of all that rang before a look in vain.
-            newest = await self._bell.newest(queue)
-            with suppress(NoTaskWaits):
-                return await self._store.claim(self._wanted[queue])
-            if newest is not None:
-                await self._bell.forget(queue, before=newest.after())
-        except HearthError as error:
-            logger.warning("no task could be claimed; the doorbell rings again", error=error.detail)
-        except (RedisError, OSError) as error:
-            logger.warning("doorbells could not be looked at", error=repr(error))
-        return None
-
-    def _next_wanted(self, queue: str) -> Wanted | None:
-        """What to claim with the end of a run: docs/adr/0017-a-full-worker-claims-as-it-finishes.md."""
-        return self._wanted[queue] if self._is_full(queue) and not self._stopping else None
-
-    def _run_next(self, claim: Claim) -> None:
-        # Not in the context of the run that is ending here.
-        self._take_place(claim.task.queue, self._run(claim), context=self._context.copy())
+                await asyncio.gather(*(queue.stop() for queue in self.queues.values()))
 
     async def _run(self, claim: Claim) -> None:
         task = claim.task
+        queue = self.queues[task.queue]
         running = Run(
             claim,
             worker_id=self.id,
@@ -209,8 +133,8 @@ class Worker:
             bell=self._bell,
             summaries=self._summaries,
             settings=self._settings,
-            next_wanted=lambda: self._next_wanted(task.queue),
-            run_next=self._run_next,
+            next_wanted=queue.next_wanted,
+            run_next=queue.run_next,
         )
         if self._stopping:  # since it was asked for
             running.interrupt(Interruption.HAND_OVER)
@@ -280,8 +204,8 @@ async def _listen(broker: RedisBroker, redis: Redis, bell: Bell, worker: Worker,
     stops the worker."""
     # Doorbells are not acknowledged: docs/adr/0002-doorbells-are-not-acknowledged.md.
     doorbells = {}
-    for queue in worker.queues:
-        stream = tasks_stream(queue)
+    for name, queue in worker.queues.items():
+        stream = tasks_stream(name)
         doorbells[stream] = broker.subscriber(
             stream=StreamSub(
                 stream,
@@ -292,7 +216,7 @@ async def _listen(broker: RedisBroker, redis: Redis, bell: Bell, worker: Worker,
                 polling_interval=POLL_MILLISECONDS,
             )
         )
-        doorbells[stream](worker.listener(queue))
+        doorbells[stream](queue.hear)
     control = broker.subscriber(CONTROL_CHANNEL)
     control(worker.on_control)
 
@@ -301,10 +225,10 @@ async def _listen(broker: RedisBroker, redis: Redis, bell: Bell, worker: Worker,
     for stream in doorbells:
         await ensure_group(redis, stream, WORKERS_GROUP)
     await broker.start()
-    logger.info("waiting for tasks", worker_id=worker.id, queues=worker.queues)
+    logger.info("waiting for tasks", worker_id=worker.id, queues=tuple(worker.queues))
     while True:
         try:
-            await bell.announce_worker(worker.id, worker.queues)
+            await bell.announce_worker(worker.id, tuple(worker.queues))
             # FastStream stops a subscriber whose group is gone, as after a FLUSHALL.
             for stream, subscriber in doorbells.items():
                 if not subscriber.running:
@@ -318,7 +242,7 @@ async def _listen(broker: RedisBroker, redis: Redis, bell: Bell, worker: Worker,
     # Each subscriber takes as long as its read does, since a worker that stops keeps none waiting.
     await asyncio.gather(worker.stop(), *(subscriber.stop() for subscriber in doorbells.values()))
     try:
-        await bell.dismiss_worker(worker.id, worker.queues)
+        await bell.dismiss_worker(worker.id, tuple(worker.queues))
     except (RedisError, OSError) as error:
         logger.warning("the worker could not be dismissed", error=repr(error))
 

@@ -1,0 +1,142 @@
+"""A queue as a worker serves it: doorbells that are heard, tasks that are claimed, and the places that both take."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from contextvars import Context, copy_context
+from typing import Any
+
+from hearth_runtime.errors import HearthError, NoTaskWaits
+from loguru import logger
+from redis.exceptions import RedisError
+
+from agent_service.bell import Bell, Doorbell
+from agent_service.storage import StoredTasks
+from agent_service.tasks import Claim, Wanted
+
+
+class ServedQueue:
+    """Claims what is wanted, for each doorbell one task, and has it run.
+
+    Doorbells that are heard wait for each other's claims: what runs already comes to its tokens between the beginnings
+    of many others. Each takes a place, and then the run that it brought.
+    """
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        *,
+        places: int,
+        store: StoredTasks,
+        bell: Bell,
+        run: Callable[[Claim], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._wanted = wanted
+        self._places = places
+        self._store = store
+        self._bell = bell
+        self._run = run
+        self._taken = 0
+        self._heard: deque[tuple[Doorbell, Context]] = deque()
+        self._claiming: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._context = copy_context()
+        self._changed = asyncio.Event()
+        self._stopping = False
+
+    async def hear(self, doorbell: Doorbell) -> None:
+        """Has a task claimed and run; returns when there is room for another one.
+
+        While it has not returned no further doorbell is read, so that one is heard by a worker with room.
+        """
+        if self._stopping:
+            await self._pass_on([doorbell])
+            return
+        self._taken += 1
+        self._heard.append((doorbell, copy_context()))
+        if self._claiming is None:
+            self._claiming = self._start(self._claim_in_turn())
+        while self._is_full and not self._stopping:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def next_wanted(self) -> Wanted | None:
+        """What to claim with the end of a run, where doorbells wait for their claims or all places are taken:
+        docs/adr/0017-a-full-worker-claims-as-it-finishes.md."""
+        is_behind = self._heard or self._is_full
+        return self._wanted if is_behind and not self._stopping else None
+
+    def run_next(self, claim: Claim) -> None:
+        """Runs what was claimed with an end, while that run comes to its own."""
+        self._taken += 1
+        self._run_claimed(claim)
+
+    async def stop(self) -> None:
+        """Claims no more, and passes on the doorbells that wait; returns when nothing runs any more."""
+        self._stopping = True
+        self._changed.set()
+        await self._pass_on(self._forget(len(self._heard)))
+        while under_way := {*self._running, *filter(None, (self._claiming,))}:
+            await asyncio.wait(under_way)
+
+    @property
+    def _is_full(self) -> bool:
+        return self._taken >= self._places
+
+    def _leave_places(self, count: int = 1) -> None:
+        self._taken -= count
+        self._changed.set()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        # Not in the context of the run that may be ending here, nor in that of one doorbell.
+        return asyncio.create_task(work, context=self._context.copy())
+
+    def _run_claimed(self, claim: Claim) -> None:
+        running = self._start(self._run(claim))
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
+        running.add_done_callback(lambda _: self._leave_places())
+
+    async def _claim_in_turn(self) -> None:
+        try:
+            while self._heard:
+                doorbell, context = self._heard.popleft()
+                claim = await asyncio.create_task(self._claimed(doorbell), context=context)
+                if claim is not None:
+                    self._run_claimed(claim)
+                else:
+                    self._leave_places()
+        finally:
+            self._claiming = None
+
+    async def _claimed(self, doorbell: Doorbell) -> Claim | None:
+        # Which task it is, storage decides: agents take turns.
+        try:
+            with suppress(NoTaskWaits):
+                return await self._store.claim(self._wanted)
+            logger.debug("nothing to do for a doorbell", task_id=doorbell.task_id)
+            # Its task was claimed with another one's end; and so were those of all that rang before a look in vain.
+            newest, heard = await self._bell.newest(self._wanted.queue), len(self._heard)
+            with suppress(NoTaskWaits):
+                return await self._store.claim(self._wanted)
+            self._forget(heard)
+            if newest is not None:
+                await self._bell.forget(self._wanted.queue, before=newest.after())
+        except HearthError as error:
+            logger.warning("no task could be claimed; the doorbell rings again", error=error.detail)
+            self._forget(len(self._heard))  # each would wait as long, to hear the same
+        except (RedisError, OSError) as error:
+            logger.warning("doorbells could not be looked at", error=repr(error))
+        return None
+
+    def _forget(self, count: int) -> list[Doorbell]:
+        """The first of those that wait, which take no places any more."""
+        forgotten = [self._heard.popleft()[0] for _ in range(min(count, len(self._heard)))]
+        self._leave_places(len(forgotten))
+        return forgotten
+
+    async def _pass_on(self, doorbells: list[Doorbell]) -> None:
+        """Rings for another worker."""
+        queue = self._wanted.queue
+        await asyncio.gather(*(self._bell.ring(doorbell.task_id, queue=queue) for doorbell in doorbells))
