@@ -1,4 +1,4 @@
-"""How a worker claims: one after the other, with an end where doorbells wait, and never for one doorbell too few."""
+"""How a worker claims: few at once, with an end where doorbells wait, and never for one doorbell too few."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from agent_service.bell import Bell, Doorbell
-from agent_service.served_queue import ServedQueue
+from agent_service.served_queue import CLAIMS_AT_ONCE, ServedQueue
 from agent_service.storage import StoredTasks
 from agent_service.tasks import Claim, Wanted
 from hearth_runtime.errors import Unavailable
@@ -103,7 +103,12 @@ async def test_doorbells_wait_for_each_others_claims(
     tasks.gate.set()
     await begun(runs, 3)
     assert set(runs.begun) == {doorbell.task_id for doorbell in doorbells}
-    assert (tasks.asked, tasks.most_at_once) == (3, 1)
+    assert (tasks.asked, tasks.most_at_once) == (3, CLAIMS_AT_ONCE)
+    await answered(tasks, 3)
+    (late,) = await new_tasks(storage, 1)
+    full = asyncio.create_task(queue.hear(late))
+    await begun(runs, 4)
+    full.cancel()
 
 
 async def test_an_end_claims_where_doorbells_wait_or_all_places_are_taken(
@@ -111,16 +116,15 @@ async def test_an_end_claims_where_doorbells_wait_or_all_places_are_taken(
 ) -> None:
     doorbells = await new_tasks(storage, 4)
     assert queue.next_wanted() is None
-    await queue.hear(doorbells[0])
-    await queue.hear(doorbells[1])
-    await asyncio.sleep(0)  # the first one's claim is under way, the second waits
+    for doorbell in doorbells[:3]:
+        await queue.hear(doorbell)
+    await asyncio.sleep(0)  # two claims are under way, the third waits
     wanted = queue.next_wanted()
     assert wanted is not None
     assert wanted.queue == QUEUE
     tasks.gate.set()
-    await begun(runs, 2)
+    await begun(runs, 3)
     assert queue.next_wanted() is None
-    await queue.hear(doorbells[2])
     full = asyncio.create_task(queue.hear(doorbells[3]))
     await begun(runs, 4)
     assert queue.next_wanted() is not None
@@ -151,7 +155,7 @@ async def test_a_look_in_vain_is_made_for_all_that_wait(
         await queue.hear(Doorbell(task_id=f"claimed with an end {number}"))
     await bell.ring("another", queue=QUEUE)
     tasks.gate.set()
-    await answered(tasks, 2)
+    await answered(tasks, 2 * CLAIMS_AT_ONCE)
 
     async def forgotten() -> bool:
         return await redis.xlen(tasks_stream(QUEUE)) == 0
@@ -174,7 +178,7 @@ async def test_what_rings_after_a_look_is_answered_by_itself(
         try:
             return await look(wanted)
         finally:
-            if tasks.asked == 2:
+            if tasks.asked == 2:  # the second look of the first doorbell
                 await queue.hear((await new_tasks(storage, 1))[0])
 
     monkeypatch.setattr(tasks, "claim", claim)
@@ -191,12 +195,12 @@ async def test_while_storage_is_away_no_doorbell_waits_for_another_ones_failure(
         await queue.hear(doorbell)
     tasks.away = True
     tasks.gate.set()
-    await answered(tasks, 1)
+    await answered(tasks, CLAIMS_AT_ONCE)
     tasks.away = False
     for doorbell in doorbells:  # the dispatcher rings again
         await asyncio.wait_for(queue.hear(doorbell), 5)
     await begun(runs, 3)
-    assert tasks.asked == 4
+    assert tasks.asked == CLAIMS_AT_ONCE + 3
 
 
 async def test_a_stop_passes_on_the_doorbells_that_wait(
@@ -209,15 +213,15 @@ async def test_a_stop_passes_on_the_doorbells_that_wait(
     stopping = asyncio.create_task(queue.stop())
 
     async def passed_on() -> bool:
-        return await rung(redis, QUEUE) == [doorbell.task_id for doorbell in doorbells[1:]]
+        return await rung(redis, QUEUE) == [doorbell.task_id for doorbell in doorbells[CLAIMS_AT_ONCE:]]
 
     await eventually(passed_on, what="the doorbells that wait")
-    # The claim that was asked for before brings its task, which is handed over.
+    # The claims that were asked for before bring their tasks, which are handed over.
     tasks.gate.set()
-    await begun(runs, 1)
+    await begun(runs, CLAIMS_AT_ONCE)
     assert not stopping.done()
     runs.may_end.set()
     await stopping
     assert queue.next_wanted() is None
     await queue.hear(doorbells[0])
-    assert len(await rung(redis, QUEUE)) == 3
+    assert len(await rung(redis, QUEUE)) == 2
