@@ -113,12 +113,14 @@ class ServedQueue:
     async def _claim_in_turn(self) -> None:
         try:
             while self._heard:
-                heard = self._heard.popleft()
-                claim = await asyncio.create_task(self._claimed(heard.doorbell), context=heard.context)
+                heard, claim = self._heard.popleft(), None
+                try:
+                    claim = await asyncio.create_task(self._claimed(heard.doorbell), context=heard.context)
+                finally:
+                    if claim is None:
+                        self._leave_places()
                 if claim is not None:
                     self._run_claimed(claim)
-                else:
-                    self._leave_places()
         finally:
             self._claiming -= 1
 
