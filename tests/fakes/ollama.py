@@ -31,6 +31,7 @@ class Behaviour:
     pieces: tuple[str, ...] = ("one", " two", " three")
     # What it answers to a request's body instead of the pieces: a text, or a call of a tool.
     says: "Callable[[dict[str, Any]], str | dict[str, Any]] | None" = None
+    after: asyncio.Event | None = None  # nothing comes before it is set
     seconds_before_first: float = 0.0
     seconds_between: float = 0.0
     thinking: int = 0  # so many chunks with a thought and no text come before the pieces
@@ -246,6 +247,8 @@ class FakeOllama:
 
         finished = False
         try:
+            if behaviour.after is not None:
+                await behaviour.after.wait()
             await asyncio.sleep(behaviour.seconds_before_first)
             for _ in range(behaviour.thinking):
                 yield line("", thinking="hm")
