@@ -1,4 +1,4 @@
-"""What many live subscribers of one task cost: a part of `speed.py`."""
+"""What many live subscribers cost, of one task and of tasks that wait: parts of `speed.py`."""
 
 import asyncio
 import statistics
@@ -11,6 +11,8 @@ SUBSCRIBERS = (1, 100, 1000)
 # What a run costs differs by a fifth from one to the next, which is as much as a hundred subscribers cost.
 REPEATS = {0: 3, 100: 3}
 MODEL = "scripted:40-5"
+WAITING = 200
+WAITING_SECONDS = 3.0
 
 
 async def fan_out(measures: Measures) -> None:
@@ -29,6 +31,29 @@ async def fan_out(measures: Measures) -> None:
             measures.figures[f"processor time {after}"] = max(0.0, own - alone[0]) * 1000 / count
             measures.figures[f"Redis's processor time {after}"] = max(0.0, of_redis - alone[1]) * 1000 / count
         measures.figures[f"Redis connections that read for subscribers, {count} of one run (count)"] = readers
+
+
+async def waiting(measures: Measures) -> None:
+    """Processor time of a stream whose run waits for a worker, each second, PostgreSQL's and Redis' included."""
+    system = measures.system
+    with suspended(system.workers()):
+        runs = await asyncio.gather(*(measures.run(f"waits {number}", "scripted:1") for number in range(WAITING)))
+        alone = await _used(system)
+        answers = await asyncio.gather(*(system.http.get(f"{system.url}{system.stream_path(run)}") for run in runs))
+        await asyncio.sleep(1)
+        watched = await _used(system)
+    await asyncio.gather(*(_read(system, answer) for answer in answers))
+    await drained(system, measures.done)
+    each = max(0.0, watched - alone) * 1000 / WAITING / WAITING_SECONDS
+    measures.figures["processor time of a stream whose run waits, each second (ms)"] = each
+
+
+async def _used(system: System) -> float:
+    """Processor seconds of all its processes within WAITING_SECONDS from now on."""
+    processes = [process for some in system.roles().values() for process in some]
+    before = processor_seconds(processes)
+    await asyncio.sleep(WAITING_SECONDS)
+    return processor_seconds(processes) - before
 
 
 async def _typical(measures: Measures, subscribers: int) -> tuple[float, float, int]:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import aiohttp
 import orjson
-from fan_out import fan_out
+from fan_out import fan_out, waiting
 from growth import growth, start
 from measures import (
     CLIENTS,
@@ -164,6 +164,7 @@ PARTS: dict[str, tuple[int, Callable[[Speeds], Awaitable[None]], tuple[type[Syst
     "tokens-per-second": (FEW, Speeds.tokens_per_second, (Hearth, Celery)),
     "throughput-4": (FEW, Speeds.throughput, (Hearth, Celery, Aegra)),
     "fan-out": (FEW, fan_out, (Hearth, Celery)),
+    "waiting": (FEW, waiting, (Hearth, Celery)),
     "persistence": (FEW, persistence, (Hearth, Celery)),
     "throughput-64": (MANY, Speeds.throughput, (Hearth, Celery, Aegra)),
     "memory": (MANY, Speeds.memory, (Hearth, Celery, Aegra)),

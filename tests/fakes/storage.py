@@ -12,7 +12,7 @@ from hearth.agent.v1 import task_pb2
 from hearth.log.v1 import event_pb2, log_service_pb2
 from hearth.storage.v1 import event_store_pb2, event_store_pb2_grpc, task_store_pb2, task_store_pb2_grpc
 from hearth_runtime.codec import timestamp
-from hearth_runtime.errors import InvalidArgument, SubscriptionNotFound, TaskNotFound
+from hearth_runtime.errors import InvalidArgument, SubscriptionNotFound
 from hearth_runtime.events import StreamId
 from hearth_runtime.identifiers import new_id
 from hearth_runtime.server import Server
@@ -25,7 +25,7 @@ class FakeStorage(event_store_pb2_grpc.EventStoreServiceServicer, task_store_pb2
     def __init__(self, folder: str) -> None:
         self.address = f"unix:{folder}/s"
         self.events: dict[StreamId, event_pb2.Event] = {}
-        self.tasks: dict[str, task_store_pb2.GetTaskResponse] = {}
+        self.tasks: dict[str, task_store_pb2.GetTaskStatesResponse.TaskState] = {}
         self.subscriptions: dict[str, log_service_pb2.Subscription] = {}
         self.appended: list[list[StreamId]] = []
         self.row_reads = 0
@@ -52,9 +52,8 @@ class FakeStorage(event_store_pb2_grpc.EventStoreServiceServicer, task_store_pb2
 
     def set_task(self, task_id: str, status: str, *, end_settled: bool = False) -> None:
         """Makes the task, or changes its state."""
-        self.tasks[task_id] = task_store_pb2.GetTaskResponse(
-            task=task_pb2.Task(id=task_id, status=task_pb2.Task.Status.Value(f"STATUS_{status.upper()}")),
-            end_settled=end_settled,
+        self.tasks[task_id] = task_store_pb2.GetTaskStatesResponse.TaskState(
+            id=task_id, status=task_pb2.Task.Status.Value(f"STATUS_{status.upper()}"), end_settled=end_settled
         )
 
     async def AppendEvents(self, request: Any, context: Any) -> event_store_pb2.AppendEventsResponse:
@@ -90,11 +89,9 @@ class FakeStorage(event_store_pb2_grpc.EventStoreServiceServicer, task_store_pb2
         more = len(found) > len(page)
         return event_store_pb2.ListEventsResponse(events=page, next_page_token=page[-1].stream_id if more else "")
 
-    async def GetTask(self, request: Any, context: Any) -> task_store_pb2.GetTaskResponse:
+    async def GetTaskStates(self, request: Any, context: Any) -> task_store_pb2.GetTaskStatesResponse:
         self.row_reads += 1
-        if request.id not in self.tasks:
-            raise TaskNotFound(f"No task {request.id}.")
-        return self.tasks[request.id]
+        return task_store_pb2.GetTaskStatesResponse(states=[self.tasks[id] for id in request.ids if id in self.tasks])
 
     async def GetSubscription(self, request: Any, context: Any) -> event_store_pb2.GetSubscriptionResponse:
         if request.name not in self.subscriptions:

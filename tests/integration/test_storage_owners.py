@@ -94,6 +94,8 @@ async def test_nobody_else_sees_changes_or_runs_it(storage: Any) -> None:
         ):
             with pytest.raises(TaskNotFound):
                 await call(request)
+        states = await storage.tasks.GetTaskStates(task_store_pb2.GetTaskStatesRequest(ids=[task_id]))
+        assert not states.states
         with pytest.raises(SessionNotFound):
             await storage.sessions.GetSession(session_store_pb2.GetSessionRequest(id=session_id))
         listed = await storage.tasks.ListTasks(task_store_pb2.ListTasksRequest(page_size=500))

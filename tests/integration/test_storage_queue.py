@@ -271,7 +271,8 @@ async def keep_end(storage: Any, task_id: str, *, late: float = 0) -> None:
 
 
 async def end_settled(storage: Any, task_id: str) -> bool:
-    return bool((await storage.tasks.GetTask(task_store_pb2.GetTaskRequest(id=task_id))).end_settled)
+    (state,) = (await storage.tasks.GetTaskStates(task_store_pb2.GetTaskStatesRequest(ids=[task_id]))).states
+    return bool(state.end_settled)
 
 
 async def test_every_end_is_unsettled_until_the_event_that_tells_of_it_is_kept(storage: Any) -> None:

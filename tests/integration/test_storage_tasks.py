@@ -83,6 +83,22 @@ async def test_a_task_from_its_creation_to_its_end(storage: Any) -> None:
     assert attempt["ended_at"] is not None
 
 
+async def test_the_states_of_tasks_are_told_together(storage: Any) -> None:
+    waiting, running, cancelled = [await storage.new_task() for _ in range(3)]
+    await storage.claim(running)
+    await cancel(storage, cancelled)
+    request = task_store_pb2.GetTaskStatesRequest(ids=[waiting, running, cancelled, new_id(), "no-uuid"])
+    assert {
+        (state.id, state.status, state.end_settled) for state in (await storage.tasks.GetTaskStates(request)).states
+    } == {
+        (waiting, Status.STATUS_PENDING, False),
+        (running, Status.STATUS_RUNNING, False),
+        (cancelled, Status.STATUS_CANCELLED, False),
+    }
+    with pytest.raises(InvalidArgument, match="ids"):
+        await storage.tasks.GetTaskStates(task_store_pb2.GetTaskStatesRequest(ids=[new_id()] * 501))
+
+
 async def test_a_task_needs_an_agent_that_is_there_and_active(storage: Any) -> None:
     with pytest.raises(AgentNotFound, match="GET /api/v1/agents"):
         await storage.create(create(new_id()))

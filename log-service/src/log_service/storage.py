@@ -1,10 +1,9 @@
 """storage-service as log-service sees it: its RPCs in this service's own values."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc.aio
-from hearth.agent.v1 import task_pb2
 from hearth.log.v1 import event_pb2, log_service_pb2
 from hearth.storage.v1 import event_store_pb2, event_store_pb2_grpc, task_store_pb2, task_store_pb2_grpc
 from hearth_runtime.codec import from_message, timestamp, to_message
@@ -16,12 +15,14 @@ from log_service.subscriptions import Subscription, time_of
 
 # So many events that no index finds are looked at for one page: some 15 ms, however many there are in all.
 SCAN_LIMIT = 10_000
+STATES_LIMIT = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskState:
     """How far a task is, by its row; `end_settled` tells that its last event is in the event stream."""
 
+    id: str
     status: TaskStatus
     end_settled: bool
 
@@ -32,11 +33,10 @@ class StoredTasks:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = task_store_pb2_grpc.TaskStoreServiceStub(channel)
 
-    async def state(self, task_id: str) -> TaskState:
-        """Raises TaskNotFound."""
-        answer = await self._stub.GetTask(task_store_pb2.GetTaskRequest(id=task_id))
-        status = TaskStatus(task_pb2.Task.Status.Name(answer.task.status).removeprefix("STATUS_").lower())
-        return TaskState(status=status, end_settled=answer.end_settled)
+    async def states(self, task_ids: Iterable[str]) -> Mapping[str, TaskState]:
+        """How far those of the tasks are that are there, by their ids; at most STATES_LIMIT are asked for."""
+        answer = await self._stub.GetTaskStates(task_store_pb2.GetTaskStatesRequest(ids=task_ids))
+        return {state.id: from_message(state, TaskState) for state in answer.states}
 
 
 class StoredEvents:

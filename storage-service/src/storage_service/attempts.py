@@ -11,7 +11,7 @@ from asyncpg import Record
 from hearth_runtime.agents import Agent
 from hearth_runtime.checkpoints import Checkpoint
 from hearth_runtime.errors import AttemptOutdated, HearthError, NoTaskWaits
-from hearth_runtime.tasks import Attempt, AttemptOutcome, Task, TaskStatus, Turn
+from hearth_runtime.tasks import Attempt, AttemptOutcome, Task, TaskStatus, Turn, task_not_found
 from loguru import logger
 
 from storage_service.agents import agent_of_history
@@ -20,7 +20,7 @@ from storage_service.database import Database, Transaction
 from storage_service.pages import Page, number_of_token, token_of_number
 from storage_service.queries import load_queries
 from storage_service.sessions import append_turns, turns_of
-from storage_service.task_rows import task_not_found, task_of
+from storage_service.task_rows import task_of
 from storage_service.trees import AffectedTask, Change, lock_tree, settle_tree
 
 SQL = load_queries("attempts")

@@ -76,7 +76,7 @@ class Documents:
         if size is None:
             raise document_not_found(document_id)
         if size["task_id"] is not None:
-            task, _ = await self._tasks.get(str(size["task_id"]))
+            task = await self._tasks.get(str(size["task_id"]))
             return await self.get(document_id), task, False
         if size["bytes"] != size["size_bytes"] or size["has_gap"]:
             raise DocumentIncomplete(

@@ -13,7 +13,7 @@ from asyncpg import Record
 from hearth_runtime.checkpoints import NOTE, RecordedCall, SavedCheckpoint, TypedBytes
 from hearth_runtime.errors import CheckpointNotFound, HearthError, HistoryExpired, TaskNotReplayable, Unavailable
 from hearth_runtime.lifecycle import pause
-from hearth_runtime.tasks import Task, TaskStatus
+from hearth_runtime.tasks import Task, TaskStatus, task_not_found
 from loguru import logger
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
@@ -23,7 +23,7 @@ from storage_service.database import Database
 from storage_service.pages import PAGE_BYTES, Page, text_of_token, token_of_text
 from storage_service.queries import load_queries
 from storage_service.queue_bounds import QueueBounds
-from storage_service.task_rows import DEFAULT_MAX_RETRIES, task_not_found, task_of
+from storage_service.task_rows import DEFAULT_MAX_RETRIES, task_of
 from storage_service.tasks import Tasks
 
 SQL = load_queries("histories")

@@ -6,10 +6,10 @@ from hearth.agent.v1 import task_pb2
 from hearth.storage.v1 import history_store_pb2, history_store_pb2_grpc
 from hearth_runtime.codec import to_message
 from hearth_runtime.identifiers import is_id
+from hearth_runtime.tasks import task_not_found
 
 from storage_service import arguments
 from storage_service.histories import Fork, Histories, Replay
-from storage_service.task_rows import task_not_found
 
 PAGE_LIMIT = 500
 

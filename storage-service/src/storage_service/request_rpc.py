@@ -7,11 +7,10 @@ from hearth.agent.v1 import task_pb2
 from hearth.storage.v1 import request_store_pb2, request_store_pb2_grpc
 from hearth_runtime.codec import to_message
 from hearth_runtime.identifiers import is_id
-from hearth_runtime.tasks import Pending, PendingKind
+from hearth_runtime.tasks import Pending, PendingKind, task_not_found
 
 from storage_service import arguments
 from storage_service.requests import NewSubTask, RequestAnswer, Requests
-from storage_service.task_rows import task_not_found
 
 REQUESTS_LIMIT = 100
 

@@ -17,7 +17,7 @@ from hearth_runtime.errors import (
     TaskNotWaiting,
     Unavailable,
 )
-from hearth_runtime.tasks import Pending, PendingKind, Task, TaskStatus
+from hearth_runtime.tasks import Pending, PendingKind, Task, TaskStatus, task_not_found
 
 from storage_service.agents import agent_inactive, agent_not_found
 from storage_service.answers import check_answer
@@ -25,7 +25,7 @@ from storage_service.attempts import Attempts
 from storage_service.database import Database, Transaction
 from storage_service.pending import with_pending
 from storage_service.queries import load_queries
-from storage_service.task_rows import DEFAULT_MAX_RETRIES, task_not_found, task_of
+from storage_service.task_rows import DEFAULT_MAX_RETRIES, task_of
 from storage_service.trees import AffectedTask, Change, lock_tree, settle_tree
 
 SQL = load_queries("requests")

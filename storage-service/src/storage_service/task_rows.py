@@ -2,18 +2,11 @@
 
 from asyncpg import Record
 from hearth_runtime.agents import ClientTool
-from hearth_runtime.errors import TaskNotFound
 from hearth_runtime.tasks import Task, TaskStatus
 from hearth_runtime.telemetry import trace_id_of
 
 # Where the agent names no other.
 DEFAULT_MAX_RETRIES = 3
-
-
-def task_not_found(task_id: str) -> TaskNotFound:
-    return TaskNotFound(
-        f"There is no task {task_id}. GET /api/v1/tasks lists those that there are.", metadata={"task_id": task_id}
-    )
 
 
 def task_of(row: Record) -> Task:

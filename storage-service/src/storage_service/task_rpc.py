@@ -8,18 +8,18 @@ from hearth.storage.v1 import task_store_pb2, task_store_pb2_grpc
 from hearth_runtime.codec import timestamp, to_message
 from hearth_runtime.errors import HearthError, InvalidArgument
 from hearth_runtime.identifiers import is_id
-from hearth_runtime.tasks import RUNS, Task
+from hearth_runtime.tasks import RUNS, Task, task_not_found
 
 from storage_service import arguments
 from storage_service.attempts import Attempts, Ending, Wanted
 from storage_service.checkpoint_rpc import check_checkpoint
 from storage_service.queue import Queue
-from storage_service.task_rows import task_not_found
 from storage_service.tasks import Created, NewTask, TaskFilter, Tasks
 
 PAGE_LIMIT = 500
 DUE_LIMIT = 1000
 CREATE_LIMIT = 100
+STATES_LIMIT = 500
 
 
 class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
@@ -40,8 +40,15 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
         )
 
     async def GetTask(self, request: Any, context: Any) -> task_store_pb2.GetTaskResponse:
-        task, end_settled = await self._tasks.get(_task_id(request.id))
-        return task_store_pb2.GetTaskResponse(task=_task(task), end_settled=end_settled)
+        return task_store_pb2.GetTaskResponse(task=_task(await self._tasks.get(_task_id(request.id))))
+
+    async def GetTaskStates(self, request: Any, context: Any) -> task_store_pb2.GetTaskStatesResponse:
+        if len(request.ids) > STATES_LIMIT:
+            raise arguments.invalid("ids", f"must be at most {STATES_LIMIT}")
+        states = await self._tasks.states(filter(is_id, request.ids))
+        return task_store_pb2.GetTaskStatesResponse(
+            states=[to_message(state, task_store_pb2.GetTaskStatesResponse.TaskState) for state in states]
+        )
 
     async def ListTasks(self, request: Any, context: Any) -> task_store_pb2.ListTasksResponse:
         where = arguments.value_of(request, TaskFilter)

@@ -4,7 +4,7 @@ Each change is one statement whose condition is the rule, so that of any number 
 nothing was changed does a second one find out why. Times are compared by PostgreSQL's clock alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,7 +26,7 @@ from hearth_runtime.errors import (
 )
 from hearth_runtime.principals import current_principal
 from hearth_runtime.server import known
-from hearth_runtime.tasks import Task, TaskStatus
+from hearth_runtime.tasks import Task, TaskStatus, task_not_found
 
 from storage_service.agents import agent_inactive, agent_not_found
 from storage_service.database import Database
@@ -35,7 +35,7 @@ from storage_service.pending import with_pending
 from storage_service.queries import load_queries
 from storage_service.queue_bounds import QueueBounds
 from storage_service.quotas import Quotas, is_limited
-from storage_service.task_rows import DEFAULT_MAX_RETRIES, task_not_found, task_of
+from storage_service.task_rows import DEFAULT_MAX_RETRIES, task_of
 from storage_service.trees import Change, lock_tree, settle_tree
 
 SQL = load_queries("tasks")
@@ -58,6 +58,15 @@ class NewTask:
 
 # What came of a new task: as `Tasks.create` gives it, or raises it.
 type Created = tuple[Task, bool] | HearthError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskState:
+    """How far a task is; `end_settled` tells that it has ended and the event stream has its last event."""
+
+    id: str
+    status: TaskStatus
+    end_settled: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,13 +182,21 @@ class Tasks:
         # Its own id: the caller repeats a call whose answer it missed.
         return task, task.id == task_id.lower()
 
-    async def get(self, task_id: str) -> tuple[Task, bool]:
-        """The task, and whether it has ended and the event stream has its last event. Raises TaskNotFound."""
+    async def get(self, task_id: str) -> Task:
+        """Raises TaskNotFound."""
         row = await self._database.fetchrow(SQL["get_task"], task_id)
         if row is None:
             raise task_not_found(task_id)
         (task,) = await with_pending(self._database, [task_of(row)])
-        return task, row["completed_at"] is not None and not row["end_unsettled"]
+        return task
+
+    async def states(self, task_ids: Iterable[str]) -> list[TaskState]:
+        """How far those of the tasks are that are there."""
+        rows = await self._database.fetch(SQL["get_task_states"], list(task_ids))
+        return [
+            TaskState(id=str(row["id"]), status=TaskStatus(row["status"]), end_settled=row["end_settled"])
+            for row in rows
+        ]
 
     async def list(self, *, page_size: int, token: str, where: TaskFilter) -> Page[Task]:
         """The tasks that fit, the newest first. created_after is inclusive, created_before is not."""
@@ -209,7 +226,7 @@ class Tasks:
             tree_id = await lock_tree(transaction, task_id)
             if tree_id is not None and (row := await transaction.fetchrow(SQL["cancel_task"], task_id)) is not None:
                 return Change(task=task_of(row), affected=await settle_tree(transaction, tree_id))
-        task, _ = await self.get(task_id)
+        task = await self.get(task_id)
         raise TaskFinished(
             f"Task {task_id} is {task.status} already; there is nothing left to cancel.",
             metadata={"task_id": task_id, "status": task.status},

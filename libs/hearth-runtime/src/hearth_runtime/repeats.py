@@ -143,6 +143,7 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
     "hearth.storage.v1.TaskStoreService": (
         "CreateTasks",
         "GetTask",
+        "GetTaskStates",
         "ListTasks",
         "ExtendLease",
         "CancelTask",

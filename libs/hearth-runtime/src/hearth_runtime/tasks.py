@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from hearth_runtime.agents import ClientTool
+from hearth_runtime.errors import TaskNotFound
 
 # The queue of the runs of an agent that names none; documents are read in one of their own.
 RUNS = "runs"
@@ -125,3 +126,10 @@ class Turn:
 
     role: str
     content: str
+
+
+def task_not_found(task_id: str) -> TaskNotFound:
+    """The error for an id that no task has that the caller may see."""
+    return TaskNotFound(
+        f"There is no task {task_id}. GET /api/v1/tasks lists those that there are.", metadata={"task_id": task_id}
+    )

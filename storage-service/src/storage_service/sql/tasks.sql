@@ -91,6 +91,10 @@ SELECT
 -- $1 id.
 SELECT * FROM tasks WHERE id = $1;
 
+-- name: get_task_states
+-- $1 ids.
+SELECT id, status, completed_at IS NOT NULL AND NOT end_unsettled AS end_settled FROM tasks WHERE id = ANY ($1::uuid[]);
+
 -- name: list_tasks
 -- $1 limit, $2 after this id or NULL, $3 agent_id or NULL, $4 one status or NULL, $5 several or NULL,
 -- $6 created at this time or later, or NULL, $7 created before this time, or NULL, $8 bytes, $9 parent_task_id or NULL.

@@ -47,6 +47,11 @@ class TaskStoreServiceStub(object):
                 request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.GetTaskRequest.SerializeToString,
                 response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.GetTaskResponse.FromString,
                 _registered_method=True)
+        self.GetTaskStates = channel.unary_unary(
+                '/hearth.storage.v1.TaskStoreService/GetTaskStates',
+                request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.GetTaskStatesRequest.SerializeToString,
+                response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.GetTaskStatesResponse.FromString,
+                _registered_method=True)
         self.ListTasks = channel.unary_unary(
                 '/hearth.storage.v1.TaskStoreService/ListTasks',
                 request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ListTasksRequest.SerializeToString,
@@ -131,6 +136,13 @@ class TaskStoreServiceServicer(object):
 
     def GetTask(self, request, context):
         """NOT_FOUND task_not_found.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTaskStates(self, request, context):
+        """How far those of the tasks are that are there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,6 +259,11 @@ def add_TaskStoreServiceServicer_to_server(servicer, server):
                     servicer.GetTask,
                     request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.GetTaskRequest.FromString,
                     response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.GetTaskResponse.SerializeToString,
+            ),
+            'GetTaskStates': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTaskStates,
+                    request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.GetTaskStatesRequest.FromString,
+                    response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.GetTaskStatesResponse.SerializeToString,
             ),
             'ListTasks': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTasks,
@@ -371,6 +388,33 @@ class TaskStoreService(object):
             '/hearth.storage.v1.TaskStoreService/GetTask',
             hearth_dot_storage_dot_v1_dot_task__store__pb2.GetTaskRequest.SerializeToString,
             hearth_dot_storage_dot_v1_dot_task__store__pb2.GetTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTaskStates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hearth.storage.v1.TaskStoreService/GetTaskStates',
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.GetTaskStatesRequest.SerializeToString,
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.GetTaskStatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

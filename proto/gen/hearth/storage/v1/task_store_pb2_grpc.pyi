@@ -43,6 +43,8 @@ class TaskStoreServiceStub:
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.GetTaskRequest, _task_store_pb2.GetTaskResponse]
     """NOT_FOUND task_not_found."""
+    GetTaskStates: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.GetTaskStatesRequest, _task_store_pb2.GetTaskStatesResponse]
+    """How far those of the tasks are that are there."""
     ListTasks: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.ListTasksRequest, _task_store_pb2.ListTasksResponse]
     """The newest first, by id."""
     ClaimTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.ClaimTaskRequest, _task_store_pb2.ClaimTaskResponse]
@@ -99,6 +101,8 @@ class TaskStoreServiceAsyncStub(TaskStoreServiceStub):
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.GetTaskRequest, _task_store_pb2.GetTaskResponse]  # type: ignore[assignment]
     """NOT_FOUND task_not_found."""
+    GetTaskStates: _aio.UnaryUnaryMultiCallable[_task_store_pb2.GetTaskStatesRequest, _task_store_pb2.GetTaskStatesResponse]  # type: ignore[assignment]
+    """How far those of the tasks are that are there."""
     ListTasks: _aio.UnaryUnaryMultiCallable[_task_store_pb2.ListTasksRequest, _task_store_pb2.ListTasksResponse]  # type: ignore[assignment]
     """The newest first, by id."""
     ClaimTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.ClaimTaskRequest, _task_store_pb2.ClaimTaskResponse]  # type: ignore[assignment]
@@ -164,6 +168,14 @@ class TaskStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_task_store_pb2.GetTaskResponse, _abc.Awaitable[_task_store_pb2.GetTaskResponse]]:
         """NOT_FOUND task_not_found."""
+
+    @_abc_1.abstractmethod
+    def GetTaskStates(
+        self,
+        request: _task_store_pb2.GetTaskStatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_store_pb2.GetTaskStatesResponse, _abc.Awaitable[_task_store_pb2.GetTaskStatesResponse]]:
+        """How far those of the tasks are that are there."""
 
     @_abc_1.abstractmethod
     def ListTasks(
