@@ -37,6 +37,7 @@ from systems import Aegra, Celery, Hearth, System
 
 STREAMS = 200
 FILES = 8192
+GOING_SECONDS = 6.0  # as long as two heartbeats of a lease
 
 
 class Speeds(Measures):
@@ -145,7 +146,7 @@ class Speeds(Measures):
         self.figures[f"{STREAMS} streams, delay per token, most (ms)"] = max(delays)
 
     async def memory(self) -> None:
-        """PSS with all slots busy."""
+        """PSS with all slots busy, and the processor time that so many slow runs take."""
         for number in range(self.system.slots):
             await self.run(f"memory {number}", "scripted:400-1" if self.system.slots > FEW else "scripted:100-20")
         await asyncio.sleep(4)  # until all have begun
@@ -153,6 +154,11 @@ class Speeds(Measures):
         everything = sum(pss(process) for process in self.system.all_processes())
         self.figures[f"memory of the workers, {self.system.slots} runs going (MiB)"] = workers
         self.figures[f"memory of all processes, {self.system.slots} runs going (MiB)"] = everything
+        before = sum(self._processor_seconds().values())
+        await asyncio.sleep(GOING_SECONDS)
+        used = sum(self._processor_seconds().values()) - before
+        each = used * 1000 / self.system.slots / GOING_SECONDS
+        self.figures["processor time of a run at a token a second, each second (ms)"] = each
 
 
 # In this order, and of each part its slots and whom it measures: those with the same slots share an instance.

@@ -159,6 +159,14 @@ class Storage:
         assert claim.task.id == task_id
         return claim
 
+    async def extend(self, *attempts: tuple[str, int]) -> dict[tuple[str, int], bool]:
+        """Extends the leases of attempts; tells of those that count whether a cancel was asked for."""
+        request = task_store_pb2.ExtendLeasesRequest(lease=duration(timedelta(seconds=30)))
+        for task_id, attempt in attempts:
+            request.attempts.add(id=task_id, attempt=attempt)
+        answer = await self.tasks.ExtendLeases(request)
+        return {(lease.id, lease.attempt): lease.cancel_requested for lease in answer.leases}
+
     async def put_first(self, task_id: str) -> None:
         """Puts this task, which waits, before all others."""
         await self.sql("UPDATE tasks SET turn = -1 WHERE id = $1 AND turn IS NOT NULL", task_id)

@@ -69,7 +69,7 @@ async def test_what_every_run_does_is_planned_once_and_along_indexes(storage: An
             task_id = await storage.new_task()
             claim = await attempts.claim(Wanted(worker_id="w", lease=timedelta(seconds=9), queue="runs"))
             assert claim.task.id == task_id
-            assert await attempts.extend_lease(task_id, 1, timedelta(seconds=9)) is False
+            assert await attempts.extend_leases([(task_id, 2)], timedelta(seconds=9)) == []
             await Checkpoints(database, attempts).put(task_id, 1, [checkpoint(task_id)], [])
         (kept,) = await database.fetch(PREPARED, "/* claim_task */%", keep_plan=True)
         assert (kept["generic_plans"], kept["custom_plans"]) == (3, 0)

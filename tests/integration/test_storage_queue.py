@@ -10,7 +10,7 @@ from hearth.agent.v1 import agent_pb2, task_pb2
 from hearth.runtime.v1 import runtime_service_pb2, runtime_service_pb2_grpc
 from hearth.storage.v1 import task_store_pb2
 from hearth_runtime.codec import duration, timestamp
-from hearth_runtime.errors import AttemptOutdated, InvalidArgument, QueueFull
+from hearth_runtime.errors import InvalidArgument, QueueFull
 from system.waiting import eventually
 
 Status = task_pb2.Task
@@ -92,13 +92,9 @@ async def test_a_lost_task_goes_back_to_the_queue_and_counts_as_a_retry(storage:
     assert attempt["ended_at"] is not None
     assert await take(storage) == []
     # The worker that was thought dead is fenced off, before and after the next one.
-    lease = duration(timedelta(seconds=9))
-    extend = task_store_pb2.ExtendLeaseRequest(id=task_id, attempt=1, lease=lease)
-    with pytest.raises(AttemptOutdated):
-        await storage.tasks.ExtendLease(extend)
+    assert await storage.extend((task_id, 1)) == {}
     assert (await storage.claim(task_id)).task.attempt == 2
-    with pytest.raises(AttemptOutdated):
-        await storage.tasks.ExtendLease(extend)
+    assert await storage.extend((task_id, 1), (task_id, 2)) == {(task_id, 2): False}
 
 
 @pytest.mark.parametrize(("max_retries", "attempts"), [(0, 1), (1, 2), (None, 4)])
@@ -127,9 +123,7 @@ async def test_a_lost_task_that_was_to_be_cancelled_is(storage: Any) -> None:
 async def test_a_lease_that_was_extended_is_not_lost(storage: Any) -> None:
     task_id = await storage.new_task()
     await lose(storage, task_id)
-    await storage.tasks.ExtendLease(
-        task_store_pb2.ExtendLeaseRequest(id=task_id, attempt=1, lease=duration(timedelta(seconds=9)))
-    )
+    await storage.extend((task_id, 1))
     assert await take(storage) == []
 
 

@@ -70,8 +70,7 @@ async def test_a_task_from_its_creation_to_its_end(storage: Any) -> None:
     assert timedelta() < claim.queued.ToTimedelta() < timedelta(seconds=30)
     assert not claim.session_turns
 
-    extended = await storage.tasks.ExtendLease(task_store_pb2.ExtendLeaseRequest(id=task.id, attempt=1, lease=LEASE))
-    assert not extended.cancel_requested
+    assert await storage.extend((task.id, 1)) == {(task.id, 1): False}
     ended = (await storage.tasks.FinishTask(finish(task.id, 1, output='{"text":"hello"}'))).task
     finished = await get(storage, task.id)
     ended.input, ended.output = finished.input, finished.output
@@ -253,14 +252,46 @@ async def test_an_outdated_attempt_changes_nothing(storage: Any) -> None:
     before = await get(storage, task_id)
     assert before.attempt == 2
     for call in (
-        storage.tasks.ExtendLease(task_store_pb2.ExtendLeaseRequest(id=task_id, attempt=1, lease=LEASE)),
         storage.tasks.FinishTask(finish(task_id, 1)),
         storage.tasks.ReleaseTask(release(task_id, 1, is_retry=True)),
         storage.tasks.FinishTask(finish(new_id(), 1)),
     ):
         with pytest.raises(AttemptOutdated, match="write nothing more"):
             await call
+    assert await storage.extend((task_id, 1), (new_id(), 1)) == {}
     assert await get(storage, task_id) == before
+
+
+async def test_leases_are_extended_together(storage: Any) -> None:
+    ids = [await storage.new_task() for _ in range(3)]
+    for task_id in ids:
+        await storage.claim(task_id, lease_seconds=1)
+    going_on, cancelled, ended = ids
+    await cancel(storage, cancelled)
+    await storage.tasks.FinishTask(finish(ended, 1))
+    assert await storage.extend(*((task_id, 1) for task_id in ids)) == {(going_on, 1): False, (cancelled, 1): True}
+    far = "lease_expires_at > now() + interval '20 s'"
+    assert len(await storage.sql(f"SELECT FROM tasks WHERE id = ANY ($1) AND {far}", ids)) == 2
+    with pytest.raises(InvalidArgument, match="attempts"):
+        await storage.extend(*((going_on, 1) for _ in range(501)))
+
+
+async def test_a_row_in_somebodys_hands_keeps_no_other_lease_from_being_extended(storage: Any) -> None:
+    ids = [await storage.new_task() for _ in range(2)]
+    for task_id in ids:
+        await storage.claim(task_id, lease_seconds=1)
+    locked, free = ids
+    connection = await asyncpg.connect(storage.settings.database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM tasks WHERE id = $1 FOR UPDATE", locked)
+            extending = asyncio.create_task(storage.extend((locked, 1), (free, 1)))
+            await storage.until_blocked()
+            extended = "SELECT id FROM tasks WHERE id = ANY ($1) AND lease_expires_at > now() + interval '20 s'"
+            assert [str(row["id"]) for row in await storage.sql(extended, ids)] == [free]
+        assert await extending == {(free, 1): False, (locked, 1): False}
+    finally:
+        await connection.close()
 
 
 async def test_finishing_again_is_harmless_but_only_the_same_way(storage: Any) -> None:
@@ -403,8 +434,7 @@ async def test_cancel_of_a_running_task_is_asked_for_and_ends_it_when_given_back
     asked = await cancel(storage, task_id)
     assert (asked.status, asked.cancel_requested) == (Status.STATUS_RUNNING, True)
     assert await cancel(storage, task_id) == asked
-    extended = await storage.tasks.ExtendLease(task_store_pb2.ExtendLeaseRequest(id=task_id, attempt=1, lease=LEASE))
-    assert extended.cancel_requested
+    assert await storage.extend((task_id, 1)) == {(task_id, 1): True}
     released = (await storage.tasks.ReleaseTask(release(task_id, 1, is_retry=is_retry, delay=5))).task
     assert (released.status, released.retry_count) == (Status.STATUS_CANCELLED, 0)
     assert released.HasField("completed_at")

@@ -11,11 +11,12 @@ from agent_service.bell import Bell, broker_of
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.history_store import StoredHistories
 from agent_service.inference import Models
+from agent_service.leases import Interruption, Leases
 from agent_service.opened_tools import open_tools
 from agent_service.prompt import TokenEstimates
 from agent_service.publisher import EventPublisher
 from agent_service.request_store import StoredRequests
-from agent_service.runs import Interruption, Run
+from agent_service.runs import Run
 from agent_service.session_store import StoredSessions
 from agent_service.settings import WorkerSettings
 from agent_service.storage import StoredAgents, StoredTasks
@@ -91,6 +92,7 @@ class Bench:
         self.storage = storage
         self._redis = redis
         self.stored = StoredTasks(storage.channel)
+        self.leases = Leases(self.stored, settings)
         self.requests = StoredRequests(storage.channel)
         self.models = Models(storage.channel)  # where no test has others, there is nobody to answer
         self.summaries = Summaries(StoredSessions(storage.channel), self.models, TokenEstimates())
@@ -113,6 +115,7 @@ class Bench:
             claim,
             worker_id="w",
             store=self.stored,
+            leases=self.leases,
             requests=self.requests,
             checkpoints=StoredCheckpoints(self.storage.channel),
             histories=StoredHistories(self.storage.channel),
@@ -180,10 +183,12 @@ class Bench:
 async def bench_with(storage: Any, redis: Redis, settings: WorkerSettings) -> AsyncIterator[Bench]:
     """A bench of these settings."""
     publisher = EventPublisher(redis, limit=100)
-    draining = asyncio.create_task(publisher.run())
     broker = broker_of(settings)
     await broker.connect()
-    yield Bench(storage, redis, Bell(broker, redis), publisher, settings)
+    bench = Bench(storage, redis, Bell(broker, redis), publisher, settings)
+    background = [asyncio.create_task(each) for each in (publisher.run(), bench.leases.run())]
+    yield bench
     await broker.stop()
-    draining.cancel()
-    await asyncio.gather(draining, return_exceptions=True)
+    for task in background:
+        task.cancel()
+    await asyncio.gather(*background, return_exceptions=True)

@@ -1,21 +1,18 @@
-"""One attempt of a task: its lease, its work, and how it ends."""
+"""One attempt of a task: its work, and how it ends."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
-from enum import Enum
 from typing import Any
 
 from hearth_runtime.errors import (
     AttemptOutdated,
     HearthError,
     RunTimeout,
-    TaskNotFound,
 )
 from hearth_runtime.events import EventLevel
-from hearth_runtime.tasks import DOCUMENTS, Turn
+from hearth_runtime.tasks import DOCUMENTS, Task, Turn
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 from loguru import logger
@@ -30,6 +27,7 @@ from agent_service.checkpointer import Checkpointer
 from agent_service.client_tools import client_tools
 from agent_service.history_store import StoredHistories
 from agent_service.inference import Models
+from agent_service.leases import Interruption, Leases
 from agent_service.model_calls import ModelCalls
 from agent_service.prompt import TokenEstimates
 from agent_service.publisher import EventPublisher, RunEvents
@@ -62,14 +60,6 @@ QUEUED_SECONDS = Histogram(
 )
 
 
-class Interruption(Enum):
-    """Why an attempt ends before its work does."""
-
-    CANCEL = "cancel"
-    OUTDATED = "outdated"
-    HAND_OVER = "hand_over"
-
-
 class Run:
     """Runs a claimed task to its end, or to where somebody else takes over."""
 
@@ -79,6 +69,7 @@ class Run:
         *,
         worker_id: str,
         store: StoredTasks,
+        leases: Leases,
         requests: StoredRequests,
         checkpoints: StoredCheckpoints,
         histories: StoredHistories,
@@ -101,6 +92,7 @@ class Run:
         self._agent = replace(claim.agent, config=replace(claim.agent.config, budget=budget))
         self._worker_id = worker_id
         self._store = store
+        self._leases = leases
         self._requests = TaskRequests(requests, bell, claim.task)
         self._checkpoints = checkpoints
         self._checkpointer = Checkpointer(
@@ -141,6 +133,11 @@ class Run:
         self._interruption: Interruption | None = None
 
     @property
+    def task(self) -> Task:
+        """The task, as it was claimed."""
+        return self._task
+
+    @property
     def queue(self) -> str:
         """The queue that the task was in."""
         return self._task.queue
@@ -166,9 +163,8 @@ class Run:
         self._work = asyncio.create_task(self._attempt())
         if self._interruption not in (None, Interruption.HAND_OVER):
             self._work.cancel()
-        lease = asyncio.create_task(self._keep_lease())
         try:
-            with ATTEMPT_SECONDS.time():
+            with self._leases.held(self), ATTEMPT_SECONDS.time():
                 outcome = await self._outcome()
             ATTEMPTS.labels(outcome).inc()
             count_attempt(self._agent, outcome)
@@ -180,9 +176,8 @@ class Run:
             note_outcome("outdated")
             logger.warning("another attempt has taken over", attempt=self._task.attempt)
         finally:
-            lease.cancel()
             self._work.cancel()
-            await asyncio.gather(lease, self._work, return_exceptions=True)
+            await asyncio.gather(self._work, return_exceptions=True)
 
     async def _outcome(self) -> str:
         assert self._work is not None
@@ -298,16 +293,3 @@ class Run:
     def _input_turns(self) -> tuple[Turn, ...]:
         # Nobody talks to what reads documents.
         return () if self.queue == DOCUMENTS else turns_of(self._task.input)
-
-    async def _keep_lease(self) -> None:
-        """Extends the lease until cancelled, and brings what the row says to the run."""
-        lease = timedelta(seconds=self._settings.lease_seconds)
-        while True:
-            await asyncio.sleep(self._settings.lease_heartbeat_seconds)
-            try:
-                if await self._store.extend(self._task, lease=lease):
-                    self.interrupt(Interruption.CANCEL)
-            except (AttemptOutdated, TaskNotFound):
-                self.interrupt(Interruption.OUTDATED)
-            except HearthError as error:
-                logger.warning("the lease could not be extended", error=error.detail)

@@ -1,6 +1,6 @@
 """storage-service as agent-service sees it: its RPCs in this service's own values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +17,9 @@ from hearth_runtime.tasks import RUNS, Attempt, Task, TaskStatus, Turn
 from agent_service.agents import AgentDraft
 from agent_service.creations import Creations
 from agent_service.tasks import Change, Claim, DueTask, Ended, NewTask, Wanted
+
+# In one call.
+LEASES_LIMIT = 500
 
 
 class StoredAgents:
@@ -119,11 +122,14 @@ class StoredTasks:
         request = to_message(wanted, task_store_pb2.ClaimTaskRequest)
         return from_message(await self._stub.ClaimTask(request), Claim)
 
-    async def extend(self, task: Task, *, lease: timedelta) -> bool:
-        """Keeps the lease; tells whether a cancel was asked for. Raises AttemptOutdated."""
-        request = task_store_pb2.ExtendLeaseRequest(id=task.id, attempt=task.attempt, lease=duration(lease))
+    async def extend(self, tasks: Sequence[Task], *, lease: timedelta) -> Mapping[tuple[str, int], bool]:
+        """Keeps the leases of the attempts, LEASES_LIMIT at most. Tells of each that is not outdated, by the id of the
+        task and its number, whether a cancel was asked for."""
+        attempts = [task_store_pb2.ExtendLeasesRequest.Attempt(id=task.id, attempt=task.attempt) for task in tasks]
+        request = task_store_pb2.ExtendLeasesRequest(attempts=attempts, lease=duration(lease))
         with acting_for(None):  # the attempt alone decides
-            return (await self._stub.ExtendLease(request)).cancel_requested
+            answer = await self._stub.ExtendLeases(request)
+        return {(held.id, held.attempt): held.cancel_requested for held in answer.leases}
 
     async def finish(
         self,

@@ -32,10 +32,11 @@ from agent_service.bell import WORKERS_GROUP, Bell, Doorbell, broker_of
 from agent_service.checkpoint_store import StoredCheckpoints
 from agent_service.history_store import StoredHistories
 from agent_service.inference import Models
+from agent_service.leases import Interruption, Leases
 from agent_service.prompt import TokenEstimates
 from agent_service.publisher import EventPublisher
 from agent_service.request_store import StoredRequests
-from agent_service.runs import Interruption, Run
+from agent_service.runs import Run
 from agent_service.served_queue import ServedQueue
 from agent_service.session_store import StoredSessions
 from agent_service.settings import WorkerSettings
@@ -61,6 +62,7 @@ class Worker:
         self,
         *,
         store: StoredTasks,
+        leases: Leases,
         requests: StoredRequests,
         checkpoints: StoredCheckpoints,
         histories: StoredHistories,
@@ -75,6 +77,7 @@ class Worker:
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
         self._store = store
+        self._leases = leases
         self._requests = requests
         self._checkpoints = checkpoints
         self._histories = histories
@@ -121,6 +124,7 @@ class Worker:
             claim,
             worker_id=self.id,
             store=self._store,
+            leases=self._leases,
             requests=self._requests,
             checkpoints=self._checkpoints,
             histories=self._histories,
@@ -165,8 +169,11 @@ async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
         models, estimates = Models(inference), TokenEstimates()
         summaries = Summaries(StoredSessions(storage), models, estimates)
         host = ToolHost(settings=settings, storage=storage, inference=inference)
+        store = StoredTasks(storage)
+        leases = Leases(store, settings)
         worker = Worker(
-            store=StoredTasks(storage),
+            store=store,
+            leases=leases,
             requests=StoredRequests(storage),
             checkpoints=StoredCheckpoints(storage),
             histories=StoredHistories(storage),
@@ -196,7 +203,7 @@ async def serve(settings: WorkerSettings, stopping: asyncio.Event) -> None:
                 group.create_task(work())
                 group.create_task(summaries.run(stopping))
 
-        await run_with(publisher.drained_after(both()), publisher.run())
+        await run_with(publisher.drained_after(both()), publisher.run(), leases.run())
 
 
 async def _listen(broker: RedisBroker, redis: Redis, bell: Bell, worker: Worker, stopping: asyncio.Event) -> None:

@@ -3,6 +3,7 @@
 The number of the attempt is the fence: a worker that was thought dead and comes back changes nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -50,6 +51,15 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lease:
+    """An attempt at a task that counts."""
+
+    id: str
+    attempt: int
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ending:
     """How an attempt ended the task, and what its worker goes on with."""
 
@@ -84,12 +94,22 @@ class Attempts:
             raise NoTaskWaits("No task waits for a worker now. The doorbell rings again when one does.")
         return _claim_of(row)
 
-    async def extend_lease(self, task_id: str, attempt: int, lease: timedelta) -> bool:
-        """Keeps the lease for that long from now; tells whether a cancel was asked for. Raises AttemptOutdated."""
-        row = await self._database.fetchrow(SQL["extend_lease"], task_id, attempt, lease, keep_plan=True)
-        if row is None:
-            raise await self.outdated(task_id, attempt)
-        return bool(row["cancel_requested"])
+    async def extend_leases(self, attempts: Sequence[tuple[str, int]], lease: timedelta) -> list[Lease]:
+        """Keeps the leases of attempts, each the id of a task and a number, for that long from now; outdated ones are
+        left out."""
+        ids, numbers = [task_id for task_id, _ in attempts], [number for _, number in attempts]
+        rows = await self._database.fetch(SQL["extend_leases"], ids, numbers, lease)
+        held = {(str(row["id"]), row["attempt"]): row for row in rows}
+        for attempt in attempts:
+            if attempt not in held:
+                # Outdated, or its row was in somebody's hands.
+                row = await self._database.fetchrow(SQL["extend_lease"], *attempt, lease, keep_plan=True)
+                if row is not None:
+                    held[attempt] = row
+        return [
+            Lease(id=task_id, attempt=number, cancel_requested=row["cancel_requested"])
+            for (task_id, number), row in held.items()
+        ]
 
     async def finish(self, ending: Ending) -> Ended:
         """Ends the task, keeps its checkpoints and appends to its session; then claims what is wanted, where it waits.

@@ -20,6 +20,7 @@ PAGE_LIMIT = 500
 DUE_LIMIT = 1000
 CREATE_LIMIT = 100
 STATES_LIMIT = 500
+LEASES_LIMIT = 500
 
 
 class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
@@ -67,11 +68,16 @@ class TaskStoreRpc(task_store_pb2_grpc.TaskStoreServiceServicer):
     async def ClaimTask(self, request: Any, context: Any) -> task_store_pb2.ClaimTaskResponse:
         return to_message(await self._attempts.claim(_wanted(request)), task_store_pb2.ClaimTaskResponse)
 
-    async def ExtendLease(self, request: Any, context: Any) -> task_store_pb2.ExtendLeaseResponse:
-        cancel_requested = await self._attempts.extend_lease(
-            arguments.uuid(request.id, "id"), request.attempt, arguments.span(request.lease, "lease", positive=True)
+    async def ExtendLeases(self, request: Any, context: Any) -> task_store_pb2.ExtendLeasesResponse:
+        if len(request.attempts) > LEASES_LIMIT:
+            raise arguments.invalid("attempts", f"must be at most {LEASES_LIMIT}")
+        leases = await self._attempts.extend_leases(
+            [(arguments.uuid(one.id, "attempts"), one.attempt) for one in request.attempts],
+            arguments.span(request.lease, "lease", positive=True),
         )
-        return task_store_pb2.ExtendLeaseResponse(cancel_requested=cancel_requested)
+        return task_store_pb2.ExtendLeasesResponse(
+            leases=[to_message(lease, task_store_pb2.ExtendLeasesResponse.Lease) for lease in leases]
+        )
 
     async def FinishTask(self, request: Any, context: Any) -> task_store_pb2.FinishTaskResponse:
         ending = arguments.value_of(request, Ending)

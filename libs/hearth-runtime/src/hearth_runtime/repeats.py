@@ -145,7 +145,7 @@ REPEATABLE: dict[str, tuple[str, ...]] = {
         "GetTask",
         "GetTaskStates",
         "ListTasks",
-        "ExtendLease",
+        "ExtendLeases",
         "CancelTask",
         "ListAttempts",
         "RecordResume",

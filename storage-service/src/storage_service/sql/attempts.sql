@@ -61,6 +61,23 @@ WITH place AS (
 SELECT claimed.*, history.agent, history.session_summary, history.session_turns, history.answers
 FROM claimed, history;
 
+-- name: extend_leases
+-- $1 ids, $2 the attempt of each, $3 lease.
+-- Those whose rows somebody else holds are passed over: who waited for them with the others in hand might be waited for in
+-- a circle.
+WITH free AS (
+    SELECT tasks.id
+    FROM unnest($1::uuid[], $2::int[]) AS held (id, attempt)
+    INNER JOIN tasks ON tasks.id = held.id AND tasks.attempt = held.attempt
+    WHERE tasks.status = 'running'
+    FOR NO KEY UPDATE OF tasks SKIP LOCKED
+)
+UPDATE tasks
+SET lease_expires_at = now() + $3::interval
+FROM free
+WHERE tasks.id = free.id
+RETURNING tasks.id, tasks.attempt, tasks.cancel_requested_at IS NOT NULL AS cancel_requested;
+
 -- name: extend_lease
 -- $1 id, $2 attempt, $3 lease.
 -- `IS TRUE`, here and in all such statements whose plan is kept, leaves the planner no index but that of the ids: along
@@ -68,7 +85,7 @@ FROM claimed, history;
 UPDATE tasks
 SET lease_expires_at = now() + $3::interval
 WHERE id = $1 AND attempt = $2 AND (status = 'running') IS TRUE
-RETURNING cancel_requested_at IS NOT NULL AS cancel_requested;
+RETURNING id, attempt, cancel_requested_at IS NOT NULL AS cancel_requested;
 
 -- name: finish_task
 -- $1 worker_id, $2 lease, $3 queue: of the claim that comes with it, or each NULL; $4 id, $5 attempt, $6 status, $7 output,

@@ -434,49 +434,97 @@ class Turn(_message.Message):
 Global___Turn: _TypeAlias = Turn  # noqa: Y015
 
 @_typing.final
-class ExtendLeaseRequest(_message.Message):
+class ExtendLeasesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: _builtins.int
-    ATTEMPT_FIELD_NUMBER: _builtins.int
+    @_typing.final
+    class Attempt(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ID_FIELD_NUMBER: _builtins.int
+        ATTEMPT_FIELD_NUMBER: _builtins.int
+        id: _builtins.str
+        """the task's"""
+        attempt: _builtins.int
+        def __init__(
+            self,
+            *,
+            id: _builtins.str = ...,
+            attempt: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "id", b"id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    attempt: _builtins.int
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExtendLeasesRequest.Attempt]:
+        """at most 500"""
+
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration: ...
     def __init__(
         self,
         *,
-        id: _builtins.str = ...,
-        attempt: _builtins.int = ...,
+        attempts: _abc.Iterable[Global___ExtendLeasesRequest.Attempt] | None = ...,
         lease: _duration_pb2.Duration | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "id", b"id", "lease", b"lease"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "lease", b"lease"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ExtendLeaseRequest: _TypeAlias = ExtendLeaseRequest  # noqa: Y015
+Global___ExtendLeasesRequest: _TypeAlias = ExtendLeasesRequest  # noqa: Y015
 
 @_typing.final
-class ExtendLeaseResponse(_message.Message):
+class ExtendLeasesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
-    cancel_requested: _builtins.bool
+    @_typing.final
+    class Lease(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ID_FIELD_NUMBER: _builtins.int
+        ATTEMPT_FIELD_NUMBER: _builtins.int
+        CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
+        id: _builtins.str
+        """the task's"""
+        attempt: _builtins.int
+        cancel_requested: _builtins.bool
+        def __init__(
+            self,
+            *,
+            id: _builtins.str = ...,
+            attempt: _builtins.int = ...,
+            cancel_requested: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel_requested", b"cancel_requested", "id", b"id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    LEASES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExtendLeasesResponse.Lease]:
+        """in no order"""
+
     def __init__(
         self,
         *,
-        cancel_requested: _builtins.bool = ...,
+        leases: _abc.Iterable[Global___ExtendLeasesResponse.Lease] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ExtendLeaseResponse: _TypeAlias = ExtendLeaseResponse  # noqa: Y015
+Global___ExtendLeasesResponse: _TypeAlias = ExtendLeasesResponse  # noqa: Y015
 
 @_typing.final
 class FinishTaskRequest(_message.Message):

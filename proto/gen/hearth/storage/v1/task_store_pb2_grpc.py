@@ -62,10 +62,10 @@ class TaskStoreServiceStub(object):
                 request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ClaimTaskRequest.SerializeToString,
                 response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ClaimTaskResponse.FromString,
                 _registered_method=True)
-        self.ExtendLease = channel.unary_unary(
-                '/hearth.storage.v1.TaskStoreService/ExtendLease',
-                request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ExtendLeaseRequest.SerializeToString,
-                response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ExtendLeaseResponse.FromString,
+        self.ExtendLeases = channel.unary_unary(
+                '/hearth.storage.v1.TaskStoreService/ExtendLeases',
+                request_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ExtendLeasesRequest.SerializeToString,
+                response_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ExtendLeasesResponse.FromString,
                 _registered_method=True)
         self.FinishTask = channel.unary_unary(
                 '/hearth.storage.v1.TaskStoreService/FinishTask',
@@ -163,8 +163,9 @@ class TaskStoreServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ExtendLease(self, request, context):
-        """Keeps the lease, and brings the news that a cancel was asked for.
+    def ExtendLeases(self, request, context):
+        """Keeps the leases of several attempts, and brings the news that a cancel was asked for. Those that are outdated are left
+        out of the answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -275,10 +276,10 @@ def add_TaskStoreServiceServicer_to_server(servicer, server):
                     request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ClaimTaskRequest.FromString,
                     response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ClaimTaskResponse.SerializeToString,
             ),
-            'ExtendLease': grpc.unary_unary_rpc_method_handler(
-                    servicer.ExtendLease,
-                    request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ExtendLeaseRequest.FromString,
-                    response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ExtendLeaseResponse.SerializeToString,
+            'ExtendLeases': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExtendLeases,
+                    request_deserializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ExtendLeasesRequest.FromString,
+                    response_serializer=hearth_dot_storage_dot_v1_dot_task__store__pb2.ExtendLeasesResponse.SerializeToString,
             ),
             'FinishTask': grpc.unary_unary_rpc_method_handler(
                     servicer.FinishTask,
@@ -480,7 +481,7 @@ class TaskStoreService(object):
             _registered_method=True)
 
     @staticmethod
-    def ExtendLease(request,
+    def ExtendLeases(request,
             target,
             options=(),
             channel_credentials=None,
@@ -493,9 +494,9 @@ class TaskStoreService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/hearth.storage.v1.TaskStoreService/ExtendLease',
-            hearth_dot_storage_dot_v1_dot_task__store__pb2.ExtendLeaseRequest.SerializeToString,
-            hearth_dot_storage_dot_v1_dot_task__store__pb2.ExtendLeaseResponse.FromString,
+            '/hearth.storage.v1.TaskStoreService/ExtendLeases',
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.ExtendLeasesRequest.SerializeToString,
+            hearth_dot_storage_dot_v1_dot_task__store__pb2.ExtendLeasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

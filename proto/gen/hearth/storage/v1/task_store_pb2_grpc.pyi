@@ -51,8 +51,10 @@ class TaskStoreServiceStub:
     """The task whose turn it is, fairly between agents, from pending to running: attempt + 1 and a lease.
     NOT_FOUND no_task_waits.
     """
-    ExtendLease: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.ExtendLeaseRequest, _task_store_pb2.ExtendLeaseResponse]
-    """Keeps the lease, and brings the news that a cancel was asked for."""
+    ExtendLeases: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.ExtendLeasesRequest, _task_store_pb2.ExtendLeasesResponse]
+    """Keeps the leases of several attempts, and brings the news that a cancel was asked for. Those that are outdated are left
+    out of the answer.
+    """
     FinishTask: _grpc.UnaryUnaryMultiCallable[_task_store_pb2.FinishTaskRequest, _task_store_pb2.FinishTaskResponse]
     """running to completed, failed or cancelled; the session's new turns in the same transaction. Where `next` is set, and
     a task waits, it is claimed as by ClaimTask, for the place that becomes free.
@@ -109,8 +111,10 @@ class TaskStoreServiceAsyncStub(TaskStoreServiceStub):
     """The task whose turn it is, fairly between agents, from pending to running: attempt + 1 and a lease.
     NOT_FOUND no_task_waits.
     """
-    ExtendLease: _aio.UnaryUnaryMultiCallable[_task_store_pb2.ExtendLeaseRequest, _task_store_pb2.ExtendLeaseResponse]  # type: ignore[assignment]
-    """Keeps the lease, and brings the news that a cancel was asked for."""
+    ExtendLeases: _aio.UnaryUnaryMultiCallable[_task_store_pb2.ExtendLeasesRequest, _task_store_pb2.ExtendLeasesResponse]  # type: ignore[assignment]
+    """Keeps the leases of several attempts, and brings the news that a cancel was asked for. Those that are outdated are left
+    out of the answer.
+    """
     FinishTask: _aio.UnaryUnaryMultiCallable[_task_store_pb2.FinishTaskRequest, _task_store_pb2.FinishTaskResponse]  # type: ignore[assignment]
     """running to completed, failed or cancelled; the session's new turns in the same transaction. Where `next` is set, and
     a task waits, it is claimed as by ClaimTask, for the place that becomes free.
@@ -196,12 +200,14 @@ class TaskStoreServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def ExtendLease(
+    def ExtendLeases(
         self,
-        request: _task_store_pb2.ExtendLeaseRequest,
+        request: _task_store_pb2.ExtendLeasesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_task_store_pb2.ExtendLeaseResponse, _abc.Awaitable[_task_store_pb2.ExtendLeaseResponse]]:
-        """Keeps the lease, and brings the news that a cancel was asked for."""
+    ) -> _typing.Union[_task_store_pb2.ExtendLeasesResponse, _abc.Awaitable[_task_store_pb2.ExtendLeasesResponse]]:
+        """Keeps the leases of several attempts, and brings the news that a cancel was asked for. Those that are outdated are left
+        out of the answer.
+        """
 
     @_abc_1.abstractmethod
     def FinishTask(
