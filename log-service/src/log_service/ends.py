@@ -16,9 +16,8 @@ from log_service.tail import Tail
 
 # From a call to the next, for each caller's tasks: of many streams, those that ask meanwhile ask together.
 PACE_SECONDS = 0.02
-# Answers older than this are forgotten.
+# Answers older than this are forgotten, now and then.
 FORGET_SECONDS = 5.0
-FORGET_OVER = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +53,7 @@ class TaskEnds:
         # Not everybody gets the same answer.
         self._looks: dict[tuple[str, Principal | None], _Look] = {}
         self._last: dict[Principal | None, _Look] = {}
+        self._forgotten_at = time.monotonic()
 
     async def look(self, task_id: str, *, since: float) -> TaskEnd | None:
         """The task's end, or None while it goes on, as of `since` (time.monotonic()) or later.
@@ -108,8 +108,9 @@ class TaskEnds:
         return ends
 
     def _forget(self) -> None:
-        if len(self._looks) >= FORGET_OVER:
-            oldest = time.monotonic() - FORGET_SECONDS
+        oldest = time.monotonic() - FORGET_SECONDS
+        if self._forgotten_at < oldest:
+            self._forgotten_at = time.monotonic()
             self._looks = {
                 key: look for key, look in self._looks.items() if look.begun >= oldest or not look.answer.done()
             }

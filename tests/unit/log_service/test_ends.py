@@ -117,6 +117,13 @@ async def test_a_call_has_a_bound(stored: Stored, ends: TaskEnds, monkeypatch: p
     assert [len(asked) for asked in stored.asked] == [2, 2, 1]
 
 
+async def test_old_answers_are_forgotten(ends: TaskEnds, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ends_module, "FORGET_SECONDS", 0.0)
+    for n in range(5):
+        await look(ends, f"c{n}")
+    assert len(ends._looks) == 1
+
+
 async def test_a_call_that_fails_takes_none_of_the_next_with_it(stored: Stored, ends: TaskEnds) -> None:
     stored.going_on.clear()
     stored.failure = Unavailable("away")
