@@ -54,10 +54,12 @@ class Leases:
 
     async def run(self) -> None:
         """Extends them until cancelled."""
-        while True:
-            await asyncio.sleep(self._settings.lease_heartbeat_seconds)
-            for holders in batched(tuple(self._holders), LEASES_LIMIT):
-                await self._extend(holders)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await asyncio.sleep(self._settings.lease_heartbeat_seconds)
+                for holders in batched(tuple(self._holders), LEASES_LIMIT):
+                    # Nobody waits for it: where the row of one is locked for long, the leases of the others run on.
+                    group.create_task(self._extend(holders))
 
     async def _extend(self, holders: tuple[Leaseholder, ...]) -> None:
         lease = timedelta(seconds=self._settings.lease_seconds)

@@ -35,6 +35,8 @@ class Stored:
         self.rows: dict[tuple[str, int], bool] = {}
         self.calls: list[list[str]] = []
         self.failures = 0
+        self.going_on = asyncio.Event()
+        self.going_on.set()
         self._heard: asyncio.Queue[None] = asyncio.Queue()
 
     async def extend(self, tasks: Sequence[Any], *, lease: timedelta) -> Mapping[tuple[str, int], bool]:
@@ -44,6 +46,7 @@ class Stored:
         if self.failures:
             self.failures -= 1
             raise Unavailable("away")
+        await self.going_on.wait()
         return self.rows
 
     async def called(self, times: int) -> None:
@@ -107,6 +110,17 @@ async def test_a_call_that_fails_is_made_again_and_ends_no_run(stored: Stored, l
     with leases.held(holder):
         await stored.called(3)
     assert holder.reasons == []
+
+
+async def test_a_call_that_takes_long_keeps_no_lease_waiting(stored: Stored, leases: Leases) -> None:
+    stored.going_on.clear()
+    holder = Holder(Attempt(id="gone"))
+    with leases.held(holder):
+        await stored.called(3)
+        assert holder.reasons == []
+        stored.going_on.set()
+        await stored.called(1)
+    assert set(holder.reasons) == {Interruption.OUTDATED}
 
 
 async def test_many_are_asked_for_in_several_calls(
